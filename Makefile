@@ -1,0 +1,41 @@
+# make lectures   install, run every lecture on the CPU, write build/lectures/index.html
+# make test       install, check style, run every test and every notebook
+# make lab        install, open JupyterLab in lectures/
+# make format     let ruff and nbstripout put code and notebooks in order
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.PHONY: lectures test lab format clean
+.DELETE_ON_ERROR:
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "optcourse needs Python 3.11 or newer; say which one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@touch $@
+
+lectures: $(READY)
+	$(BIN)/optcourse run --device cpu --output build/lectures
+
+test: export OPTCOURSE_THREADS = 1
+test: export OMP_NUM_THREADS = 1
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n auto --dist loadfile tests optcourse
+	$(BIN)/python -m pytest -n auto --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lectures
+
+lab: $(READY)
+	$(BIN)/jupyter lab --notebook-dir=lectures
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout --keep-id lectures/*.ipynb
+
+clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,20 @@
+"""Optimization for deep learning, with executable theorems.
+
+=====================  ====================================================================
+``start``              first line of a notebook: seeds, threads, device, figure style
+``check``              compare a measurement with a prediction; fails when the claim fails
+``problems``           objectives whose constants (L, mu, f*, sigma^2, zeta^2) are known exactly
+``data``, ``models``   small data sets that are generated or ship with a library, small networks
+``training``           the one training loop of the course
+``measure``            means, confidence intervals and fitted slopes over seeds
+``plotting``           the course's figure style
+``theory``             the bounds of the slides with explicit constants (numpy only, no torch)
+``course``             the ``optcourse`` command: run lectures, collect verdicts
+=====================  ====================================================================
+"""
+
+from optcourse.checking import ClaimBroken, check
+from optcourse.runtime import Run, progress, start
+
+__version__ = "0.1.0"
+__all__ = ["ClaimBroken", "Run", "__version__", "check", "progress", "start"]

@@ -1,0 +1,108 @@
+"""The first line of every notebook: seeds, threads, device, profile and figure style.
+
+>>> import optcourse
+>>> run = optcourse.start(profile="quick", seed=0, device="cpu")
+>>> run.pick(quick=20, full=200)
+20
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from optcourse.arguments import choice, integer
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+PROFILES = ("quick", "full")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a notebook needs to know about this execution."""
+
+    profile: str
+    seed: int
+    device: torch.device
+
+    def pick(self, *, quick: T, full: T) -> T:
+        """The value for the current profile: ``quick`` for a laptop, ``full`` for patience."""
+        return quick if self.profile == "quick" else full
+
+    def rng(self, *key: str | int) -> np.random.Generator:
+        """A numpy generator of its own for each ``key``, so that cells may run in any order.
+
+        Text keys enter through CRC-32: Python's own ``hash`` differs from process to process.
+        """
+        words = [zlib.crc32(k.encode()) if isinstance(k, str) else integer("key", k, 0) for k in key]
+        return np.random.default_rng([self.seed, *words])
+
+    def torch_generator(self, *key: str | int) -> torch.Generator:
+        """The same as :meth:`rng` for torch (a CPU generator)."""
+        import torch
+
+        return torch.Generator().manual_seed(int(self.rng(*key).integers(2**63)))
+
+
+def resolve_device(device: str) -> torch.device:
+    """``"auto"`` is CUDA where there is one, else the CPU; ``"cuda"`` without CUDA is an error."""
+    import torch
+
+    choice("device", device, DEVICES)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device must be 'auto' or 'cpu' on this machine, got 'cuda': torch sees no CUDA device")
+    return torch.device(device)
+
+
+def start(*, profile: str = "quick", seed: int = 0, device: str = "auto", threads: int | None = None) -> Run:
+    """Seed Python, numpy and torch, set threads and the figure style, and resolve the device.
+
+    ``profile`` is ``"quick"`` (laptop, CI) or ``"full"``; ``seed`` an integer in 0..2**32 - 1;
+    ``device`` ``"auto"``, ``"cpu"`` or ``"cuda"``; ``threads`` the number of torch and BLAS threads
+    (default: ``OPTCOURSE_THREADS``, else at most two, so that parallel lectures do not fight
+    for cores and a laptop gives the same rounding as CI).
+
+    Raises ``ValueError`` or ``TypeError`` that names the argument.
+    """
+    import threadpoolctl
+    import torch
+
+    from optcourse import plotting
+
+    choice("profile", profile, PROFILES)
+    integer("seed", seed, 0, 2**32 - 1)
+    resolved = resolve_device(device)
+    if threads is None:
+        threads = int(os.environ.get("OPTCOURSE_THREADS", min(2, os.cpu_count() or 1)))
+    torch.set_num_threads(integer("threads", threads, 1))
+    threadpoolctl.threadpool_limits(threads)  # numpy's and scipy's BLAS
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    plotting.use_style()
+    return Run(profile=profile, seed=seed, device=resolved)
+
+
+def progress(iterable: Iterable[T], *, desc: str, total: int | None = None) -> Iterable[T]:
+    """A progress bar that appears after two seconds and leaves nothing behind.
+
+    ``optcourse run`` shows bars of its own and switches these off (``OPTCOURSE_PROGRESS=off``).
+    """
+    from tqdm.auto import tqdm
+
+    options: dict[str, Any] = {"desc": desc, "total": total, "delay": 2.0, "leave": False}
+    return tqdm(iterable, disable=os.environ.get("OPTCOURSE_PROGRESS") == "off", **options)

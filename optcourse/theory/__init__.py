@@ -1,0 +1,18 @@
+"""Rate calculators: every guarantee of the slides as a function with explicit constants.
+
+====================  ===========================================================
+``bound``             the ``Bound`` type and the step-tuning lemma
+``sgd``               SGD and mini-batch SGD: non-convex, Polyak-Lojasiewicz, convex
+``sampling``          arbitrary sampling: variance and expected smoothness
+``gradient_descent``  the same without noise: convex, strongly convex, PL, non-convex
+``quadratic``         exact moments of SGD on quadratics, and their noise floor
+====================  ===========================================================
+
+numpy only: no torch, no training. All arguments are keywords. Where a plot would sweep, an
+argument may be a numpy array.
+"""
+
+from optcourse.theory import gradient_descent, quadratic, sampling, sgd
+from optcourse.theory.bound import Bound, transient, tune_step
+
+__all__ = ["Bound", "gradient_descent", "quadratic", "sampling", "sgd", "transient", "tune_step"]

@@ -1,0 +1,216 @@
+r"""SGD and mini-batch SGD: x_{k+1} = x_k - lr * g_k.
+
+Common assumptions: f is L-smooth and bounded below by f*; E[g_k | x_k] = grad f(x_k); and
+E[||g_k - grad f(x_k)||^2 | x_k] <= sigma2 / batch_size. The variance is conditional on x_k, total
+over coordinates, and ``sigma2`` is that of a single sample. ``delta0`` = f(x_0) - f*. ``steps`` = T
+counts gradients, so the average runs over x_0 ... x_{T-1}.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from optcourse.arguments import nonnegative, positive
+from optcourse.theory.bound import Bound, Number, scalar
+
+
+def sgd_step(
+    *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, steps: ArrayLike, batch_size: ArrayLike = 1
+) -> Number:
+    r"""The step size of the theorem: :math:`\gamma = \left[L + \sqrt{TL\sigma^2/(2\Delta_0B)}\right]^{-1}`.
+
+    It minimizes the bracket of :func:`sgd_bound`'s proof. With ``sigma2 = 0`` it is 1/L.
+    Source: Yuan 2024, "Optimization for Deep Learning (Part I)", Theorem 1 (there T = K + 1, and
+    the exponent -1/2 inverts the fraction).
+
+    Raises ``ValueError`` unless L, delta0, steps, batch_size > 0 and sigma2 >= 0.
+
+    >>> sgd_step(L=2.0, delta0=1.0, sigma2=0.0, steps=10)
+    0.5
+    """
+    L, delta0, T, B = positive(L=L, delta0=delta0, steps=steps, batch_size=batch_size)
+    (sigma2,) = nonnegative(sigma2=sigma2)
+    return scalar(1 / (L + np.sqrt(T * L * sigma2 / (2 * delta0 * B))))
+
+
+def sgd_bound(
+    *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, steps: ArrayLike, batch_size: ArrayLike = 1
+) -> Bound:
+    r"""Average squared gradient of SGD with the step size :func:`sgd_step`.
+
+    Statement:
+    :math:`\frac1T\sum_{k<T} E\|\nabla f(x_k)\|^2 \le \frac{2L\Delta_0}{T} + \sqrt{\frac{8L\Delta_0\sigma^2}{BT}}`.
+
+    Proof: put 1/lr = L + a in :func:`sgd_bound_at`; then lr <= 1/a bounds the noise term, and
+    2 delta0 a / T + L sigma2 / (a B) is smallest at a = sqrt(T L sigma2 / (2 delta0 B)).
+
+    Tight: equality for sigma2 = 0 on f = L x^2 / 2. When noise dominates, quadratics reach half
+    of it. Slack: 1 without noise, 2.1 with. Source: Yuan 2024, Theorem 1; Lin 2024, Theorem 1
+    (with O(.) for the constants 2 and sqrt(8)); Ghadimi & Lan 2013, Theorem 2.1.
+
+    Raises ``ValueError`` as :func:`sgd_step` does.
+
+    >>> sgd_bound(L=1.0, delta0=0.5, sigma2=4.0, steps=100, batch_size=4).terms
+    {'deterministic': 0.01, 'noise': 0.2}
+    """
+    lr = sgd_step(L=L, delta0=delta0, sigma2=sigma2, steps=steps, batch_size=batch_size)
+    L, delta0, T, B = positive(L=L, delta0=delta0, steps=steps, batch_size=batch_size)
+    (sigma2,) = nonnegative(sigma2=sigma2)
+    terms = {"deterministic": 2 * L * delta0 / T, "noise": np.sqrt(8 * L * delta0 * sigma2 / (B * T))}
+    return Bound.where(True, "", terms, lr)
+
+
+def sgd_bound_at(
+    *,
+    L: ArrayLike,
+    delta0: ArrayLike,
+    sigma2: ArrayLike,
+    steps: ArrayLike,
+    lr: ArrayLike,
+    batch_size: ArrayLike = 1,
+) -> Bound:
+    r"""Average squared gradient of SGD with any constant step size lr <= 1/L.
+
+    Statement:
+    :math:`\frac1T\sum_{k<T} E\|\nabla f(x_k)\|^2 \le \frac{2\Delta_0}{\gamma T} + \frac{L\gamma\sigma^2}{B}`.
+
+    Proof: smoothness gives E f(x_{k+1}) <= E f(x_k) - lr (1 - L lr/2) E||grad f||^2 + L lr^2 sigma2/(2B);
+    1 - L lr/2 >= 1/2; sum over k. Tight: equality without noise at lr = 1/L on f = L x^2/2; with
+    noise that quadratic's long-run value is 1/(2 - L lr) of the second term. Slack: 1 and 2.1.
+    Source: Ghadimi & Lan 2013, Theorem 2.1.
+
+    Raises ``ValueError`` unless L, delta0, steps, lr, batch_size > 0, sigma2 >= 0, lr <= 1/L
+    (NaN and ``valid=False`` at such points of a sweep).
+
+    >>> float(sgd_bound_at(L=1.0, delta0=0.5, sigma2=4.0, steps=100, lr=0.1))
+    0.5
+    """
+    L, delta0, T, lr, B = positive(L=L, delta0=delta0, steps=steps, lr=lr, batch_size=batch_size)
+    (sigma2,) = nonnegative(sigma2=sigma2)
+    terms = {"initial gap": 2 * delta0 / (lr * T), "noise": L * lr * sigma2 / B}
+    return Bound.where(L * lr <= 1 + 1e-12, f"lr <= 1/L, got lr = {lr} and L = {L}", terms, lr)
+
+
+def sgd_bound_sharp(
+    *,
+    L: ArrayLike,
+    delta0: ArrayLike,
+    sigma2: ArrayLike,
+    steps: ArrayLike,
+    lr: ArrayLike,
+    batch_size: ArrayLike = 1,
+) -> Bound:
+    r"""The same without the step 1 - L lr/2 >= 1/2, valid up to lr < 2/L.
+
+    Statement:
+    :math:`\frac1T\sum_{k<T} E\|\nabla f(x_k)\|^2 \le \frac{\Delta_0/(\gamma T) + L\gamma\sigma^2/(2B)}{1 - L\gamma/2}`.
+
+    Tight: on f = L x^2/2 the only loss is E f(x_T)/(lr T (1 - L lr/2)), which vanishes relative to
+    the noise term as T grows. Slack: 1 in that limit.
+
+    Raises ``ValueError`` as :func:`sgd_bound_at` does, with lr < 2/L in place of lr <= 1/L.
+
+    >>> float(sgd_bound_sharp(L=1.0, delta0=0.5, sigma2=4.0, steps=100, lr=1.0))
+    4.01
+    """
+    L, delta0, T, lr, B = positive(L=L, delta0=delta0, steps=steps, lr=lr, batch_size=batch_size)
+    (sigma2,) = nonnegative(sigma2=sigma2)
+    with np.errstate(divide="ignore"):
+        descent = 1 - L * lr / 2
+        terms = {"initial gap": delta0 / (lr * T) / descent, "noise": L * lr * sigma2 / (2 * B) / descent}
+    return Bound.where(L * lr < 2, f"lr < 2/L, got lr = {lr} and L = {L}", terms, lr)
+
+
+def sgd_iters(
+    *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, eps: ArrayLike, batch_size: ArrayLike = 1
+) -> Number:
+    r"""Steps after which :func:`sgd_bound` guarantees an average squared gradient of ``eps``.
+
+    Statement:
+    :math:`T(B) = \frac{2L\Delta_0}{\varepsilon^2}\left(\sqrt{\sigma^2/B+\varepsilon}+\sqrt{\sigma^2/B}\right)^2`,
+    the exact inverse of the bound (a quadratic equation in sqrt(T)). For B << 4 sigma2/eps it is
+    8 L delta0 sigma2/(B eps^2), for B >> 4 sigma2/eps it is 2 L delta0/eps. The result is real; take
+    its ceiling for a number of steps. Source: Lin 2024 gives the order O(sigma2/(B eps^2)).
+
+    Raises ``ValueError`` unless L, delta0, eps, batch_size > 0 and sigma2 >= 0.
+
+    >>> round(sgd_iters(L=1.0, delta0=0.5, sigma2=0.0, eps=0.01), 9)
+    100.0
+    """
+    L, delta0, eps, B = positive(L=L, delta0=delta0, eps=eps, batch_size=batch_size)
+    (sigma2,) = nonnegative(sigma2=sigma2)
+    noise = sigma2 / B
+    return scalar(2 * L * delta0 / eps**2 * (np.sqrt(noise + eps) + np.sqrt(noise)) ** 2)
+
+
+def critical_batch(*, sigma2: ArrayLike, eps: ArrayLike) -> Number:
+    r"""The batch size :math:`4\sigma^2/\varepsilon` where the two asymptotes of :func:`sgd_iters` meet.
+
+    Raises ``ValueError`` unless eps > 0 and sigma2 >= 0.
+
+    >>> critical_batch(sigma2=1.0, eps=0.01)
+    400.0
+    """
+    (eps,), (sigma2,) = positive(eps=eps), nonnegative(sigma2=sigma2)
+    return scalar(4 * sigma2 / eps)
+
+
+def crossover_steps(*, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, batch_size: ArrayLike = 1) -> Number:
+    r"""Steps where the two terms of :func:`sgd_bound` are equal: :math:`T = L\Delta_0B/(2\sigma^2)`.
+
+    Before it the deterministic 1/T term is the larger one, after it the noise term 1/sqrt(T).
+    Raises ``ValueError`` unless all arguments are > 0.
+
+    >>> crossover_steps(L=1.0, delta0=2.0, sigma2=0.5, batch_size=8)
+    16.0
+    """
+    L, delta0, sigma2, B = positive(L=L, delta0=delta0, sigma2=sigma2, batch_size=batch_size)
+    return scalar(L * delta0 * B / (2 * sigma2))
+
+
+def sgd_pl(
+    *, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, lr: ArrayLike, steps: ArrayLike
+) -> Bound:
+    r"""Expected gap of SGD under the Polyak-Lojasiewicz condition ||grad f||^2 >= 2 mu (f - f*).
+
+    Statement, lr <= 1/L: :math:`E f(x_k) - f^* \le (1-\gamma\mu)^k\Delta_0 + \frac{L\gamma\sigma^2}{2\mu}`.
+
+    Proof: the descent inequality of :func:`sgd_bound_at`, then PL, then a geometric sum. Tight: the
+    floor is attained for mu = L and lr = 1/L. Slack: 1 there, 2.1 for small lr. Source: Karimi,
+    Nutini & Schmidt 2016, Theorem 4.
+
+    ``delta0, sigma2`` >= 0, ``steps`` >= 0. Raises ``ValueError`` unless 0 < mu <= L and 0 < lr <= 1/L.
+
+    >>> float(sgd_pl(mu=1.0, L=1.0, delta0=3.0, sigma2=2.0, lr=1.0, steps=5))
+    1.0
+    """
+    mu, L, lr = positive(mu=mu, L=L, lr=lr)
+    delta0, sigma2, k = nonnegative(delta0=delta0, sigma2=sigma2, steps=steps)
+    if (mu > L).any():
+        raise ValueError(f"mu must be at most L, got mu = {mu} and L = {L}")
+    # Rounding must not turn 1 - lr*mu at lr = 1/L = 1/mu into a negative base.
+    terms = {"initial gap": np.maximum(1 - lr * mu, 0) ** k * delta0, "floor": L * lr * sigma2 / (2 * mu)}
+    return Bound.where(L * lr <= 1 + 1e-12, f"lr <= 1/L, got lr = {lr} and L = {L}", terms, lr)
+
+
+def sgd_convex(*, R: float, G2: float, lr: ArrayLike) -> Bound:
+    r"""Convex SGD with step sizes lr_0 ... lr_{T-1}: the gap of the weighted average iterate.
+
+    Statement: with :math:`\bar x = \sum_t\gamma_tx_t/\sum_t\gamma_t`, convex f and E||g_t||^2 <= G2,
+    :math:`E f(\bar x) - f^* \le \frac{R^2 + G^2\sum_t\gamma_t^2}{2\sum_t\gamma_t}`.
+
+    It vanishes when sum lr = infinity and sum lr^2 / sum lr -> 0: "diminishing" alone is not enough.
+    Tight: for one step on f = G|x|, started at R with lr = R/G, equality. Slack: 1. Source: Nemirovski,
+    Juditsky, Lan & Shapiro 2009, "Robust stochastic approximation".
+
+    ``lr`` is the sequence, shape [T]. Raises ``ValueError`` unless R, G2 > 0 and all rates are > 0.
+
+    >>> float(sgd_convex(R=1.0, G2=1.0, lr=[1.0]))
+    1.0
+    """
+    R, G2, lr = positive(R=R, G2=G2, lr=lr)
+    if lr.ndim != 1 or lr.size == 0:
+        raise ValueError(f"lr must be a sequence of shape [T], got shape {list(lr.shape)}")
+    terms = {"distance": R**2 / (2 * lr.sum()), "noise": G2 * np.square(lr).sum() / (2 * lr.sum())}
+    return Bound.where(True, "", terms, lr)

@@ -1,0 +1,148 @@
+"""Every bound holds on its verification instance and fails there once it is divided by its slack.
+
+One row per guarantee: topic, the bound, what the instance attains, and the slack that the docstring states.
+Edit a constant in ``optcourse.theory`` and a row here names the topic whose claim broke.
+"""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from optcourse import problems
+from optcourse.theory import gradient_descent as gd
+from optcourse.theory import quadratic, sampling, sgd
+
+ROUNDING = 1e-9
+
+
+def descend(problem, x0, lr, steps):
+    """All iterates x_0 ... x_N of gradient descent, shape [N + 1, d]."""
+    xs = [np.atleast_1d(np.asarray(x0, dtype=float))]
+    for _ in range(steps):
+        xs.append(xs[-1] - lr * problem.gradient(xs[-1]))
+    return np.stack(xs)
+
+
+def average_on_quadratic(sigma2, steps, lr, L=2.0, x0=1.5):
+    return quadratic.average_squared_gradient(eigenvalues=[L], x0=[x0], noise_variances=[sigma2], lr=lr, steps=steps)
+
+
+def sgd_theorem(sigma2, steps, slack):
+    setting = {"L": 2.0, "delta0": 1.5**2, "sigma2": sigma2, "steps": steps}
+    bound = sgd.sgd_bound(**setting)
+    return "02.5", sgd.sgd_bound, float(bound), average_on_quadratic(sigma2, steps, bound.stepsize), slack
+
+
+def sgd_at(function, lr, sigma2, steps, slack):
+    bound = function(L=2.0, delta0=1.5**2, sigma2=sigma2, steps=steps, lr=lr)
+    return "02.5", function, float(bound), average_on_quadratic(sigma2, steps, lr), slack
+
+
+def pl_floor(lr, slack):
+    L = 2.0
+    bound = sgd.sgd_pl(mu=L, L=L, delta0=1.0, sigma2=3.0, lr=lr, steps=10**5)
+    return "02.6", sgd.sgd_pl, float(bound), quadratic.loss_floor(eigenvalues=[L], noise_variances=[3.0], lr=lr), slack
+
+
+def convex_one_step():
+    """f = 2|x| from R = 3: the average of one iterate is x_0 itself."""
+    return "02.7", sgd.sgd_convex, float(sgd.sgd_convex(R=3.0, G2=4.0, lr=[3.0 / 2.0])), 6.0, 1.0
+
+
+def strongly_convex_sampling():
+    """f = x^2/2 with additive noise: smoothness 1 and lr = 1/2; the exact stationary second moment."""
+    bound = sampling.sgd_strongly_convex(mu=1.0, smoothness=1.0, R=1.0, sigma2_opt=5.0, lr=0.5, steps=200)
+    exact = quadratic.noise_floor(eigenvalues=1.0, noise_variances=5.0, lr=0.5)
+    return "02.2", sampling.sgd_strongly_convex, float(bound), exact, 4.1
+
+
+def convex_huber(steps):
+    problem = problems.Huber(knee=3.0 / (2 * steps + 1), L=2.0)
+    last = descend(problem, 3.0, 1 / 2.0, steps)[-1]
+    return "02.5", gd.gd_convex, float(gd.gd_convex(L=2.0, R=3.0, lr=0.5, steps=steps)), problem.value(last), 1.0
+
+
+def strongly_convex_quadratic(lr):
+    problem, x0 = problems.Quadratic([0.5, 4.0]), np.array([1.0, 0.0] if lr <= 2 / 4.5 else [0.0, 1.0])
+    attained = np.linalg.norm(descend(problem, x0, lr, 7)[-1])
+    return (
+        "02.1",
+        gd.gd_strongly_convex,
+        float(gd.gd_strongly_convex(mu=0.5, L=4.0, R=1.0, lr=lr, steps=7)),
+        attained,
+        1,
+    )
+
+
+def pl_quadratic(lr):
+    problem = problems.Quadratic([4.0])
+    last = descend(problem, 3.0, lr, 5)[-1]
+    return "02.6", gd.gd_pl, float(gd.gd_pl(mu=4.0, L=4.0, delta0=18.0, lr=lr, steps=5)), problem.value(last), 1.0
+
+
+def best_iterate(steps):
+    problem = problems.BestIterateZigzag(L=2.0, steps=steps)
+    xs = descend(problem, problem.start, 1 / 2.0, steps)
+    attained = np.square(problem.gradient(xs)).sum(-1).min()
+    return (
+        "02.5",
+        gd.gd_best_iterate,
+        float(gd.gd_best_iterate(L=2.0, delta0=problem.delta0(xs[0]), steps=steps)),
+        attained,
+        1,
+    )
+
+
+def last_iterate(steps):
+    problem = problems.LastIterateTrap(L=2.0, steps=steps)
+    xs = descend(problem, problem.start, 1 / 2.0, steps)
+    attained = np.square(problem.gradient(xs[-1])).sum()
+    return (
+        "02.5",
+        gd.gd_last_iterate,
+        gd.gd_last_iterate(L=2.0, delta0=problem.delta0(xs[0]), steps=steps),
+        attained,
+        1.0,
+    )
+
+
+ROWS = [
+    *(sgd_theorem(0.0, steps, 1.0) for steps in (1, 7, 1000)),
+    *(sgd_theorem(sigma2, 10**6, 2.1) for sigma2 in (0.1, 1.0, 100.0)),
+    sgd_at(sgd.sgd_bound_at, lr=0.5, sigma2=0.0, steps=9, slack=1.0),
+    sgd_at(sgd.sgd_bound_at, lr=0.01, sigma2=1.0, steps=10**6, slack=2.1),
+    sgd_at(sgd.sgd_bound_at, lr=0.5, sigma2=1.0, steps=10**6, slack=1.001),
+    *(sgd_at(sgd.sgd_bound_sharp, lr=lr, sigma2=1.0, steps=10**6, slack=1.01) for lr in (0.01, 0.5, 0.95)),
+    pl_floor(0.5, 1.0),
+    pl_floor(0.01, 2.1),
+    convex_one_step(),
+    strongly_convex_sampling(),
+    *(convex_huber(steps) for steps in (1, 5, 40)),
+    *(strongly_convex_quadratic(lr) for lr in (0.1, 2 / 4.5, 0.48)),
+    *(pl_quadratic(lr) for lr in (0.1, 0.4)),
+    *(best_iterate(steps) for steps in (0, 1, 4, 25)),
+    *(last_iterate(steps) for steps in (0, 1, 3, 20)),
+]
+
+
+@pytest.mark.parametrize(
+    ("topic", "function", "bound", "attained", "slack"),
+    ROWS,
+    ids=[f"{r[0]}-{r[1].__name__}-{i}" for i, r in enumerate(ROWS)],
+)
+def test_bound_holds_and_is_as_tight_as_stated(topic, function, bound, attained, slack):
+    name = function.__name__
+    assert attained <= bound * (1 + ROUNDING), f"topic {topic}: {name} is violated: {attained} > {bound}"
+    assert attained > bound / slack * (1 - ROUNDING), (
+        f"topic {topic}: {name} is looser than stated: {attained} attained, {bound} / {slack} claimed"
+    )
+
+
+def test_every_guarantee_has_a_row():
+    """A calculator that returns a Bound cannot be added without an instance that tests its constants."""
+    listed = {row[1].__name__ for row in ROWS}
+    for module in (sgd, gd, sampling):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if function.__module__ == module.__name__ and inspect.signature(function).return_annotation == "Bound":
+                assert name in listed, f"{module.__name__}.{name} has no row in this file"
