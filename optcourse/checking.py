@@ -78,7 +78,7 @@ def check(
     tol: float = 0.0,
     expect: str = "holds",
     why: str | None = None,
-) -> Verdict:
+) -> None:
     """Compare ``measured`` with ``bound``, print the verdict, raise :class:`ClaimBroken` if it fails.
 
     Parameters
@@ -131,7 +131,6 @@ def check(
     if verdict.verdict == BROKEN:
         problem = "should fail here but holds" if holds else "does not hold"
         raise ClaimBroken(f"topic {topic}: the claim {claim!r} {problem}: {verdict.line}")
-    return verdict
 
 
 def _show(verdict: Verdict) -> None:

@@ -70,6 +70,16 @@ def loglog_slope(x: ArrayLike, samples: ArrayLike, *, confidence: float = 0.95) 
     return mean(slopes, confidence=confidence)
 
 
+def first_below(samples: ArrayLike, target: float) -> np.ndarray:
+    """Index of the first entry <= ``target`` in each row of ``samples`` [seeds, points]; NaN where there is none.
+
+    >>> first_below([[3.0, 2.0, 1.0], [5.0, 4.0, 4.0]], 2.5)
+    array([ 1., nan])
+    """
+    below = np.atleast_2d(np.asarray(samples, dtype=float)) <= target
+    return np.where(below.any(1), below.argmax(1), np.nan)
+
+
 def _samples(samples: ArrayLike, *, ndim: int) -> np.ndarray:
     x = np.asarray(samples, dtype=float)
     if x.ndim != ndim or x.shape[0] < 2:

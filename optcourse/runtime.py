@@ -72,8 +72,8 @@ def start(*, profile: str = "quick", seed: int = 0, device: str = "auto", thread
 
     ``profile`` is ``"quick"`` (laptop, CI) or ``"full"``; ``seed`` an integer in 0..2**32 - 1;
     ``device`` ``"auto"``, ``"cpu"`` or ``"cuda"``; ``threads`` the number of torch and BLAS threads
-    (default: ``OPTCOURSE_THREADS``, else at most two, so that parallel lectures do not fight
-    for cores and a laptop gives the same rounding as CI).
+    (default: ``OPTCOURSE_THREADS``, else one: the course's models are too small to gain from more,
+    lectures that run side by side do not fight for cores, and sums are rounded alike everywhere).
 
     Raises ``ValueError`` or ``TypeError`` that names the argument.
     """
@@ -86,7 +86,7 @@ def start(*, profile: str = "quick", seed: int = 0, device: str = "auto", thread
     integer("seed", seed, 0, 2**32 - 1)
     resolved = resolve_device(device)
     if threads is None:
-        threads = int(os.environ.get("OPTCOURSE_THREADS", min(2, os.cpu_count() or 1)))
+        threads = int(os.environ.get("OPTCOURSE_THREADS", "1"))
     torch.set_num_threads(integer("threads", threads, 1))
     threadpoolctl.threadpool_limits(threads)  # numpy's and scipy's BLAS
 

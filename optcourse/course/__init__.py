@@ -1,0 +1,11 @@
+"""Run the lectures and collect their verdicts: what stands behind the ``optcourse`` command.
+
+==============  ======================================================================
+``catalog``     which lectures and topics there are (``lectures/topics.toml``)
+``runner``      execute lectures side by side, with progress, interrupts and resume
+``kernels``     one notebook in one kernel: time limits, failures, a kernel that can be killed
+``pages``       an executed notebook as one HTML page that needs no network
+``report``      ``run.json``, ``verdicts.json`` and ``index.html``
+``cli``         the command line
+==============  ======================================================================
+"""

@@ -1,0 +1,218 @@
+"""One notebook in one kernel: parameters, time limits, failures that name the cell, a kernel that can be killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nbformat
+import papermill
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+from papermill.execute import remove_error_markers
+
+#: Seconds a single cell may take before it counts as hanging.
+CELL_TIMEOUT = {"quick": 120, "full": 3600}
+SKIPPED = "skipped: no CUDA device\n"
+
+# They log each failure that is reported below in a sentence, and the reader left behind by a killed kernel.
+for library in ("papermill", "asyncio"):
+    logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a notebook receives as parameters; ``device`` is resolved, ``"cpu"`` or ``"cuda"``."""
+
+    profile: str
+    seed: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where and why a lecture stopped; ``cell`` is a cell id, ``None`` when no cell was reached."""
+
+    type: str
+    message: str
+    cell: str | None = None
+    section: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The executed notebook (as far as it came, ``None`` when it could not be read) and how it went."""
+
+    notebook: NotebookNode | None
+    seconds: float
+    failure: Failure | None
+
+
+@dataclass(eq=False)
+class Execution:
+    """A notebook to be executed: :meth:`run` in one thread, :meth:`kill` from another at any time.
+
+    ``cell_timeout`` in seconds overrides the limit of the profile; ``on_cell(index, total, section)`` is
+    called when a cell starts. Each kernel computes in one thread, or in ``OPTCOURSE_THREADS``.
+    """
+
+    path: Path
+    settings: Settings
+    cell_timeout: int | None = None
+    on_cell: Callable[[int, int, str], None] = lambda index, total, section: None
+    killed: bool = field(default=False, init=False)
+    _pid: int | None = field(default=None, init=False)
+
+    def run(self) -> Outcome:
+        """Execute the notebook. What goes wrong in it is returned as a :class:`Failure`, not raised."""
+        start = time.monotonic()
+        try:
+            text = self.path.read_text(encoding="utf-8")
+            sections = section_of_cell(nbformat.reads(text, as_version=4))
+        except Exception as error:
+            return Outcome(None, 0.0, Failure("NotANotebook", f"{self.path.name} is not a notebook: {error}"))
+        with TemporaryDirectory(prefix="optcourse-") as folder:
+            # Papermill reads its paths as format strings, and this one is free of braces.
+            source, target = Path(folder, "source.ipynb"), Path(folder, "executed.ipynb")
+            source.write_text(text, encoding="utf-8")
+            failure = self._execute(source, target, sections)
+            seconds = time.monotonic() - start
+            notebook = nbformat.read(target if target.exists() else source, as_version=4)
+        return Outcome(self._finish(notebook, failure), seconds, failure)
+
+    def kill(self) -> None:
+        """Kill the kernel and everything it started; a kernel not yet started will not start."""
+        self.killed = True
+        self._kill_group()
+
+    def _kill_group(self) -> None:
+        if self._pid is None:
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            if os.name == "posix":
+                os.killpg(self._pid, signal.SIGKILL)  # every kernel leads a process group of its own
+            else:
+                os.kill(self._pid, signal.SIGTERM)
+
+    def _execute(self, source: Path, target: Path, sections: dict[str, str]) -> Failure | None:
+        current: str | None = None
+
+        def on_cell_start(cell: NotebookNode, cell_index: int) -> None:
+            nonlocal current
+            current = cell.id
+            self.on_cell(cell_index, len(sections), sections.get(cell.id, ""))
+
+        def failure(kind: str, message: str) -> Failure:
+            return Failure(kind, message, current, sections.get(current or "", ""))
+
+        settings = self.settings
+        timeout = self.cell_timeout or CELL_TIMEOUT[settings.profile]
+        try:
+            papermill.execute_notebook(
+                source,
+                target,
+                parameters={"PROFILE": settings.profile, "SEED": settings.seed, "DEVICE": settings.device},
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                execution_timeout=timeout,
+                kernel_manager_class=self._kernel_manager(target.parent),
+                on_cell_start=on_cell_start,
+                # Not papermill's cwd, which would change the directory of this process under other threads.
+                resources={"metadata": {"path": str(self.path.parent)}},
+                skip_cells_with_tag="gpu" if settings.device != "cuda" else "skip-execution",
+                coalesce_streams=True,
+            )
+        except PapermillExecutionError as error:
+            return failure(error.ename, error.evalue)
+        except DeadKernelError:
+            return failure("KernelDied", "the kernel died in this cell (out of memory, killed, or an exit in C code)")
+        except CellTimeoutError:
+            return failure("CellTimeout", f"the cell ran longer than {timeout} s and was stopped")
+        except Exception as error:
+            return failure(type(error).__name__, str(error))
+        finally:
+            self._kill_group()  # whatever the kernel left behind
+        return None
+
+    def _finish(self, notebook: NotebookNode, failure: Failure | None) -> NotebookNode:
+        """Make the executed notebook say what it skipped and where it stopped."""
+        notebook = remove_error_markers(notebook)
+        for key in ("input_path", "output_path"):
+            notebook.metadata.get("papermill", {}).pop(key, None)
+        for cell in notebook.cells:
+            if failure and cell.id == failure.cell:
+                if cell.cell_type == "code" and not any(o.output_type == "error" for o in cell.outputs):
+                    kind, message = failure.type, failure.message
+                    trace = [f"{kind}: {message}"]
+                    cell.outputs.append(nbformat.v4.new_output("error", ename=kind, evalue=message, traceback=trace))
+                break
+            if self.settings.device != "cuda" and "gpu" in cell.metadata.get("tags", []):
+                cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=SKIPPED)]
+        return notebook
+
+    def _kernel_manager(self, folder: Path) -> type[AsyncKernelManager]:
+        """A manager class whose kernels are this interpreter's, whatever kernels the user has installed.
+
+        Their sockets and connection files are in ``folder``: nothing listens on a network port.
+        """
+        execution = self
+        threads = os.environ.get("OPTCOURSE_THREADS", "1")
+        environment = {
+            "OPTCOURSE_PROGRESS": "off",
+            "OPTCOURSE_THREADS": threads,
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            **{f"{library}_NUM_THREADS": threads for library in ("OMP", "OPENBLAS", "MKL")},
+        }
+
+        class LectureKernel(AsyncKernelManager):
+            def __init__(self, **options: Any) -> None:
+                sockets = {"transport": "ipc", "ip": str(folder / "kernel")} if os.name == "posix" else {}
+                super().__init__(**options, **sockets, connection_file=str(folder / "connection.json"))
+
+            @property
+            def kernel_spec(self) -> KernelSpec:
+                return KernelSpec(**get_kernel_dict())
+
+            async def start_kernel(self, **options: Any) -> None:
+                if execution.killed:
+                    raise RuntimeError("interrupted before the kernel started")
+                # What the code prints travels in messages; the kernel's own output is chatter.
+                quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+                await super().start_kernel(**options, **quiet, env={**os.environ, **environment})
+                execution._pid = self.provisioner.pid
+                if execution.killed:  # the interrupt came while the kernel was starting
+                    execution._kill_group()
+
+        return LectureKernel
+
+
+def section_of_cell(notebook: NotebookNode) -> dict[str, str]:
+    """Cell id -> text of the last Markdown heading at or above it."""
+    sections, heading = {}, ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for line in re.findall(r"^#{1,6}\s+(.+)$", cell.source, flags=re.MULTILINE):
+                heading = re.sub(r"<[^>]*>", "", line).strip()
+        sections[cell.get("id", "")] = heading
+    return sections
+
+
+def cell_seconds(notebook: NotebookNode) -> dict[str, float]:
+    """Cell id -> wall time in seconds of every executed code cell."""
+    durations = {c.id: c.metadata.get("papermill", {}).get("duration") for c in notebook.cells if c.cell_type == "code"}
+    return {cell: float(seconds) for cell, seconds in durations.items() if seconds is not None}

@@ -1,0 +1,177 @@
+"""Run lectures side by side: progress, failures that do not stop the others, interrupts, resume."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from optcourse.course import pages, report
+from optcourse.course.catalog import Catalog
+from optcourse.course.display import Display
+from optcourse.course.kernels import Execution, Failure, Settings
+from optcourse.course.report import Record
+
+PACKAGE = Path(__file__).resolve().parents[1]
+OK, FAILED, INTERRUPTED = 0, 1, 130
+
+
+def cores() -> int:
+    """The number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on."""
+    import platform
+
+    found = {"python": platform.python_version()}
+    for package in ("optcourse", "torch", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def resume_key(notebook: Path, settings: Settings) -> str:
+    """Changes with the notebook, the settings, any source file of the package and the versions used."""
+    digest = hashlib.sha256(repr((settings, versions())).encode())
+    sources = [path for pattern in ("*.py", "*.mplstyle") for path in sorted(PACKAGE.rglob(pattern))]
+    for path in [notebook, *sources]:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def run(
+    notebooks: list[Path],
+    settings: Settings,
+    *,
+    output: Path,
+    catalog: Catalog,
+    jobs: int = 1,
+    resume: bool = False,
+    cell_timeout: int | None = None,
+) -> int:
+    """Execute ``notebooks``, ``jobs`` at a time, and write pages, verdicts and index to ``output``.
+
+    With ``resume``, lectures that finished without failure are skipped when nothing they depend on
+    has changed. Returns the exit status: 0, 1 when a lecture failed, 130 when interrupted by
+    SIGINT or SIGTERM (finished lectures are kept).
+    """
+    records = report.load(output)
+    keys = {path.stem: resume_key(path, settings) for path in notebooks}
+    unchanged = [n for n in keys if resume and n in records and records[n].ok and records[n].key == keys[n]]
+    output.mkdir(parents=True, exist_ok=True)
+    done: dict[str, Record] = {}
+    with Display(len(notebooks)) as display, _interrupts() as interrupted:
+        for name in unchanged:
+            display.end(name, f"{name}: unchanged, skipped")
+        executions = {
+            path.stem: Execution(path, settings, cell_timeout=cell_timeout)
+            for path in notebooks
+            if path.stem not in unchanged
+        }
+
+        def lecture(name: str) -> Record | None:
+            return _lecture(executions[name], keys[name], output=output, catalog=catalog, display=display)
+
+        for name, record in _in_parallel(lecture, executions, jobs, interrupted):
+            done[name] = records[name] = record
+            report.save(output, records, report.RunInfo(settings, versions(), interrupted=True))
+        cut_short = len(done) < len(executions)
+        report.write(output, catalog, records, report.RunInfo(settings, versions(), interrupted=cut_short))
+
+    for name in sorted(done):
+        if not done[name].ok:
+            display.say(_failure_block(done[name]))
+    if cut_short:
+        display.say(
+            f"Interrupted: {len(executions) - len(done)} of {len(notebooks)} lectures not finished; "
+            "--resume continues with them."
+        )
+        return INTERRUPTED
+    display.say(
+        f"{len(notebooks) - sum(not r.ok for r in done.values())} of {len(notebooks)} lectures ok: "
+        f"{output / report.INDEX}"
+    )
+    return FAILED if any(not record.ok for record in done.values()) else OK
+
+
+def _in_parallel(
+    lecture: Callable[[str], Record | None],
+    executions: dict[str, Execution],
+    jobs: int,
+    interrupted: threading.Event,
+) -> Iterator[tuple[str, Record]]:
+    """Yield the record of each lecture as it finishes; after an interrupt, kill what is running."""
+    with ThreadPoolExecutor(jobs) as pool:
+        names: dict[Future[Record | None], str] = {pool.submit(lecture, name): name for name in executions}
+        pending = set(names)
+        while pending:
+            # A signal handler only runs between two waits, so the waits are short.
+            finished, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+            if interrupted.is_set():
+                for future in pending:
+                    future.cancel()
+                    executions[names[future]].kill()
+            for future in finished:
+                record = None if future.cancelled() else future.result()
+                if record is not None:
+                    yield names[future], record
+
+
+def _lecture(execution: Execution, key: str, *, output: Path, catalog: Catalog, display: Display) -> Record | None:
+    """Execute one lecture and write its page; ``None`` when it was killed before it finished."""
+    path = execution.path
+    display.begin(path.stem)
+    execution.on_cell = lambda index, total, section: display.cell(path.stem, index, total, section)
+    outcome = execution.run()
+    if execution.killed:
+        return None
+    try:
+        pages.write(output, path.stem, outcome, catalog)
+    except Exception as error:  # a bug in one page must not lose the others
+        outcome = replace(outcome, failure=Failure(type(error).__name__, f"the page could not be written: {error}"))
+    record = report.record(path, outcome, execution.settings, key, catalog)
+    display.end(path.stem, _line(record))
+    return record
+
+
+def _line(record: Record) -> str:
+    if record.failure is None:
+        claims = f"{record.claims} claim{'s' if record.claims != 1 else ''}"
+        return f"{record.notebook}: ok, {record.seconds:.1f} s, {claims}"
+    return f"{record.notebook}: FAILED after {record.seconds:.1f} s, {record.failure.type}"
+
+
+def _failure_block(record: Record) -> str:
+    """Lecture, cell, section, error type and the first lines of its message."""
+    failure = record.failure
+    assert failure is not None
+    where = f" in cell {failure.cell!r}" if failure.cell else ""
+    where += f", section {failure.section!r}" if failure.section else ""
+    message = [line[:400] for line in failure.message.strip().splitlines()[:5]] or ["(no message)"]
+    return f"\n{record.notebook} failed{where}\n  {failure.type}: " + "\n  ".join(message)
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, instead of stopping this process where it stands."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    handlers = {s: signal.signal(s, lambda *_: event.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,105 @@
+"""The course's own table, and how lectures are found by name."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from optcourse.course import catalog
+
+TABLE = Path(__file__).parents[2] / "lectures" / "topics.toml"
+# How many topics each lecture of the syllabus has, 01 to 20.
+COUNTS = [5, 8, 5, 6, 9, 6, 4, 7, 8, 2, 6, 5, 6, 7, 5, 4, 4, 3, 3, 3]
+LECTURE = '[[lecture]]\nid = "01"\ntitle = "T"\nnotebook = "01_t.ipynb"\nstatus = "written"\n'
+TOPIC = (
+    '[[topic]]\nid = "01.1"\nlecture = "01"\ndeck = ["A"]\nbeyond = false\ntitle = "t"\n'
+    'slide = "s"\npaper = "p"\nshows = "x"\n'
+)
+
+
+def test_the_table_has_every_topic_of_the_syllabus():
+    table = catalog.load(TABLE)
+    expected = [f"{n:02}.{k}" for n, count in enumerate(COUNTS, start=1) for k in range(1, count + 1)]
+    assert [topic.id for topic in table.topics] == expected
+    assert [lecture.id for lecture in table.lectures] == [f"{n:02}" for n in range(1, 21)]
+    assert {topic.id for topic in table.topics if topic.beyond} == {"04.6", "05.9"}
+
+
+def test_every_topic_says_what_it_shows_and_where_it_comes_from():
+    for topic in catalog.load(TABLE).topics:
+        assert topic.title and topic.shows.endswith("."), topic.id
+        assert topic.paper or topic.id == "20.3", topic.id
+        # One "deck: title" for each deck at least, and none for another deck.
+        parts = topic.slide.split(" | ") if topic.slide else []
+        assert all(re.match(r"[A-E]: \S", part) for part in parts), topic.id
+        assert {part[0] for part in parts} == set(topic.deck), topic.id
+
+
+def test_written_lectures_are_there_under_their_name():
+    for lecture in catalog.load(TABLE).lectures:
+        assert re.fullmatch(lecture.id + r"_\w+\.ipynb", lecture.notebook)
+        assert (TABLE.parent / lecture.notebook).exists() == (lecture.status == "written"), lecture.id
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "problem"),
+    [
+        (LECTURE + "colour = 1\n", "lecture '01'", "unknown key colour"),
+        (LECTURE + LECTURE, "lecture '01'", "duplicate id"),
+        (LECTURE.replace("written", "soon"), "lecture '01'", "status must be"),
+        (LECTURE.replace('title = "T"', "title = 3"), "lecture '01'", "title has the wrong type"),
+        (LECTURE + TOPIC + TOPIC, "topic '01.1'", "duplicate id"),
+        (TOPIC, "topic '01.1'", "no lecture '01'"),
+        (LECTURE + TOPIC.replace('paper = "p"\n', ""), "topic '01.1'", "missing key paper"),
+        (LECTURE + TOPIC.replace('["A"]', '["F"]'), "topic '01.1'", "deck must list"),
+        (LECTURE + TOPIC.replace('["A"]', "[]"), "topic '01.1'", "beyond"),
+        (LECTURE + TOPIC.replace('id = "01.1"', 'id = "02.1"'), "topic '02.1'", "id must begin"),
+        ("[[lesson]]\n", "topics.toml", "unknown table lesson"),
+        ("= 3", "topics.toml", "not readable as TOML"),
+    ],
+)
+def test_a_wrong_table_is_an_error_that_names_file_and_entry(tmp_path, text, named, problem):
+    path = tmp_path / "topics.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=problem) as error:
+        catalog.load(path)
+    assert str(path) in str(error.value) and named in str(error.value)
+
+
+@pytest.fixture
+def lectures(tmp_path):
+    for name in ("01_first.ipynb", "02_second.ipynb", "notes.ipynb", "03_third.txt"):
+        (tmp_path / name).write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["2", "02", "02_second", "02_second.ipynb", "{folder}/02_second.ipynb"])
+def test_a_lecture_is_found_by_number_name_or_path(lectures, name):
+    found = catalog.find(lectures, (name.format(folder=lectures),))
+    assert [path.name for path in found] == ["02_second.ipynb"]
+
+
+def test_all_lectures_by_default_in_the_order_of_the_course_and_once(lectures):
+    assert [path.name for path in catalog.find(lectures)] == ["01_first.ipynb", "02_second.ipynb"]
+    found = catalog.find(lectures, ("2", "01_first", "02"))
+    assert [path.name for path in found] == ["01_first.ipynb", "02_second.ipynb"]
+
+
+def test_an_unknown_lecture_is_an_error_that_lists_the_known_ones(lectures, tmp_path_factory):
+    with pytest.raises(LookupError, match=r"no lecture '7'.*01, 02"):
+        catalog.find(lectures, ("7",))
+    with pytest.raises(LookupError, match="no lecture"):
+        catalog.find(tmp_path_factory.mktemp("empty"))
+    other = tmp_path_factory.mktemp("other") / "01_first.ipynb"
+    other.write_text("{}")
+    with pytest.raises(LookupError, match="same file name"):
+        catalog.find(lectures, ("1", str(other)))
+
+
+def test_the_lectures_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert catalog.lectures_folder() == TABLE.parent  # of the checkout that holds the package
+    (tmp_path / "lectures").mkdir()
+    assert catalog.lectures_folder() == tmp_path / "lectures"
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        catalog.lectures_folder(tmp_path / "nowhere")

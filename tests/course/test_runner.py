@@ -1,0 +1,179 @@
+"""Lectures that go well and lectures broken on purpose, executed for real in tiny notebooks."""
+
+import json
+import os
+import sys
+
+import nbformat
+import pytest
+from lectures_for_tests import CHECK, gone
+
+from optcourse.course import kernels, report, runner
+from optcourse.course.kernels import Settings
+
+
+def records(folder):
+    return report.load(folder.output)
+
+
+def outputs(folder, name, cell_id):
+    notebook = nbformat.read(folder.output / f"{name}.ipynb", as_version=4)
+    return next(cell.outputs for cell in notebook.cells if cell.id == cell_id)
+
+
+def test_a_lecture_receives_its_parameters_and_a_quiet_environment(folder):
+    source = (
+        "import os\nprint(PROFILE, SEED, DEVICE, os.environ['OPTCOURSE_PROGRESS'], os.environ['OPTCOURSE_THREADS'])"
+    )
+    where = "import sys\nprint(sys.executable, os.getcwd())"
+    path = folder.add("01_parameters", source, where)
+    assert folder.run(path, settings=Settings("full", 7, "cpu"), jobs=runner.cores()) == 0
+    assert outputs(folder, "01_parameters", "cell-1")[0].text == "full 7 cpu off 1\n"
+    assert outputs(folder, "01_parameters", "cell-2")[0].text == f"{sys.executable} {folder.lectures}\n"
+    assert sorted(p.name for p in folder.lectures.iterdir()) == ["01_parameters.ipynb"]
+
+
+def test_broken_lectures_do_not_stop_the_others_and_are_named(folder, capfd):
+    holds = CHECK.format(topic="02.4", claim="a < b", measured=1, bound=2)
+    broken = CHECK.format(topic="02.5", claim="falsified on purpose", measured=3, bound=2)
+    paths = [
+        folder.add("01_good", holds),
+        folder.add("02_broken", holds, broken, "print('never')"),
+        folder.add("03_dies", "import os\nos._exit(3)"),
+        folder.add("04_raises", "raise ValueError('first line\\nsecond line')"),
+        folder.add("06_hangs", "import time\ntime.sleep(60)"),
+        folder.lectures / "05_no_notebook.ipynb",
+    ]
+    paths[-1].write_text("hello")
+    assert folder.run(*paths, cell_timeout=2) == 1
+
+    failures = {name: record.failure for name, record in records(folder).items()}
+    assert failures["01_good"] is None
+    kinds = {name: failure.type for name, failure in failures.items() if failure}
+    assert kinds == {
+        "02_broken": "ClaimBroken",
+        "03_dies": "KernelDied",
+        "04_raises": "ValueError",
+        "05_no_notebook": "NotANotebook",
+        "06_hangs": "CellTimeout",
+    }
+    assert (failures["02_broken"].cell, failures["02_broken"].section) == ("cell-2", "02.4 A bound")
+    assert "2 s" in failures["06_hangs"].message
+
+    text = capfd.readouterr().err
+    assert "02_broken failed in cell 'cell-2', section '02.4 A bound'" in text
+    assert "02.5" in text and "falsified on purpose" in text
+    assert "ValueError: first line\n  second line" in text
+    assert "\x1b" not in text  # no terminal: nothing animated
+    for name in kinds:
+        page = (folder.output / f"{name}.html").read_text()
+        assert "This lecture stopped" in page and kinds[name] in page
+    # The page of a lecture that stopped shows the failing cell with its error.
+    (error,) = outputs(folder, "03_dies", "cell-1")
+    assert error.output_type == "error" and error.ename == "KernelDied"
+
+    rows = json.loads((folder.output / "verdicts.json").read_text())
+    assert [(r["lecture"], r["topic"], r["verdict"]) for r in rows] == [
+        ("01", "02.4", "holds"),
+        ("02", "02.4", "holds"),
+        ("02", "02.5", "broken"),
+    ]
+    keys = {"topic", "claim", "measured", "relation", "bound", "margin", "seeds", "verdict"}
+    assert all(keys <= row.keys() for row in rows)
+    assert rows[2]["measured"] == 3.0 and rows[2]["margin"] == -1.0
+
+
+def test_cells_for_a_gpu_are_skipped_on_a_cpu_and_say_so(folder):
+    path = folder.add("01_gpu", "x = 1", "raise SystemError('needs a GPU')", "print(x)", tags={"cell-2": ["gpu"]})
+    assert folder.run(path) == 0
+    assert outputs(folder, "01_gpu", "cell-2")[0].text == "skipped: no CUDA device\n"
+    assert outputs(folder, "01_gpu", "cell-3")[0].text == "1\n"
+    assert "skipped: no CUDA device" in (folder.output / "01_gpu.html").read_text()
+
+
+def test_cells_for_a_gpu_run_when_the_device_is_cuda(folder):
+    path = folder.add("01_gpu", "print('here')", tags={"cell-1": ["gpu"]})
+    assert folder.run(path, settings=Settings("quick", 0, "cuda")) == 0
+    assert outputs(folder, "01_gpu", "cell-1")[0].text == "here\n"
+
+
+def test_resume_skips_exactly_what_is_unchanged_and_finished(folder, capfd, monkeypatch):
+    good, bad = folder.add("01_good", "x = 1"), folder.add("02_bad", "raise ValueError('on purpose')")
+    assert folder.run(good, bad) == 1
+    first = records(folder)["01_good"]
+    executed = []
+    monkeypatch.setattr(
+        kernels.Execution, "run", lambda self: executed.append(self.path.stem) or kernels.Outcome(None, 0.0, None)
+    )
+    folder.run(good, bad, resume=True)
+    assert executed == ["02_bad"]
+    assert "01_good: unchanged, skipped" in capfd.readouterr().err
+    assert records(folder)["01_good"] == first
+
+    for options in ({"settings": Settings("quick", 1, "cpu")}, {"settings": Settings("full", 0, "cpu")}):
+        assert runner.resume_key(good, options["settings"]) != first.key
+    folder.add("01_good", "x = 2")
+    assert runner.resume_key(good, Settings("quick", 0, "cpu")) != first.key
+
+
+def test_resume_notices_an_edited_package(folder, tmp_path, monkeypatch):
+    path, settings = folder.add("01_good", "x = 1"), Settings("quick", 0, "cpu")
+    source = tmp_path / "package" / "theory" / "sgd.py"
+    source.parent.mkdir(parents=True)
+    monkeypatch.setattr(runner, "PACKAGE", tmp_path / "package")
+    source.write_text("CONSTANT = 2")
+    before = runner.resume_key(path, settings)
+    assert runner.resume_key(path, settings) == before
+    source.write_text("CONSTANT = 3")
+    assert runner.resume_key(path, settings) != before
+
+
+@pytest.mark.parametrize("lost", ["01_good.html", "01_good.ipynb"])
+def test_a_record_without_its_files_is_not_trusted(folder, lost):
+    folder.run(folder.add("01_good", "x = 1"))
+    assert list(records(folder)) == ["01_good"]
+    (folder.output / lost).unlink()
+    assert records(folder) == {}
+
+
+def test_an_unreadable_run_file_is_not_trusted(folder):
+    folder.output.mkdir()
+    for text in ("", "{}", '{"lectures": [{"notebook": "01_x"}]}', "[1]"):
+        (folder.output / "run.json").write_text(text)
+        assert records(folder) == {}
+
+
+def test_a_kernel_that_dies_leaves_no_process_behind(folder, tmp_path):
+    child, pid = "[sys.executable, '-c', 'import time; time.sleep(60)']", tmp_path / "pid"
+    source = f"import os, pathlib, subprocess, sys\nchild = subprocess.Popen({child})\n"
+    source += f"pathlib.Path({str(pid)!r}).write_text(str(child.pid))\nos._exit(1)"
+    assert folder.run(folder.add("01_child", source)) == 1
+    assert gone(int(pid.read_text()))
+
+
+def test_the_threads_of_parallel_lectures_fit_the_cores(folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        kernels.Execution, "run", lambda self: seen.append(self.threads) or kernels.Outcome(None, 0.0, None)
+    )
+    paths = [folder.add(f"0{n}_x", "x = 1") for n in (1, 2)]
+    for cores, jobs, threads in [(8, 2, 2), (4, 4, 1), (2, 1, 2), (2, 8, 1)]:
+        monkeypatch.setattr(runner, "cores", lambda cores=cores: cores)
+        folder.run(*paths, jobs=jobs)
+        assert set(seen) == {threads}
+        seen.clear()
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):
+    from optcourse.course.pages import write_atomically
+
+    target = tmp_path / "page.html"
+    write_atomically(target, "old")
+
+    def killed(*paths):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(target, "new")
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
