@@ -1,0 +1,327 @@
+"""Small data sets that are generated from a seed or ship with a library: nothing is ever downloaded.
+
+>>> data = digits(seed=0)
+>>> data.x_train.shape, data.n_classes
+(torch.Size([1347, 64]), 10)
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optcourse.arguments import choice, integer, nonnegative, positive, real
+
+FLOATS = (torch.float32, torch.float64)
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test set: ``x`` is float ``[N, ...]``, ``y`` is int64 ``[N]`` with labels ``0..n_classes-1``."""
+
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    n_classes: int
+    name: str
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The same data on another device."""
+        tensors = ("x_train", "y_train", "x_test", "y_test")
+        return replace(self, **{t: getattr(self, t).to(device) for t in tensors})
+
+    def subset(self, index: Tensor) -> Dataset:
+        """Only the training samples ``index``; the test set stays whole."""
+        return replace(self, x_train=self.x_train[index], y_train=self.y_train[index])
+
+
+# ---------------------------------------------------------------------------------------- data sets
+
+
+def digits(
+    *,
+    test_fraction: float = 0.25,
+    seed: int = 0,
+    standardize: bool = True,
+    image: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Dataset:
+    """Scikit-learn's 1797 handwritten digits of 8 x 8 pixels, flat ``[N, 64]`` or ``[N, 1, 8, 8]``.
+
+    The split is stratified. Grey values are scaled to 0..1; ``standardize`` then subtracts mean and
+    divides by standard deviation *of the training set*, for each pixel (for an image: over all pixels).
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    x, y = pixels / 16.0, labels.astype(np.int64)
+    train, test = split(y, test_fraction=test_fraction, seed=seed)
+    if image:
+        x = x.reshape(-1, 1, 8, 8)
+    if standardize:
+        axes = None if image else 0
+        mean, std = x[train].mean(axes), x[train].std(axes)
+        x = (x - mean) / np.where(std > 0, std, 1.0)  # a pixel that is blank in training has no scale
+    return _dataset(x, y, train, test, "digits", dtype)
+
+
+def mnist1d(*, samples: int = 5000, seed: int = 42, cache: bool = True, dtype: torch.dtype = torch.float32) -> Dataset:
+    """MNIST-1D (Greydanus & Kobak 2024): ten classes of noisy, shifted, sheared signals of length 40.
+
+    The defaults give the published set (4000 training and 1000 test signals). The signals are made by
+    the ``mnist1d`` package's generator, which takes a second or two, and kept in ``$OPTCOURSE_CACHE``
+    or the user's cache folder; an unreadable or foreign file there is replaced with a warning,
+    and a folder that cannot be written is no error. Random states of numpy and Python stay untouched.
+    """
+    if integer("samples", samples, 20) % 10:
+        raise ValueError(f"samples must be a multiple of 10, the number of classes, got {samples!r}")
+    integer("seed", seed, 0, MAX_SEED)
+    source = f"mnist1d {version('mnist1d')} samples={samples} seed={seed}"
+    path = _cache_folder() / f"mnist1d-{samples}-{seed}.npz"
+    arrays = _load(path, source) if cache else None
+    if arrays is None:
+        arrays = _generate_mnist1d(samples, seed)
+        if cache:
+            _save(path, arrays, source)
+    train, test = np.split(np.arange(samples), [int(0.8 * samples)])
+    return _dataset(arrays["x"], arrays["y"], train, test, "MNIST-1D", dtype)
+
+
+def two_moons(
+    *,
+    samples: int = 1000,
+    noise: float = 0.15,
+    test_fraction: float = 0.25,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Dataset:
+    """Two interleaved half circles of radius 1 in the plane, with Gaussian ``noise`` (standard deviation)."""
+    integer("samples", samples, 8)
+    nonnegative(noise=noise)
+    rng = np.random.default_rng(integer("seed", seed, 0, MAX_SEED))
+    y = np.arange(samples) % 2
+    angle = rng.uniform(0, np.pi, samples)
+    upper = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    lower = np.stack([1 - np.cos(angle), 0.5 - np.sin(angle)], axis=1)
+    x = np.where(y[:, None] == 0, upper, lower) + noise * rng.standard_normal((samples, 2))
+    return _dataset(x, y, *split(y, test_fraction=test_fraction, seed=seed), "two moons", dtype)
+
+
+def spirals(
+    *,
+    samples: int = 1200,
+    classes: int = 3,
+    turns: float = 0.75,
+    noise: float = 0.03,
+    test_fraction: float = 0.25,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Dataset:
+    """Arms of a spiral in the unit disc, one per class, each making ``turns`` turns, with Gaussian ``noise``."""
+    integer("classes", classes, 2)
+    integer("samples", samples, 4 * classes)
+    positive(turns=turns)
+    nonnegative(noise=noise)
+    rng = np.random.default_rng(integer("seed", seed, 0, MAX_SEED))
+    y = np.arange(samples) % classes
+    radius = rng.uniform(0.05, 1.0, samples)
+    angle = 2 * np.pi * (turns * radius + y / classes)
+    x = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    x += noise * rng.standard_normal((samples, 2))
+    return _dataset(x, y, *split(y, test_fraction=test_fraction, seed=seed), "spirals", dtype)
+
+
+# ------------------------------------------------------------------- splitting, spoiling, partitioning
+
+
+def split(y: Tensor | np.ndarray, *, test_fraction: float = 0.25, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Stratified split: indices ``(train, test)``, each shuffled.
+
+    Of a class with n samples, ``round(test_fraction * n)`` go to the test set. Raises ``ValueError``
+    when that leaves a class without training or test samples.
+    """
+    real("test_fraction", test_fraction, 0, 1, open_low=True, open_high=True)
+    y, rng = _labels(y), np.random.default_rng(integer("seed", seed, 0, MAX_SEED))
+    train, test = [], []
+    for label in np.unique(y):
+        members = rng.permutation(np.flatnonzero(y == label))
+        n_test = round(test_fraction * members.size)
+        if not 0 < n_test < members.size:
+            raise ValueError(
+                f"test_fraction={test_fraction!r} puts {n_test} of the {members.size} samples of class {label} "
+                "into the test set; each class needs at least one in both sets"
+            )
+        test.append(members[:n_test])
+        train.append(members[n_test:])
+    return rng.permutation(np.concatenate(train)), rng.permutation(np.concatenate(test))
+
+
+def label_noise(y: Tensor, fraction: float, n_classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Replace exactly ``round(fraction * N)`` labels by a uniformly drawn *different* class.
+
+    Returns the new labels and a boolean mask of the changed ones; ``y`` itself stays as it is.
+    """
+    real("fraction", fraction, 0, 1)
+    integer("n_classes", n_classes, 2)
+    labels = _labels(y)
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise ValueError(f"y must hold labels in 0..{n_classes - 1}, got {labels.min()}..{labels.max()}")
+    rng = np.random.default_rng(integer("seed", seed, 0, MAX_SEED))
+    flipped = rng.choice(labels.size, round(fraction * labels.size), replace=False)
+    # Adding 1..C-1 modulo C reaches every class but the present one, each equally often.
+    labels[flipped] = (labels[flipped] + rng.integers(1, n_classes, flipped.size)) % n_classes
+    new = torch.from_numpy(labels).to(y)
+    return new, new != y
+
+
+def imbalance(y: Tensor, keep: Mapping[int, float], seed: int = 0) -> Tensor:
+    """Indices (sorted) of a subset in which class c keeps ``round(keep[c] * n_c)`` samples, at least one.
+
+    Classes that ``keep`` does not name stay whole. Use it as ``data.subset(imbalance(data.y_train, {3: 0.1}))``.
+    """
+    labels = _labels(y)
+    rng = np.random.default_rng(integer("seed", seed, 0, MAX_SEED))
+    present = np.unique(labels).tolist()
+    for label, fraction in keep.items():
+        choice("keep: class", label, present)
+        real(f"keep[{label}]", fraction, 0, 1, open_low=True)
+    kept = []
+    for label in present:
+        members = rng.permutation(np.flatnonzero(labels == label))
+        kept.append(members[: max(1, round(keep.get(label, 1.0) * members.size))])
+    return torch.from_numpy(np.sort(np.concatenate(kept)))
+
+
+def dirichlet_partition(y: Tensor, n_nodes: int, alpha: float, seed: int = 0, min_size: int = 1) -> list[Tensor]:
+    """Deal all samples to nodes, each class in proportions drawn from Dirichlet(alpha, ..., alpha).
+
+    Small ``alpha``: a node sees few classes; large ``alpha``: all nodes look alike (Hsu et al. 2019).
+    A node with fewer than ``min_size`` samples is topped up from the largest node. Returns one index
+    tensor per node; together they are a partition of ``0..N-1``.
+    """
+    labels = _labels(y)
+    positive(alpha=alpha)
+    integer("min_size", min_size, 0)
+    integer("n_nodes", n_nodes, 1, labels.size // max(1, min_size))
+    rng = np.random.default_rng(integer("seed", seed, 0, MAX_SEED))
+    nodes: list[list[int]] = [[] for _ in range(n_nodes)]
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        shares = rng.dirichlet(np.full(n_nodes, float(alpha)))
+        cuts = np.rint(np.cumsum(shares)[:-1] * members.size).astype(int)
+        for node, part in zip(nodes, np.split(members, cuts), strict=True):
+            node.extend(part.tolist())
+    for node in nodes:
+        while len(node) < min_size:
+            largest = max(nodes, key=len)
+            node.append(largest.pop(int(rng.integers(len(largest)))))
+    return [torch.tensor(node, dtype=torch.int64) for node in nodes]
+
+
+def label_partition(y: Tensor, n_nodes: int, classes_per_node: int, seed: int = 0) -> list[Tensor]:
+    """Deal all samples so that each node holds exactly ``classes_per_node`` classes (McMahan et al. 2017).
+
+    The samples of a class are shared evenly among the nodes that hold it. Returns one index tensor per
+    node. Raises ``ValueError`` when the nodes cannot hold all classes, or a class has too few samples.
+    """
+    labels = _labels(y)
+    rng = np.random.default_rng(integer("seed", seed, 0, MAX_SEED))
+    classes = rng.permutation(np.unique(labels))
+    integer("n_nodes", n_nodes, 1)
+    integer("classes_per_node", classes_per_node, 1, classes.size)
+    if n_nodes * classes_per_node < classes.size:
+        raise ValueError(
+            f"n_nodes * classes_per_node must be at least the number of classes, {classes.size}, "
+            f"got {n_nodes} * {classes_per_node}"
+        )
+    # Node i takes the next classes_per_node classes in cyclic order, so each class has about equally many holders.
+    slots = np.arange(n_nodes * classes_per_node) % classes.size
+    holder = np.arange(n_nodes * classes_per_node) // classes_per_node
+    nodes: list[list[int]] = [[] for _ in range(n_nodes)]
+    for slot, label in enumerate(classes):
+        members, holders = rng.permutation(np.flatnonzero(labels == label)), holder[slots == slot]
+        if members.size < holders.size:
+            raise ValueError(f"class {label} has {members.size} samples for the {holders.size} nodes that hold it")
+        for node, part in zip(holders, np.array_split(members, holders.size), strict=True):
+            nodes[node].extend(part.tolist())
+    return [torch.tensor(node, dtype=torch.int64) for node in nodes]
+
+
+# --------------------------------------------------------------------------------------- the cache
+
+
+def _cache_folder() -> Path:
+    from platformdirs import user_cache_dir
+
+    return Path(os.environ.get("OPTCOURSE_CACHE") or user_cache_dir("optcourse"))
+
+
+def _load(path: Path, source: str) -> dict[str, np.ndarray] | None:
+    """The cached arrays, or None when there is no usable file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["source"]) != source:
+                raise ValueError(f"it holds {str(file['source'])!r} instead of {source!r}")
+            return {part: file[part] for part in "xy"}
+    except OSError:  # absent or not ours to read
+        return None
+    except Exception as error:  # whatever is wrong with the file, writing it anew repairs it
+        warnings.warn(f"{path} is not usable ({error}); generating the data again", stacklevel=3)
+        return None
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray], source: str) -> None:
+    """Write under a temporary name, then rename: a reader sees the old file or the whole new one."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            temporary = Path(file.name)
+            np.savez(file, source=np.array(source), **arrays)
+        temporary.replace(path)
+    except OSError:  # no place to keep it: the next call generates again
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _generate_mnist1d(samples: int, seed: int) -> dict[str, np.ndarray]:
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    args = get_dataset_args()
+    args.num_samples, args.seed = samples, seed
+    # The generator seeds and consumes the global generators of Python and numpy; put both back.
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        raw = make_dataset(args)
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+    return {part: np.concatenate([raw[part], raw[f"{part}_test"]]) for part in "xy"}
+
+
+def _dataset(
+    x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, name: str, dtype: torch.dtype
+) -> Dataset:
+    choice("dtype", dtype, FLOATS)
+    x, y = torch.as_tensor(x, dtype=dtype), torch.as_tensor(y, dtype=torch.int64)
+    return Dataset(x[train], y[train], x[test], y[test], int(y.max()) + 1, name)
+
+
+def _labels(y: Tensor | np.ndarray) -> np.ndarray:
+    """A fresh numpy copy of the labels; an error unless they are a non-empty vector of integers."""
+    labels = np.array(y.detach().cpu().numpy() if isinstance(y, Tensor) else y)
+    if labels.ndim != 1 or labels.size == 0 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"y must be a non-empty vector of integer labels, got {labels.dtype} of shape {labels.shape}")
+    return labels

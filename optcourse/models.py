@@ -1,0 +1,179 @@
+"""Small networks, plain or residual, each with a chosen normalization layer.
+
+All hidden layers are made of one :class:`Block`, and one ``seed`` gives one model, whatever the
+state of torch's global generator.
+
+>>> n_parameters(mlp(40, 10, width=100, depth=2))
+15210
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from optcourse.arguments import choice, integer
+
+NORMS = ("none", "batch", "layer", "group", "instance")
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU}
+SALT = int.from_bytes(b"model")
+
+
+class Block(nn.Module):
+    """``x -> layer(activation(norm(x)))``, with ``residual`` ``x -> x + layer(activation(norm(x)))``.
+
+    This is the pre-activation order of He et al. 2016 ("Identity mappings in deep residual networks").
+    """
+
+    def __init__(self, norm: nn.Module, activation: nn.Module, layer: nn.Module, *, residual: bool) -> None:
+        """Put the three modules together; ``residual`` adds the identity."""
+        super().__init__()
+        self.branch = nn.Sequential(norm, activation, layer)
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block."""
+        return x + self.branch(x) if self.residual else self.branch(x)
+
+
+def softmax_regression(features: int, classes: int, bias: bool = True) -> nn.Linear:
+    """Linear scores ``s = X h (+ b)``; ``X`` of shape ``[classes, features]`` starts at zero (loss ``log classes``)."""
+    integer("features", features, 1)
+    integer("classes", classes, 2)
+    model = nn.utils.skip_init(nn.Linear, features, classes, bias=bias)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+def mlp(
+    features: int,
+    classes: int,
+    *,
+    width: int = 100,
+    depth: int = 2,
+    residual: bool = False,
+    norm: str = "none",
+    activation: str = "relu",
+    seed: int = 0,
+) -> nn.Sequential:
+    """A multilayer perceptron with ``depth`` hidden layers of ``width`` units; inputs ``[N, ...]`` are flattened.
+
+    ``classes=1`` gives a regression network. ``norm="instance"`` is refused: a unit of an MLP is
+    one number per sample, and normalizing it alone would erase it.
+    """
+    integer("features", features, 1)
+    integer("classes", classes, 1)
+    integer("width", width, 1)
+    integer("depth", depth, 1)
+    choice("norm", norm, [n for n in NORMS if n != "instance"])
+    act = ACTIVATIONS[choice("activation", activation, ACTIVATIONS)]
+    blocks = [Block(_norm(norm, width, 1), act(), _linear(width, width), residual=residual) for _ in range(depth - 1)]
+    layers = [nn.Flatten(), _linear(features, width), *blocks, _norm(norm, width, 1), act(), _linear(width, classes)]
+    return _initialize(nn.Sequential(*layers), activation, seed)
+
+
+def cnn1d(length: int = 40, classes: int = 10, *, in_channels: int = 1, **options: object) -> nn.Sequential:
+    """A convolutional network for signals, ``[N, in_channels * length]`` or ``[N, in_channels, length]``.
+
+    The defaults are close to the ConvNet of the MNIST-1D paper: three convolutions of 25 channels
+    with stride 2, then a linear layer. ``options`` are those of :func:`cnn2d`, with the defaults
+    ``channels=(25, 25, 25)``, ``strides=(2, 2, 2)``, ``kernel_size=5``.
+    """
+    defaults = {"channels": (25, 25, 25), "strides": (2, 2, 2), "kernel_size": 5}
+    return _cnn((integer("length", length, 1),), classes, in_channels=in_channels, **(defaults | options))
+
+
+def cnn2d(size: int = 8, classes: int = 10, *, in_channels: int = 1, **options: object) -> nn.Sequential:
+    """A convolutional network for square images, ``[N, in_channels * size²]`` or ``[N, in_channels, size, size]``.
+
+    Options: stages of ``channels=(16, 32)``, each opened by a convolution with its entry of
+    ``strides=(1, 2)`` and followed by ``blocks=0`` further blocks of constant width (``residual``
+    or not); ``kernel_size=3`` (odd); ``norm`` in ``none | batch | layer | group | instance``;
+    ``activation`` in ``relu | tanh | gelu | silu``; ``seed``. All positions feed the linear classifier.
+    """
+    defaults = {"channels": (16, 32), "strides": (1, 2), "kernel_size": 3}
+    side = integer("size", size, 1)
+    return _cnn((side, side), classes, in_channels=in_channels, **(defaults | options))
+
+
+def n_parameters(model: nn.Module) -> int:
+    """The number of trainable numbers."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _cnn(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    in_channels: int,
+    channels: Sequence[int],
+    strides: Sequence[int],
+    kernel_size: int,
+    blocks: int = 0,
+    residual: bool = False,
+    norm: str = "none",
+    activation: str = "relu",
+    seed: int = 0,
+) -> nn.Sequential:
+    integer("classes", classes, 1)
+    integer("in_channels", in_channels, 1)
+    integer("blocks", blocks, 1 if residual else 0)  # a residual network without blocks would have no skip
+    if not channels or len(channels) != len(strides):
+        raise ValueError(f"channels and strides must have the same length >= 1, got {channels!r} and {strides!r}")
+    if integer("kernel_size", kernel_size, 1) % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size!r}")
+    choice("norm", norm, NORMS)
+    act = ACTIVATIONS[choice("activation", activation, ACTIVATIONS)]
+    dimensions = len(shape)
+    conv_type = {1: nn.Conv1d, 2: nn.Conv2d}[dimensions]
+
+    def conv(n_in: int, n_out: int, stride: int = 1) -> nn.Module:
+        return nn.utils.skip_init(conv_type, n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2)
+
+    layers: list[nn.Module] = [nn.Flatten(), nn.Unflatten(1, (in_channels, *shape))]
+    width = in_channels
+    for stage, (new_width, stride) in enumerate(zip(channels, strides, strict=True)):
+        integer("channels", new_width, 1)
+        integer("strides", stride, 1)
+        opening = conv(width, new_width, stride)
+        # The first convolution sees the raw input, all later ones a normalized, activated signal.
+        layers.append(opening if stage == 0 else Block(_norm(norm, width, dimensions), act(), opening, residual=False))
+        shape, width = tuple(-(-side // stride) for side in shape), new_width
+        if norm == "instance" and max(shape) == 1:
+            raise ValueError(f"norm='instance' needs more than one position per channel, stage {stage} has one")
+        layers += [
+            Block(_norm(norm, width, dimensions), act(), conv(width, width), residual=residual) for _ in range(blocks)
+        ]
+    positions = int(torch.tensor(shape).prod())
+    layers += [_norm(norm, width, dimensions), act(), nn.Flatten(), _linear(width * positions, classes)]
+    return _initialize(nn.Sequential(*layers), activation, seed)
+
+
+def _norm(norm: str, channels: int, dimensions: int) -> nn.Module:
+    """Layer, group and instance normalization are one formula with 1, several and ``channels`` groups."""
+    if norm == "none":
+        return nn.Identity()
+    if norm == "batch":
+        return nn.BatchNorm2d(channels) if dimensions == 2 else nn.BatchNorm1d(channels)
+    several = max(k for k in range(1, 9) if channels % k == 0)
+    groups = {"layer": 1, "group": several, "instance": channels}[norm]
+    return nn.GroupNorm(groups, channels)
+
+
+def _linear(n_in: int, n_out: int) -> nn.Module:
+    return nn.utils.skip_init(nn.Linear, n_in, n_out)
+
+
+def _initialize(model: nn.Sequential, activation: str, seed: int) -> nn.Sequential:
+    """He et al. 2015: weights N(0, gain² / fan_in) that keep the scale of the signal, biases zero."""
+    # Data drawn with the same seed would otherwise be the very numbers that become the weights.
+    generator = torch.Generator().manual_seed(integer("seed", seed, 0, 2**63 - 1) ^ SALT)
+    nonlinearity = "tanh" if activation == "tanh" else "relu"
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity=nonlinearity, generator=generator)
+            nn.init.zeros_(module.bias)
+    return model

@@ -1,0 +1,236 @@
+"""The one training loop of the course.
+
+>>> import torch
+>>> from optcourse.data import two_moons
+>>> from optcourse.models import mlp
+>>> model = mlp(2, 2, width=16)
+>>> history = fit(model, two_moons(), torch.optim.SGD(model.parameters(), lr=0.1), epochs=2)
+>>> len(history.loss), history.eval_step.tolist()
+(24, [0, 24])
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+from optcourse.arguments import integer
+from optcourse.data import Dataset
+from optcourse.runtime import progress
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass
+class History:
+    """What happened, as arrays.
+
+    One entry per step: ``step`` (updates done before it), ``loss`` (mini-batch loss at those
+    parameters), ``lr`` (rate of the first parameter group), ``seconds`` (since the start, without
+    evaluations and callbacks) and ``samples`` (gradients of single samples computed so far). One entry
+    per evaluation: ``eval_step`` (updates done), loss and accuracy on the whole training and test set;
+    NaN where there is no test set or no class label.
+    """
+
+    step: np.ndarray
+    loss: np.ndarray
+    lr: np.ndarray
+    seconds: np.ndarray
+    samples: np.ndarray
+    eval_step: np.ndarray
+    train_loss: np.ndarray
+    train_accuracy: np.ndarray
+    test_loss: np.ndarray
+    test_accuracy: np.ndarray
+    interrupted: bool = False
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became NaN or infinite; the parameters are those before the failed update.
+
+    ``step``, ``loss`` and ``lr`` say where, ``history`` is what was recorded until then.
+    """
+
+    def __init__(self, step: int, loss: float, lr: float) -> None:
+        """Say at which step, with which loss and rate."""
+        super().__init__(
+            f"the loss is {loss} at step {step} with lr={lr:g}: the learning rate is probably too high, "
+            "or the data contain NaN; .history of this error holds the steps before"
+        )
+        self.step, self.loss, self.lr = step, loss, lr
+        self.history: History | None = None
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset | tuple[Tensor, Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int | None = 64,
+    replacement: bool = False,
+    loss: Loss = cross_entropy,
+    schedule: Callable[[int], float] | LRScheduler | None = None,
+    callbacks: Sequence[Callable[[int, nn.Module], object]] = (),
+    seed: int = 0,
+    evaluate_every: int | None = None,
+    desc: str = "training",
+) -> History:
+    """Train ``model`` in place and return the :class:`History`; the model is left in training mode.
+
+    Parameters
+    ----------
+    data : a :class:`~optcourse.data.Dataset`, or ``(x, y)`` without a test set.
+    epochs, steps : exactly one of them. An epoch is ``ceil(N / batch_size)`` steps.
+    batch_size : samples per step, in ``1..N``; None takes all of them.
+    replacement : draw batches independently instead of by a new permutation each epoch. Either
+        way the order of the data is a function of ``seed`` only.
+    loss : ``loss(model(x), y)``, a mean over the batch.
+    schedule : a function from the step to a factor on the learning rate (the rates are put back
+        at the end), or a torch scheduler of this optimizer, stepped after every update.
+    callbacks : each is called as ``callback(step, model)`` after every update (``step`` updates
+        are done then); one that returns True ends the training.
+    evaluate_every : evaluate before the first and after every so many updates, and at the end;
+        None: only at the start and at the end.
+
+    Every update is ``optimizer.step(closure)``, so optimizers that evaluate the loss several
+    times (L-BFGS, SAM) work too. ``KeyboardInterrupt`` returns the history so far with
+    ``interrupted=True``. Raises :class:`NonFiniteLoss`.
+    """
+    train, test = _sets(data)
+    n = len(train[1])
+    batch_size = n if batch_size is None else integer("batch_size", batch_size, 1, n)
+    if (epochs is None) == (steps is None):
+        raise ValueError(f"give exactly one of epochs and steps, got epochs={epochs!r} and steps={steps!r}")
+    if steps is None:
+        steps = integer("epochs", epochs, 1) * math.ceil(n / batch_size)
+    integer("steps", steps, 1)
+    every = steps if evaluate_every is None else integer("evaluate_every", evaluate_every, 1)
+    generator = torch.Generator().manual_seed(integer("seed", seed, 0, 2**63 - 1))
+    rates = [group["lr"] for group in optimizer.param_groups]
+    scheduler = _scheduler(schedule, optimizer)
+
+    records: list[tuple[float, ...]] = []
+    evaluations: list[tuple[float, ...]] = []
+
+    def evaluate_now(step: int) -> None:
+        scores = [evaluate(model, *s, loss=loss) if s else (math.nan, math.nan) for s in (train, test)]
+        evaluations.append((step, *scores[0], *scores[1]))
+
+    seconds, samples, interrupted = 0.0, 0, False
+    model.train()
+    try:
+        evaluate_now(0)
+        indices = batches(n, batch_size, generator, replacement=replacement)
+        for step in progress(range(steps), desc=desc):
+            start = time.perf_counter()
+            index = next(indices).to(train[0].device)
+            x, y = train[0][index], train[1][index]
+            lr, losses = float(optimizer.param_groups[0]["lr"]), []
+
+            def closure(
+                x: Tensor = x, y: Tensor = y, step: int = step, lr: float = lr, losses: list = losses
+            ) -> Tensor:
+                optimizer.zero_grad()
+                value = loss(model(x), y)
+                losses.append(value.item())
+                # Raised inside the closure, so before the optimizer has moved the parameters.
+                if not math.isfinite(losses[-1]):
+                    raise NonFiniteLoss(step, losses[-1], lr)
+                value.backward()
+                return value
+
+            optimizer.step(closure)
+            if scheduler is not None:
+                scheduler.step()
+            seconds += time.perf_counter() - start
+            samples += len(losses) * len(index)
+            records.append((step, losses[0], lr, seconds, samples))
+            stop = any([callback(step + 1, model) is True for callback in callbacks])
+            if stop or step + 1 == steps or (step + 1) % every == 0:
+                evaluate_now(step + 1)
+            if stop:
+                break
+    except KeyboardInterrupt:
+        interrupted = True
+    except NonFiniteLoss as error:
+        error.history = _history(records, evaluations, interrupted=False)
+        raise
+    finally:
+        if scheduler is not None and scheduler is not schedule:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+                del group["initial_lr"]  # or the next schedule would start from this run's rate
+    return _history(records, evaluations, interrupted=interrupted)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy) -> tuple[float, float]:
+    """``(loss, accuracy)`` in evaluation mode; the mode of every module is put back afterwards.
+
+    The accuracy is NaN unless ``y`` holds integer labels.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        output = torch.cat([model(part) for part in x.split(4096)])
+        accuracy = math.nan if y.is_floating_point() else (output.argmax(1) == y).double().mean().item()
+        return loss(output, y).item(), accuracy
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def batches(n: int, batch_size: int, generator: torch.Generator, *, replacement: bool = False) -> Iterator[Tensor]:
+    """Endless mini-batches of indices ``0..n-1``.
+
+    Without replacement every epoch is a new permutation (its last batch may be smaller); with
+    replacement each index is drawn independently and uniformly.
+    """
+    integer("n", n, 1)
+    integer("batch_size", batch_size, 1, n)
+    while True:
+        if replacement:
+            yield torch.randint(n, (batch_size,), generator=generator)
+        else:
+            yield from torch.randperm(n, generator=generator).split(batch_size)
+
+
+def _sets(data: Dataset | tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+    if isinstance(data, Dataset):
+        return (data.x_train, data.y_train), (data.x_test, data.y_test)
+    x, y = data
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(f"data must be (x, y) of the same length >= 1, got lengths {len(x)} and {len(y)}")
+    return (x, y), None
+
+
+def _scheduler(schedule: Callable | LRScheduler | None, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
+    if schedule is None:
+        return None
+    if isinstance(schedule, ReduceLROnPlateau):
+        raise ValueError("schedule must be a function of the step, got ReduceLROnPlateau, which needs a metric")
+    if isinstance(schedule, LRScheduler):
+        if schedule.optimizer is not optimizer:
+            raise ValueError("schedule must be a scheduler of the optimizer given to fit, got one of another optimizer")
+        return schedule
+    if not callable(schedule):
+        raise TypeError(f"schedule must be a function of the step or a torch scheduler, got {schedule!r}")
+    return LambdaLR(optimizer, schedule)
+
+
+def _history(records: Iterable[tuple], evaluations: Iterable[tuple], *, interrupted: bool) -> History:
+    step, loss, lr, seconds, samples = np.array(records, dtype=float).reshape(-1, 5).T
+    eval_step, *scores = np.array(evaluations, dtype=float).reshape(-1, 5).T
+    return History(
+        step.astype(int), loss, lr, seconds, samples.astype(int), eval_step.astype(int), *scores, interrupted
+    )

@@ -1,0 +1,73 @@
+"""Intervals that contain the truth as often as they say, slopes against scipy, figures with the right parts."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from scipy import stats
+
+from optcourse import measure, plotting
+
+
+def test_mean_interval_is_students():
+    x = np.random.default_rng(0).standard_normal(12)
+    estimate = measure.mean(x, confidence=0.9)
+    low, high = stats.ttest_1samp(x, 0.0).confidence_interval(0.9)
+    assert (estimate.low, estimate.high) == pytest.approx((low, high))
+    assert float(estimate) == pytest.approx(x.mean())
+
+
+def test_interval_covers_the_truth_as_often_as_stated():
+    """2,000 repetitions with 5 seeds: 90 % of the intervals contain 0, within 4 standard errors of that share."""
+    rng = np.random.default_rng(1)
+    estimates = [measure.mean(rng.standard_normal(5), confidence=0.9) for _ in range(2000)]
+    share = np.mean([e.low <= 0 <= e.high for e in estimates])
+    assert abs(share - 0.9) <= 4 * np.sqrt(0.9 * 0.1 / 2000)
+
+
+def test_slope_is_the_mean_of_the_slopes_of_the_seeds():
+    rng = np.random.default_rng(2)
+    x = np.array([1.0, 2.0, 5.0, 30.0])
+    y = 3 * x**-0.5 * rng.lognormal(sigma=0.1, size=(6, 4))
+    single = [stats.linregress(np.log(x), np.log(row)).slope for row in y]
+    assert float(measure.loglog_slope(x, y)) == pytest.approx(np.mean(single), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: measure.mean([1.0]), r"samples must have shape \[seeds\] with at least two seeds, got \[1\]"),
+        (lambda: measure.mean([1.0, np.nan]), "samples must be finite"),
+        (lambda: measure.mean([1.0, 2.0], confidence=1.0), r"confidence must be in \(0, 1\), got 1.0"),
+        (lambda: measure.loglog_slope([1, 2], [[1, 2, 3], [1, 2, 3]]), r"x must have shape \[3\]"),
+        (lambda: measure.loglog_slope([1, 2], [[1, 0], [1, 2]]), "must be positive"),
+        (
+            lambda: plotting.band(plt.figure().gca(), [1, 2], [[1, 2, 3]], label=""),
+            r"samples must have shape \[seeds, 2\]",
+        ),
+        (lambda: plotting.path(plt.figure().gca(), [1, 2], label=""), r"points must have shape \[steps, 2\]"),
+        (lambda: plotting.contour(plt.figure().gca(), None, ((1, 0), (0, 1))), "region must be"),
+    ],
+)
+def test_bad_arguments_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+    plt.close("all")
+
+
+def test_band_shows_mean_and_percentiles():
+    fig, ax = plotting.figure()
+    samples = np.random.default_rng(3).standard_normal((50, 4))
+    line = plotting.band(ax, np.arange(4), samples, label="measured")
+    assert line.get_ydata() == pytest.approx(samples.mean(0))
+    low, high = ax.collections[0].get_datalim(ax.transData).intervaly
+    assert (low, high) == pytest.approx((np.percentile(samples, 10, 0).min(), np.percentile(samples, 90, 0).max()))
+    plt.close(fig)
+
+
+def test_contour_and_path_share_the_plane():
+    fig, ax = plotting.figure()
+    plotting.contour(ax, lambda p: (p**2).sum(-1), ((-1.0, 2.0), (-3.0, 4.0)))
+    plotting.path(ax, [[0.0, 0.0], [1.0, 1.0]], label="path")
+    assert ax.get_xlim() == (-1.0, 2.0) and ax.get_ylim() == (-3.0, 4.0)
+    assert [text.get_text() for text in ax.legend().get_texts()] == ["path"]
+    plt.close(fig)

@@ -1,0 +1,93 @@
+"""The first line of a notebook: seeds, threads, device; and what the rest of the package may import."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import optcourse
+
+
+def test_one_seed_gives_one_result():
+    def draw():
+        return np.random.rand(), torch.rand(1).item()
+
+    optcourse.start(seed=3, device="cpu")
+    first = draw()
+    optcourse.start(seed=3, device="cpu")
+    assert draw() == first
+    optcourse.start(seed=4, device="cpu")
+    assert draw() != first
+
+
+def test_each_key_has_a_stream_of_its_own_that_does_not_depend_on_order():
+    run = optcourse.start(seed=1, device="cpu")
+    a, b = run.rng("a").random(), run.rng("b").random()
+    np.random.rand(100)
+    assert (run.rng("b").random(), run.rng("a").random()) == (b, a) and a != b
+    assert run.rng("a", 1).random() != run.rng("a", 2).random()
+    t = torch.rand(1, generator=run.torch_generator("a"))
+    assert t == torch.rand(1, generator=run.torch_generator("a"))
+
+
+def test_text_keys_do_not_depend_on_the_process():
+    code = "import optcourse; print(optcourse.Run('quick', 0, None).rng('key').random())"
+    values = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(values) == 1
+
+
+def test_profile_picks():
+    assert optcourse.start(profile="quick", device="cpu").pick(quick=1, full=2) == 1
+    assert optcourse.start(profile="full", device="cpu").pick(quick=1, full=2) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"profile": "fast"}, ValueError, "profile must be one of 'quick', 'full', got 'fast'"),
+        ({"device": "tpu"}, ValueError, "device must be one of 'auto', 'cpu', 'cuda', got 'tpu'"),
+        ({"seed": -1}, ValueError, "seed must be in 0..4294967295, got -1"),
+        ({"seed": 1.5}, TypeError, "seed must be an integer, got 1.5"),
+        ({"threads": 0}, ValueError, "threads must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments_are_named(options, error, message):
+    with pytest.raises(error, match=message):
+        optcourse.start(**{"device": "cpu"} | options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_without_cuda_is_refused_and_auto_is_the_cpu():
+    with pytest.raises(ValueError, match="device must be 'auto' or 'cpu' on this machine, got 'cuda'"):
+        optcourse.start(device="cuda")
+    assert optcourse.start(device="auto").device == torch.device("cpu")
+
+
+def test_threads_follow_the_environment(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OPTCOURSE_THREADS", "2")
+    optcourse.start(device="cpu")
+    assert torch.get_num_threads() == 2
+    monkeypatch.delenv("OPTCOURSE_THREADS")
+    optcourse.start(device="cpu")
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, optcourse, optcourse.theory; print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
+def test_progress_passes_everything_on(monkeypatch):
+    for setting in ("off", "on"):
+        monkeypatch.setenv("OPTCOURSE_PROGRESS", setting)
+        assert list(optcourse.progress(range(3), desc="steps")) == [0, 1, 2]
