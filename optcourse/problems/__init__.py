@@ -17,6 +17,8 @@
 ``Plateau``
 ``LastIterateTrap,``      functions on the line that gradient descent finds hardest
 ``BestIterateZigzag``
+``HeavyBallTrap,``        convex, yet heavy ball or Newton's method cycles
+``NewtonTrap``
 ``ALL``                   one example of each, ready to use
 ========================  =============================================================================
 
@@ -31,7 +33,13 @@ from optcourse.problems.distributed import CosineNodes, Distributed, QuadraticNo
 from optcourse.problems.finite_sum import FiniteSum, LeastSquares, SoftmaxRegression
 from optcourse.problems.single import Cosine, Huber, PolyakLojasiewicz, PseudoHuber, Quadratic
 from optcourse.problems.surfaces import Beale, BoundedSaddle, LongValley, Plateau, Rosenbrock, Saddle, Surface
-from optcourse.problems.worst_cases import BestIterateZigzag, LastIterateTrap, PiecewiseQuadratic
+from optcourse.problems.worst_cases import (
+    BestIterateZigzag,
+    HeavyBallTrap,
+    LastIterateTrap,
+    NewtonTrap,
+    PiecewiseQuadratic,
+)
 
 _reflection = np.eye(3) - 2 / 9 * np.outer([1, 2, 2], [1, 2, 2])
 
@@ -59,6 +67,8 @@ ALL: tuple[Problem, ...] = (
     SoftmaxRegression(features=[[1, 2], [0, 1], [3, -1], [2, 2]], labels=[0, 1, 0, 1]),
     BestIterateZigzag(L=2.0, steps=3),
     LastIterateTrap(L=2.0, steps=4),
+    HeavyBallTrap(sigma2=0.3),
+    NewtonTrap(curvature=2.0, M=0.5, sigma2=0.2, noise="sign"),
 )
 
 __all__ = [
@@ -70,10 +80,12 @@ __all__ = [
     "CosineNodes",
     "Distributed",
     "FiniteSum",
+    "HeavyBallTrap",
     "Huber",
     "LastIterateTrap",
     "LeastSquares",
     "LongValley",
+    "NewtonTrap",
     "PiecewiseQuadratic",
     "Plateau",
     "PolyakLojasiewicz",

@@ -1,4 +1,4 @@
-"""One-dimensional functions on which gradient descent with step 1/L is as slow as it can be."""
+"""One-dimensional functions on which a method is as slow as it can be, or fails."""
 
 from __future__ import annotations
 
@@ -92,3 +92,64 @@ class LastIterateTrap(PiecewiseQuadratic):
         N = integer("steps", steps, 0, 50)
         super().__init__([-1.0, 0.0], [0.0, -L, L], slope=0.0, minimizer=1.0, **noise)
         self.start = np.array([-(1.0 - 0.5**N)])
+
+
+class HeavyBallTrap(PiecewiseQuadratic):
+    """A bowl with f″ = 25 but for a gentle stretch f″ = 1 on [1, 2]: strongly convex, μ = 1, L = 25.
+
+    Heavy ball with the parameters for quadratics of this μ and L (γ = 1/9, β = 4/9) cycles for ever from
+    ``start`` (Lessard, Recht & Packard 2016); the exact cycle is ``theory.momentum.lessard_counterexample``.
+
+    >>> f = HeavyBallTrap()
+    >>> f.gradient([[0.5], [1.5], [3.0]]).ravel()
+    array([12.5, 25.5, 51. ])
+    """
+
+    convex = True
+    mu = 1.0
+
+    def __init__(self, **noise: Unpack[Noise]) -> None:
+        """No parameters but the noise: the constants make the cycle."""
+        super().__init__([1.0, 2.0], [25.0, 1.0, 25.0], slope=25.0, minimizer=0.0, **noise)
+        self.start = np.array([3.3])
+
+
+class NewtonTrap(Problem):
+    """f″(x) = max(μ − M|x|, 0): μx²/2 − M|x|³/6 up to |x| = μ/M, then straight lines; convex.
+
+    Newton's method from |x| = r < μ/M lands at exactly Mr²/(2(μ − Mr)), on the other side: the worst case
+    for a Hessian with Lipschitz constant M. From ``start`` = 2μ/(3M) it alternates between ±2μ/(3M); the
+    Hessian vanishes from μ/M on. ``L`` = μ; the problem's ``mu`` is 0 because of the straight ends.
+
+    >>> f = NewtonTrap(curvature=3.0, M=1.0)
+    >>> x = f.start
+    >>> float(x[0]), float((x - f.gradient(x) / f.hessian(x)[0])[0])
+    (2.0, -2.0)
+    """
+
+    convex = True
+    mu = 0.0
+    fstar = 0.0
+
+    def __init__(self, curvature: float = 1.0, M: float = 1.0, **noise: Unpack[Noise]) -> None:
+        """``curvature`` μ = f″(0) > 0; ``M`` > 0, the Lipschitz constant of f″."""
+        positive(curvature=curvature, M=M)
+        super().__init__(1, **noise)
+        self.curvature, self.M = float(curvature), float(M)
+        self.L = self.curvature
+        self.minimizer = np.zeros(1)
+        self.start = np.array([2 * self.curvature / (3 * self.M)])
+        self.G2 = (self.curvature**2 / (2 * self.M)) ** 2 + self.sigma2
+
+    def _value(self, x: Any) -> Any:
+        u = x[..., 0]
+        inner = namespace(x).clip(u, -self.curvature / self.M, self.curvature / self.M)
+        cubic = self.curvature * inner**2 / 2 - self.M * abs(inner) ** 3 / 6
+        return cubic + self.curvature**2 / (2 * self.M) * abs(u - inner)
+
+    def _gradient(self, x: Any) -> Any:
+        inner = namespace(x).clip(x, -self.curvature / self.M, self.curvature / self.M)
+        return self.curvature * inner - self.M * inner * abs(inner) / 2
+
+    def _hessian(self, x: Any) -> Any:
+        return diagonal(namespace(x).clip(self.curvature - self.M * abs(x), 0, None))

@@ -6,13 +6,29 @@
 ``sampling``          arbitrary sampling: variance and expected smoothness
 ``gradient_descent``  the same without noise: convex, strongly convex, PL, non-convex
 ``quadratic``         exact moments of SGD on quadratics, and their noise floor
+``newton``            Newton's method near a minimizer
+``momentum``          heavy ball and Nesterov: rates, stability, noise, a counterexample
+``adaptive``          AdaGrad's regret, Adam's bias, RAdam, Adam's non-convergence
+``decay``             weight decay against the penalty, norms of scale-invariant weights
 ====================  ===========================================================
 
-numpy only: no torch, no training. All arguments are keywords. Where a plot would sweep, an
+numpy and scipy only: no torch, no training. All arguments are keywords. Where a plot would sweep, an
 argument may be a numpy array.
 """
 
-from optcourse.theory import gradient_descent, quadratic, sampling, sgd
+from optcourse.theory import adaptive, decay, gradient_descent, momentum, newton, quadratic, sampling, sgd
 from optcourse.theory.bound import Bound, transient, tune_step
 
-__all__ = ["Bound", "gradient_descent", "quadratic", "sampling", "sgd", "transient", "tune_step"]
+__all__ = [
+    "Bound",
+    "adaptive",
+    "decay",
+    "gradient_descent",
+    "momentum",
+    "newton",
+    "quadratic",
+    "sampling",
+    "sgd",
+    "transient",
+    "tune_step",
+]

@@ -84,7 +84,7 @@ def test_options_reach_the_run(folder, monkeypatch):
     where = ["--lectures", folder.lectures, "--output", folder.output]
     assert invoke("run", "2", *where, "--profile", "full", "--seed", "3", "--device", "cpu", "--resume").exit_code == 1
     assert seen["names"] == ["02_y"] and seen["settings"] == runner.Settings("full", 3, "cpu")
-    assert (seen["jobs"], seen["resume"], seen["output"]) == (3, True, folder.output)
+    assert (seen["jobs"], seen["resume"], seen["output"]) == (4, True, folder.output)
     invoke("run", *where, "--jobs", "2")
     assert seen["names"] == ["01_x", "02_y"] and (seen["jobs"], seen["resume"]) == (2, False)
 

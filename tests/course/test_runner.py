@@ -151,17 +151,14 @@ def test_a_kernel_that_dies_leaves_no_process_behind(folder, tmp_path):
     assert gone(int(pid.read_text()))
 
 
-def test_the_threads_of_parallel_lectures_fit_the_cores(folder, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        kernels.Execution, "run", lambda self: seen.append(self.threads) or kernels.Outcome(None, 0.0, None)
-    )
-    paths = [folder.add(f"0{n}_x", "x = 1") for n in (1, 2)]
-    for cores, jobs, threads in [(8, 2, 2), (4, 4, 1), (2, 1, 2), (2, 8, 1)]:
-        monkeypatch.setattr(runner, "cores", lambda cores=cores: cores)
-        folder.run(*paths, jobs=jobs)
-        assert set(seen) == {threads}
-        seen.clear()
+@pytest.mark.parametrize(("setting", "threads"), [(None, 1), ("2", 2)])
+def test_a_kernel_computes_in_one_thread_unless_told_otherwise(folder, monkeypatch, setting, threads):
+    if setting is None:
+        monkeypatch.delenv("OPTCOURSE_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OPTCOURSE_THREADS", setting)
+    source = f"import os\nassert os.environ['OPTCOURSE_THREADS'] == os.environ['OMP_NUM_THREADS'] == '{threads}'"
+    assert folder.run(folder.add("01_threads", source)) == 0
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):

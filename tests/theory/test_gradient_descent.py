@@ -8,6 +8,8 @@ import pytest
 
 from optcourse.theory import gradient_descent as gd
 
+pytestmark = pytest.mark.topic("02.1", "02.5", "02.6")
+
 #: Exact worst cases from performance estimation (PEPit 0.5.1 with CLARABEL), L = 1 and delta0 = 1 or R = 1.
 GOLDEN = {
     "convex": {1: 1 / 6, 2: 0.1, 5: 1 / 22},

@@ -6,6 +6,8 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from optcourse.theory import quadratic
 
+pytestmark = pytest.mark.topic("02.4", "02.7")
+
 LAM, X0, VAR, LR = np.array([0.0, 0.5, 3.0]), np.array([1.0, -2.0, 0.3]), np.array([0.1, 1.0, 4.0]), 0.4
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from optcourse.theory import sampling
 
+pytestmark = pytest.mark.topic("02.2")
+
 N, D = 5, 3
 GRADIENTS = np.random.default_rng(0).standard_normal((N, D)) * [[1.0], [4.0], [0.2], [2.0], [1.0]]
 P = np.array([0.1, 0.4, 0.05, 0.25, 0.2])

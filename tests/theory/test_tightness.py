@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from optcourse import problems
+from optcourse.theory import adaptive, momentum, newton, quadratic, sampling, sgd
 from optcourse.theory import gradient_descent as gd
-from optcourse.theory import quadratic, sampling, sgd
 
 ROUNDING = 1e-9
 
@@ -107,6 +107,61 @@ def last_iterate(steps):
     )
 
 
+def heavy_ball(steps):
+    """Along an eigenvector of L, R = 3."""
+    bound = momentum.hb_bound(mu=0.5, L=4.0, R=3.0, steps=steps)
+    lr, beta = momentum.hb_parameters(mu=0.5, L=4.0)
+    problem, old, x = problems.Quadratic([0.5, 4.0]), np.array([0.0, 3.0]), np.array([0.0, 3.0])
+    for _ in range(steps):
+        old, x = x, x - lr * problem.gradient(x) + beta * (x - old)
+    return "04.4", momentum.hb_bound, float(bound), np.linalg.norm(x), 1.0
+
+
+def nesterov(problem, x0, coefficient, steps):
+    """The gap after N steps of NAG with lr = 1/L; ``coefficient`` maps k to the momentum after step k."""
+    old = x = y = np.atleast_1d(x0)
+    for k in range(steps):
+        x = y - problem.gradient(y) / problem.L
+        old, y = x, x + coefficient(k) * (x - old)
+    return problem.delta0(x)
+
+
+def nag_huber(function, steps, slack):
+    problem = problems.Huber(knee=4 * 3.0 / (steps**2 + 5 * steps + 6), L=2.0)
+    attained = nesterov(problem, 3.0, lambda k: k / (k + 3), steps)
+    return "04.4", function, float(function(L=2.0, R=3.0, steps=steps)), attained, slack
+
+
+def nag_quadratic(root_kappa, slack):
+    """Along an eigenvector of mu = 1, N = sqrt(kappa)."""
+    kappa = root_kappa**2
+    problem = problems.Quadratic([1.0, kappa])
+    beta = momentum.nag_coefficient(mu=1.0, L=kappa)
+    attained = nesterov(problem, [3.0, 0.0], lambda k: beta, root_kappa)
+    bound = momentum.nag_strongly_convex(mu=1.0, L=kappa, delta0=4.5, R=3.0, steps=root_kappa)
+    return "04.4", momentum.nag_strongly_convex, float(bound), attained, slack
+
+
+def newton_step(share):
+    problem = problems.NewtonTrap(curvature=3.0, M=0.5)
+    x = np.array([share * 3.0 / 0.5])
+    after = x - problem.gradient(x) / problem.hessian(x)[0]
+    return (
+        "03.3",
+        newton.newton_bound,
+        float(newton.newton_bound(mu=3.0, M=0.5, r=x[0])),
+        abs(after[0]),
+        1.0,
+    )
+
+
+def adagrad_corner():
+    """Losses 2x and sx on [0, 3], s = 2 - sqrt(2): x_1 = 3, x_2 = 3 - 3/sqrt(2), the best fixed point is 0."""
+    s = 2 - np.sqrt(2)
+    bound = adaptive.adagrad_regret(gradients=[[2.0], [s]], D_inf=3.0)
+    return "05.1", adaptive.adagrad_regret, float(bound), 2 * 3 + s * (3 - 3 / np.sqrt(2)), 1.36
+
+
 ROWS = [
     *(sgd_theorem(0.0, steps, 1.0) for steps in (1, 7, 1000)),
     *(sgd_theorem(sigma2, 10**6, 2.1) for sigma2 in (0.1, 1.0, 100.0)),
@@ -123,6 +178,13 @@ ROWS = [
     *(pl_quadratic(lr) for lr in (0.1, 0.4)),
     *(best_iterate(steps) for steps in (0, 1, 4, 25)),
     *(last_iterate(steps) for steps in (0, 1, 3, 20)),
+    *(heavy_ball(steps) for steps in (0, 1, 8, 60)),
+    *(nag_huber(momentum.nag_convex, steps, 1.0) for steps in (1, 2, 7, 40)),
+    nag_huber(momentum.nag_convex_classical, 1, 3.0),
+    nag_huber(momentum.nag_convex_classical, 40, 1.08),
+    nag_quadratic(100, 1.37),
+    *(newton_step(share) for share in (0.1, 2 / 3, 0.9)),
+    adagrad_corner(),
 ]
 
 
@@ -142,7 +204,7 @@ def test_bound_holds_and_is_as_tight_as_stated(topic, function, bound, attained,
 def test_every_guarantee_has_a_row():
     """A calculator that returns a Bound cannot be added without an instance that tests its constants."""
     listed = {row[1].__name__ for row in ROWS}
-    for module in (sgd, gd, sampling):
+    for module in (sgd, gd, sampling, momentum, newton, adaptive):
         for name, function in inspect.getmembers(module, inspect.isfunction):
             if function.__module__ == module.__name__ and inspect.signature(function).return_annotation == "Bound":
                 assert name in listed, f"{module.__name__}.{name} has no row in this file"

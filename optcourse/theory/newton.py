@@ -1,0 +1,48 @@
+r"""Newton's method x+ = x - [hess f(x)]^{-1} grad f(x) near a minimizer.
+
+Assumptions: hess f(x*) has smallest eigenvalue ``mu`` > 0, and ||hess f(x) - hess f(y)|| <= ``M`` ||x - y||
+(``M``: loss/length^3). ``r`` = ||x - x*||. One step costs O(d^3) in the dimension d (not in the number of
+samples, which some slides also call N), against O(d) for a gradient step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from optcourse.arguments import nonnegative, positive
+from optcourse.theory.bound import Bound, Number, scalar
+
+
+def newton_bound(*, mu: ArrayLike, M: ArrayLike, r: ArrayLike) -> Bound:
+    r"""Distance to the minimizer after one Newton step from distance r.
+
+    Statement, r < mu/M: :math:`\|x^+-x^*\| \le \frac{Mr^2}{2(\mu-Mr)}`. Proof: x+ - x* is the inverse Hessian
+    times the integral of (hess f(x) - hess f(x* + t(x - x*)))(x - x*) over t in [0, 1], at most M r^2/2;
+    the inverse is at most 1/(mu - M r). It is smaller than r only below :func:`newton_radius`.
+
+    Tight: equality on f = mu x^2/2 - M|x|^3/6 (``problems.NewtonTrap``). Slack: 1. Source: Nesterov 2004,
+    "Introductory Lectures on Convex Optimization", section 1.2.
+
+    Raises ``ValueError`` unless mu, M > 0, r >= 0 and r < mu/M.
+
+    >>> float(newton_bound(mu=2.0, M=1.0, r=1.0))
+    0.5
+    """
+    (mu, M), (r,) = positive(mu=mu, M=M), nonnegative(r=r)
+    with np.errstate(divide="ignore"):
+        distance = M * r**2 / (2 * (mu - M * r))
+    return Bound.where(M * r < mu, f"r < mu/M, got r = {r}, mu = {mu} and M = {M}", {"distance": distance}, 1.0)
+
+
+def newton_radius(*, mu: ArrayLike, M: ArrayLike) -> Number:
+    r"""The distance :math:`2\mu/(3M)` below which Newton's method must converge (quadratically).
+
+    It cannot be larger: on ``problems.NewtonTrap`` a start at exactly this distance alternates between
+    +r and -r for ever. Raises ``ValueError`` unless mu, M > 0.
+
+    >>> newton_radius(mu=3.0, M=1.0)
+    2.0
+    """
+    mu, M = positive(mu=mu, M=M)
+    return scalar(2 * mu / (3 * M))
