@@ -142,7 +142,7 @@ def _show(verdict: Verdict) -> None:
     from IPython.display import display
 
     colour = "#b3261e" if verdict.verdict == BROKEN else "#1b7f3b"
-    page = f'<div style="color:{colour};font-family:monospace">{html.escape(verdict.line)}</div>'
+    page = f'<div style="color:{colour};font-family:monospace;font-size:0.9em">{html.escape(verdict.line)}</div>'
     display({"text/plain": verdict.line, "text/html": page, MIME: asdict(verdict)}, raw=True)
 
 
