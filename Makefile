@@ -1,5 +1,6 @@
 # make lectures   install, run every lecture on the CPU, write build/lectures/index.html
 # make test       install, check style, run every test and every notebook
+# make bench      speed of the optimizers as ratios in one run; writes build/benchmarks.json
 # make lab        install, open JupyterLab in lectures/
 # make format     let ruff and nbstripout put code and notebooks in order
 
@@ -8,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: lectures test lab format clean
+.PHONY: lectures test bench lab format clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -28,6 +29,9 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --dist loadfile tests optcourse
 	$(BIN)/python -m pytest -n auto --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lectures
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/bench_optim.py
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=lectures

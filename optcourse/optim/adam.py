@@ -1,0 +1,132 @@
+"""Adam: a running mean of gradients over the root of a running mean of their squares; and AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optcourse.optim.engine import FlatOptimizer, check_switch
+from optcourse.optim.kernels import average, l2
+
+
+class AdamLike(FlatOptimizer):
+    """What the family shares: two moments and the corrections of their start at zero."""
+
+    slots = ("m", "v")
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        compile: bool = False,
+        **more: Any,
+    ) -> None:
+        super().__init__(params, compile, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **more)
+
+    @staticmethod
+    def scalars(step: int, *, lr, betas, eps, weight_decay, **_) -> dict[str, Any]:
+        """``debias = 1 / (1 - beta**step)``: an average of ``step`` gradients started at zero lacks this factor."""
+        beta1, beta2 = betas
+        numbers = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay}
+        return {**numbers, "debias1": 1 / (1 - beta1**step), "debias2": 1 / (1 - beta2**step)}
+
+
+class Adam(AdamLike):
+    r"""Adaptive moments.
+
+    .. math::
+        g &\leftarrow \nabla f(x) + \text{weight\_decay} \cdot x \\
+        m &\leftarrow \beta_1 m + (1 - \beta_1) \, g, \qquad \hat m = m / (1 - \beta_1^t) \\
+        v &\leftarrow \beta_2 v + (1 - \beta_2) \, g^2, \qquad \hat v = v / (1 - \beta_2^t) \\
+        x &\leftarrow x - \text{lr} \cdot \hat m / (\sqrt{\hat v} + \varepsilon)
+
+    All element-wise; ``x, g, m, v`` have the shape of the parameter. ``ε`` stands outside the root, as
+    in the paper; slides that write ``√(v + ε)`` take steps up to ``1/√ε`` instead of ``1/ε`` of a tiny
+    gradient. Without the corrections the first step would be ``(1 − β₁)/√(1 − β₂)`` = 3.2 times too long.
+    ``amsgrad=True`` divides by the largest ``v`` so far (corrected as in torch; the paper of
+    AMSGrad, Reddi et al., ICLR 2018, Algorithm 2, corrects nothing).
+
+    Defaults are the paper's: with them a step is about ``lr`` long in every coordinate.
+
+    Source: Kingma and Ba, Adam: A Method for Stochastic Optimization (ICLR 2015), Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, compile=compile, amsgrad=amsgrad)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Ranges and the switch."""
+        super().check(group)
+        check_switch("amsgrad", group["amsgrad"])
+
+    def initial_slots(self, group: dict[str, Any]) -> dict[str, float]:
+        """AMSGrad also remembers the largest second moment."""
+        return dict.fromkeys(("m", "v", "v_max") if group["amsgrad"] else ("m", "v"), 0.0)
+
+    @staticmethod
+    def direction(g: Tensor, m: Tensor, v: Tensor, *v_max: Tensor, beta1, beta2, eps, debias1, debias2):
+        """``m̂ / (√v̂ + ε)`` and the new moments."""
+        m = average(m, g, beta1)
+        v = average(v, g * g, beta2)
+        v_max = [torch.maximum(old, v) for old in v_max]  # empty without AMSGrad
+        m_hat, v_hat = debias1 * m, debias2 * (v_max[0] if v_max else v)
+        return m_hat / (v_hat.sqrt() + eps), m, v, *v_max
+
+    @staticmethod
+    def update(x: Tensor, g: Tensor, *moments: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
+        """``x <- x - lr m̂ / (√v̂ + ε)`` with the penalty inside the gradient."""
+        d, *moments = Adam.direction(l2(x, g, weight_decay), *moments, **scalars)
+        return x - lr * d, *moments
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay.
+
+    .. math::
+        x \leftarrow (1 - \text{lr} \cdot \text{weight\_decay}) \, x
+            - \text{lr} \cdot \hat m / (\sqrt{\hat v} + \varepsilon)
+
+    with the moments of :class:`Adam`, taken of the gradient alone. The decay is not divided by ``√v̂``.
+    As in torch, ``lr`` multiplies the decay; the paper's own λ is ``lr * weight_decay`` (its schedule
+    η_t multiplies α and λ alike), so sweeping ``lr`` here also sweeps the paper's λ.
+
+    Defaults: Adam's, and ``weight_decay=0.01`` (torch's; the paper sweeps it).
+
+    Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization (ICLR 2019), Algorithm 2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        amsgrad: bool = False,
+        *,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, compile=compile)
+
+    @staticmethod
+    def update(x: Tensor, g: Tensor, *moments: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
+        """``x <- (1 - lr weight_decay) x - lr m̂ / (√v̂ + ε)``."""
+        d, *moments = Adam.direction(g, *moments, **scalars)
+        return (1 - lr * weight_decay) * x - lr * d, *moments

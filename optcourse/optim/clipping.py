@@ -1,0 +1,50 @@
+"""Adaptive gradient clipping: no unit's gradient may be large against its own weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from optcourse.arguments import real
+
+
+def unit_norm(t: Tensor) -> Tensor:
+    """The Euclidean norm of every row ``t[i]``, broadcastable to ``t``; of all of ``t`` if it has no rows.
+
+    A row holds what feeds one output unit: axis 0 of a linear or convolution weight of any
+    dimension. A vector (bias, gain) counts as one unit, as in the authors' code.
+    """
+    return torch.linalg.vector_norm(t, dim=tuple(range(1, t.dim())) if t.dim() > 1 else None, keepdim=True)
+
+
+@torch.no_grad()
+def adaptive_clip_grad_(parameters: Iterable[Tensor] | Tensor, clip_factor: float, eps: float = 1e-3) -> Tensor:
+    r"""Scale down, in place, the gradient rows that are large against their weight rows.
+
+    .. math::
+        G_i \leftarrow \lambda \frac{\max(\|W_i\|, \varepsilon)}{\|G_i\|} G_i
+        \quad \text{if } \frac{\|G_i\|}{\max(\|W_i\|, \varepsilon)} > \lambda
+
+    Row ``i`` is an output unit, ``λ = clip_factor > 0``. ``eps`` lets units that start at zero move. A
+    step of SGD with rate ``lr`` then changes no unit by more than ``λ lr`` of its length.
+
+    Returns the largest ratio ‖G_i‖/max(‖W_i‖, ε) found, before clipping (0 without gradients).
+    Raises ``ValueError`` for a bad argument. Defaults: ``eps=1e-3``; the paper uses λ from 0.01 to
+    0.16 depending on batch size and does not clip the last linear layer.
+
+    Source: Brock, De, Smith and Simonyan, High-Performance Large-Scale Image Recognition Without
+    Normalization (ICML 2021), equation (3).
+    """
+    real("clip_factor", clip_factor, 0.0, open_low=True)
+    real("eps", eps, 0.0, open_low=True)
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    largest = torch.zeros(())
+    for p in parameters:
+        if p.grad is None:
+            continue
+        ratio = unit_norm(p.grad) / unit_norm(p).clamp(min=eps)
+        p.grad.mul_(torch.where(ratio > clip_factor, clip_factor / ratio, 1.0))
+        largest = torch.maximum(largest.to(ratio), ratio.max())
+    return largest

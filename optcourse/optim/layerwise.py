@@ -1,0 +1,277 @@
+"""Methods that look at whole layers: trust ratios (LARS, LAMB) and projections (SGDP, AdamP).
+
+The direction is element-wise and computed over flat vectors; what belongs to a layer (a parameter
+tensor) is a few numbers from the norms of its views.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optcourse.optim.adam import Adam, AdamLike
+from optcourse.optim.engine import Block, FlatOptimizer
+from optcourse.optim.kernels import PIECE, elementwise, l2, working_dtype
+from optcourse.optim.sgd import SGD
+
+
+def norms(tensors: list[Tensor]) -> Tensor:
+    """The Euclidean norm of each tensor, as one vector."""
+    return torch.stack(torch._foreach_norm(tensors, dtype=working_dtype(tensors[0])))
+
+
+def trust_ratio(weight: Tensor, step: Tensor) -> Tensor:
+    """``weight / step`` layer by layer, and 1 where either norm is zero: such a layer is not scaled."""
+    return torch.where((weight > 0) & (step > 0), weight / step, 1.0)
+
+
+def spread(per_layer: Tensor, block: Block) -> Tensor:
+    """One number per layer as one per element (0-dim if there is only one layer)."""
+    if len(block.sizes) == 1:
+        return per_layer[0]
+    sizes = torch.tensor(block.sizes, device=per_layer.device)
+    return per_layer.repeat_interleave(sizes, output_size=len(block.x))
+
+
+class LARS(FlatOptimizer):
+    r"""Layer-wise adaptive rate scaling: every layer moves by a fixed share of its own length.
+
+    .. math::
+        \lambda &= \text{trust} \cdot \frac{\|x\|}{\|g\| + \text{weight\_decay} \cdot \|x\|} \\
+        m &\leftarrow \text{momentum} \cdot m + \text{lr} \cdot \lambda \, (g + \text{weight\_decay} \cdot x) \\
+        x &\leftarrow x - m
+
+    with Euclidean norms per parameter tensor. The rate is *inside* the buffer, as in the paper; common
+    libraries put it outside, which differs while a schedule moves. Without decay and momentum the
+    relative step ``‖Δx‖/‖x‖`` is exactly ``lr * trust``, whatever the scale of the loss. A layer whose weight
+    or gradient is zero gets ``λ = 1`` (the paper is silent; its formula would never move a zero bias).
+
+    Defaults: the paper's ``momentum=0.9``, ``weight_decay=5e-4`` and ``trust=1e-3``; ``lr`` is the
+    global rate, of the order of ``1/trust`` times smaller in effect than it looks.
+
+    Source: You, Gitman and Ginsburg, Large Batch Training of Convolutional Networks (2017), Algorithm 1.
+    """
+
+    slots = ("m",)
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1.0,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        trust: float = 1e-3,
+        *,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(params, compile, lr=lr, momentum=momentum, weight_decay=weight_decay, trust=trust)
+
+    @staticmethod
+    def scalars(step: int, *, lr: float, momentum: float, weight_decay: float, **_) -> dict[str, Any]:
+        """The settings themselves."""
+        return {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+
+    @staticmethod
+    def update(x: Tensor, g: Tensor, m: Tensor, ratio: Tensor, *, lr, momentum, weight_decay) -> tuple[Tensor, Tensor]:
+        """``x <- x - m``; ``ratio`` is λ."""
+        m = momentum * m + lr * ratio * l2(x, g, weight_decay)
+        return x - m, m
+
+    def update_block(self, block: Block, g: Tensor, group: dict[str, Any]) -> None:
+        """λ from the norms, then the equation."""
+        length, slope = norms(block.cut(block.x)), norms(block.cut(g))
+        moving = (length > 0) & (slope > 0)
+        ratio = group["trust"] * length / (slope + group["weight_decay"] * length)
+        ratio = spread(torch.where(moving, ratio, 1.0), block)
+        x, m = block.x, block.slots["m"]
+        numbers = self.scalars(**block.numbers, **group)
+        elementwise(LARS.update, (x, m), (x, g, m, ratio), numbers, self.compile)
+
+
+class LAMB(AdamLike):
+    r"""Adam's direction, scaled layer by layer to the length of the weights.
+
+    .. math::
+        d &= \hat m / (\sqrt{\hat v} + \varepsilon) + \text{weight\_decay} \cdot x \\
+        x &\leftarrow x - \text{lr} \cdot \frac{\|x\|}{\|d\|} \, d
+
+    with the moments of :class:`Adam` and Euclidean norms per parameter tensor. ``‖x‖`` is the paper's
+    φ with φ(z) = z; a layer whose weight or direction is zero gets the ratio 1. No global gradient clipping:
+    libraries that clip by default are reimplementing one training script.
+
+    Defaults: ``eps=1e-6`` and ``weight_decay=0.01`` as in the paper's experiments.
+
+    Source: You et al., Large Batch Optimization for Deep Learning: Training BERT in 76 minutes
+    (ICLR 2020), Algorithm 2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        *,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, compile=compile)
+
+    @staticmethod
+    def direction(x: Tensor, g: Tensor, m: Tensor, v: Tensor, *, weight_decay, lr, **scalars) -> tuple[Tensor, ...]:
+        """Adam's direction and the decay, before scaling."""
+        d, m, v = Adam.direction(g, m, v, **scalars)
+        return d + weight_decay * x, m, v
+
+    @staticmethod
+    def update(x: Tensor, d: Tensor, ratio: Tensor, *, lr) -> tuple[Tensor]:
+        """``x <- x - lr ratio d``."""
+        return (x - lr * ratio * d,)
+
+    def update_block(self, block: Block, g: Tensor, group: dict[str, Any]) -> None:
+        """Direction, norms, step."""
+        x, m, v, d = block.x, block.slots["m"], block.slots["v"], self.scratch(block.x)
+        elementwise(LAMB.direction, (d, m, v), (x, g, m, v), self.scalars(**block.numbers, **group), self.compile)
+        ratio = spread(trust_ratio(norms(block.cut(x)), norms(block.cut(d))), block)
+        elementwise(LAMB.update, (x,), (x, d, ratio), {"lr": group["lr"]}, self.compile)
+
+
+def radial_part(w: Tensor, g: Tensor, d: Tensor, delta: float, eps: float) -> tuple[Tensor, Tensor]:
+    """How much of ``w`` to subtract from ``d``, per row, and whether the layer is scale-invariant.
+
+    A normalized layer does not feel the length of its weights, so its gradient is orthogonal to
+    them. The test asks every row first (one filter each), then the layer as a whole:
+    ``max |cos(w, g)| < delta / √dim``. Where it passes, ``d - part * w`` is tangent.
+    """
+    ws, gs, ds = (t.to(d.dtype).flatten(1) for t in (w, g, d))
+    w_norm, g_norm = (torch.linalg.vector_norm(t, dim=1) for t in (ws, gs))
+    wg, wd = row_products(ws, gs), row_products(ws, ds)
+
+    def project(w_norm: Tensor, g_norm: Tensor, wg: Tensor, wd: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        cosine = wg.abs() / ((w_norm + eps) * (g_norm + eps))
+        return wd / (w_norm + eps) ** 2, cosine.max() < delta / math.sqrt(dim)
+
+    by_row, rows_tangent = project(w_norm, g_norm, wg, wd, ws.shape[1])
+    whole, whole_tangent = project(w_norm.norm(), g_norm.norm(), wg.sum(), wd.sum(), w.numel())
+    part = torch.where(rows_tangent, by_row, torch.where(whole_tangent, whole, 0.0))
+    return part.view(-1, *[1] * (w.dim() - 1)), rows_tangent | whole_tangent
+
+
+def row_products(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of every pair of rows, a few rows at a time so that the products stay in the cache."""
+    rows = max(1, PIECE // a.shape[1])
+    return torch.cat([(x * y).sum(1) for x, y in zip(a.split(rows), b.split(rows), strict=True)])
+
+
+class Projected(FlatOptimizer):
+    """What SGDP and AdamP share: on scale-invariant layers only the tangent part of the step is taken."""
+
+    def decay_rate(self, group: dict[str, Any]) -> float:
+        """How fast weights decay, per unit of rate."""
+        return group["weight_decay"]
+
+    @staticmethod
+    def move(x: Tensor, d: Tensor, keep: Tensor, *, lr) -> tuple[Tensor]:
+        """``x <- keep x - lr d``."""
+        return (keep * x - lr * d,)
+
+    def update_block(self, block: Block, g: Tensor, group: dict[str, Any]) -> None:
+        """Direction, projection where the layer is scale-invariant, decay and step."""
+        x, state, d = block.x, block.slots.values(), self.scratch(block.x)
+        numbers = self.scalars(**block.numbers, **group)
+        elementwise(type(self).direction_of, (d, *state), (g, *state), numbers, self.compile)
+        decay = torch.full((len(block.sizes),), group["lr"] * self.decay_rate(group), dtype=d.dtype, device=x.device)
+        for i, (w, grad, step) in enumerate(zip(block.cut(x), block.cut(g), block.cut(d), strict=True)):
+            if w.dim() > 1:
+                part, invariant = radial_part(w, grad, step, group["delta"], group["eps"])
+                step.addcmul_(part, w.to(step.dtype), value=-1)
+                decay[i] *= torch.where(invariant, group["wd_ratio"], 1.0)
+        elementwise(Projected.move, (x,), (x, d, spread(1 - decay, block)), {"lr": group["lr"]}, self.compile)
+
+
+class SGDP(Projected, SGD):
+    r"""Momentum that does not lengthen scale-invariant weights.
+
+    .. math::
+        d &= \text{the direction of SGD}, \qquad \Pi_w(d) = d - \frac{\langle w, d \rangle}{\|w\|^2} \, w \\
+        x &\leftarrow x - \text{lr} \cdot \Pi_x(d) \quad \text{if } \max |\cos(x, g)| < \delta / \sqrt{\dim}, \qquad
+        x \leftarrow x - \text{lr} \cdot d \ \text{ otherwise}
+
+    for parameters of two or more dimensions: projection and test per row (output channel), else
+    over the whole tensor. Slides print the test as ``w · g < δ``, which depends on units; the authors' code
+    tests the cosine against ``δ/√dim``, and so do we. Decay is decoupled, ``x <- (1 - lr · w · r) x`` with
+    ``w = weight_decay / (1 - momentum)``, and ``r = wd_ratio`` on projected layers, else 1.
+
+    Defaults: ``delta=0.1`` and ``wd_ratio=0.1`` are the paper's; ``momentum=0.9``, without which there is
+    nothing to project.
+
+    Source: Heo et al., AdamP: Slowing Down the Slowdown for Momentum Optimizers on Scale-invariant
+    Weights (ICLR 2021), Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        eps: float = 1e-8,
+        delta: float = 0.1,
+        wd_ratio: float = 0.1,
+        *,
+        compile: bool = False,
+    ) -> None:
+        settings = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
+        more = {"eps": eps, "delta": delta, "wd_ratio": wd_ratio}
+        FlatOptimizer.__init__(self, params, compile, lr=lr, **settings, **more)
+
+    def decay_rate(self, group: dict[str, Any]) -> float:
+        """Momentum lengthens a gradient's effect by 1/(1 - momentum); the decay keeps pace."""
+        return group["weight_decay"] / (1 - group["momentum"])
+
+    @staticmethod
+    def direction_of(g: Tensor, *m: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
+        """SGD's direction, without penalty."""
+        return SGD.direction(g, *m, **scalars)
+
+
+class AdamP(Projected, AdamLike):
+    r"""Adam that does not lengthen scale-invariant weights.
+
+    .. math::
+        d = \hat m / (\sqrt{\hat v} + \varepsilon), \qquad
+        x \leftarrow x - \text{lr} \cdot \Pi_x(d) \quad \text{if } \max |\cos(x, g)| < \delta / \sqrt{\dim}
+
+    with projection, test, rows and ``wd_ratio`` as in :class:`SGDP` and the moments of :class:`Adam`. Slides and the
+    paper's box leave out the bias corrections, which the authors' code has; ours has them. Decay is
+    decoupled, ``x <- (1 - lr · weight_decay · r) x``.
+
+    Defaults: Adam's, with ``delta=0.1`` and ``wd_ratio=0.1`` from the paper.
+
+    Source: Heo et al., AdamP (ICLR 2021), Algorithm 2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        delta: float = 0.1,
+        wd_ratio: float = 0.1,
+        *,
+        compile: bool = False,
+    ) -> None:
+        AdamLike.__init__(self, params, lr, betas, eps, weight_decay, compile=compile, delta=delta, wd_ratio=wd_ratio)
+
+    @staticmethod
+    def direction_of(g: Tensor, m: Tensor, v: Tensor, *, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
+        """Adam's direction, without penalty."""
+        return Adam.direction(g, m, v, **scalars)

@@ -1,0 +1,70 @@
+"""compile=True: the same results; one clear warning and the same results where there is no compiler."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from optim_cases import gap, give_gradients, parameters, twins
+
+from optcourse import optim
+from optcourse.optim import kernels
+
+compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+needs_compiler = pytest.mark.skipif(compiler is None, reason="no C++ compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["Adam", "LAMB"])
+def test_compiled_equals_eager_without_compiling_again(name):
+    a = parameters([(400, 300), (300, 350), (60_000,), (50_000,), (7,)], torch.float32)
+    b = twins(a)
+    eager, compiled = getattr(optim, name)(a), getattr(optim, name)(b, compile=True)
+    schedule = [torch.optim.lr_scheduler.ExponentialLR(o, 0.9) for o in (eager, compiled)]
+    for seed in range(4):
+        if seed == 2:
+            compilations = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        give_gradients(a, b, seed=seed)
+        for run in (eager, compiled, *schedule):
+            run.step()
+    assert not kernels._failures
+    assert compilations > 0 and torch._dynamo.utils.counters["stats"]["unique_graphs"] == compilations
+    assert gap(a, b) < 1e-5
+    assert compiled.state_dict()["state"][0].keys() == eager.state_dict()["state"][0].keys()
+
+
+def test_small_parameters_do_not_wait_for_a_compiler(monkeypatch):
+    def no_kernel(*_):
+        raise AssertionError("compiled a kernel for a handful of numbers")
+
+    monkeypatch.setattr(kernels, "_kernel", no_kernel)
+    p = parameters([(50, 50)])
+    give_gradients(p, seed=0)
+    optim.Adam(p, compile=True).step()
+
+
+WITHOUT_COMPILER = """
+import warnings, torch
+from optcourse import optim
+p, q = (torch.nn.Parameter(torch.ones(200_000)) for _ in range(2))
+runs = optim.Adam([p], compile=True), optim.Lion([p], compile=True), optim.Adam([q]), optim.Lion([q])
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        p.grad = torch.ones_like(p)
+        q.grad = torch.ones_like(q)
+        for run in runs:
+            run.step()
+messages = [str(w.message) for w in caught if "optcourse" in w.filename or "compile=True" in str(w.message)]
+print(len(messages), torch.equal(p, q), messages[0])
+"""
+
+
+def test_without_a_compiler_it_warns_once_and_runs(tmp_path):
+    environment = {**os.environ, "CXX": "/nonexistent/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", WITHOUT_COMPILER], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("1 True compile=True: torch.compile does not work here")
+    assert "C++ compiler" in result.stdout

@@ -1,0 +1,120 @@
+"""Saving, loading, copying and moving: state follows its parameters, bit by bit."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from optim_cases import equal, gap, parameters, train, twins
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
+def test_resuming_from_a_file_is_bit_equal(case, dtype, used):
+    params = parameters(case.shapes, dtype)
+    optimizer = case.make(params)
+    train(optimizer, params, range(6))
+    file = io.BytesIO()
+    torch.save([[p.detach() for p in params], optimizer.state_dict()], file)
+
+    file.seek(0)
+    values, saved = torch.load(file)
+    others = parameters(case.shapes, dtype, seed=9)
+    resumed = case.make(others, lr=0.7)
+    if used:
+        train(resumed, others, range(20, 23))
+    with torch.no_grad():
+        for p, value in zip(others, values, strict=True):
+            p.copy_(value)
+    resumed.load_state_dict(saved)
+    for run, group in ((optimizer, params), (resumed, others)):
+        train(run, group, range(6, 12))
+    assert equal(params, others)
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))], ids=["deepcopy", "pickle"]
+)
+def test_copies_with_their_model_go_on_alike(case, duplicate):
+    model = torch.nn.ParameterList(parameters(case.shapes))
+    optimizer = case.make(model.parameters())
+    train(optimizer, list(model), range(3))
+    twin_model, twin = duplicate((model, optimizer))
+    before = [p.detach().clone() for p in model]
+    train(twin, list(twin_model), range(3, 7))
+    assert equal(model, before), "the copy must not touch the original"
+    train(optimizer, list(model), range(3, 7))
+    assert equal(model, twin_model)
+    assert twin.compile == optimizer.compile
+
+
+def test_state_dict_holds_copies_without_the_whole_buffer(case):
+    shapes = case.shapes if case.name == "Muon" else ((300, 300), (3, 1))
+    params = parameters(shapes)
+    optimizer = case.make(params)
+    train(optimizer, params, range(2))
+    saved = optimizer.state_dict()
+    for index, p in enumerate(params):
+        for value in saved["state"][index].values():
+            assert (
+                not isinstance(value, torch.Tensor) or value.untyped_storage().nbytes() == p.numel() * p.element_size()
+            )
+    before = copy.deepcopy(saved)
+    train(optimizer, params, range(2, 4))
+    for index, state in before["state"].items():
+        assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(saved["state"][index][k])) for k, v in state.items())
+
+
+def test_changing_the_dtype_of_the_module_goes_on_in_the_new_one(case):
+    params = parameters(case.shapes, torch.float32)
+    model = torch.nn.ParameterList(params)
+    optimizer = case.make(model.parameters())
+    train(optimizer, list(model), range(3))
+    saved = optimizer.state_dict()
+    model.double()
+    others = twins(list(model))
+    reference = case.make(others)
+    reference.load_state_dict(saved)
+    train(optimizer, list(model), range(3, 6))
+    train(reference, others, range(3, 6))
+    assert equal(model, others)
+    tensors = [v for state in optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
+    assert all(v.dtype == torch.float64 for v in tensors)
+
+
+def test_loading_weights_into_the_model_keeps_the_optimizer_attached(case):
+    model = torch.nn.ParameterList(parameters(case.shapes))
+    optimizer = case.make(model.parameters())
+    train(optimizer, list(model), range(2))
+    model.load_state_dict(torch.nn.ParameterList(parameters(case.shapes, seed=5)).state_dict())
+    before = [p.detach().clone() for p in model]
+    assert equal(before, parameters(case.shapes, seed=5))
+    train(optimizer, list(model), range(2, 3))
+    assert all(p.numel() == 0 or not torch.equal(p, q) for p, q in zip(model, before, strict=True))
+
+
+def test_clearing_the_state_starts_afresh(case):
+    params = parameters(case.shapes)
+    optimizer = case.make(params)
+    train(optimizer, params, range(3))
+    optimizer.state.clear()
+    others = twins(params)
+    train(optimizer, params, range(3, 6))
+    train(case.make(others), others, range(3, 6))
+    assert equal(params, others)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_moving_the_model_to_cuda_moves_the_optimizer(case):
+    model = torch.nn.ParameterList(parameters(case.shapes))
+    optimizer = case.make(model.parameters())
+    train(optimizer, list(model), range(2))
+    others = twins(list(model))
+    reference = case.make(others)
+    reference.load_state_dict(optimizer.state_dict())
+    model.cuda()
+    train(optimizer, list(model), range(2, 6))
+    train(reference, others, range(2, 6))
+    assert all(p.is_cuda for p in model)
+    assert gap([p.cpu() for p in model], others) < (1e-2 if case.name == "Muon" else 1e-10)
