@@ -6,8 +6,11 @@
 ``problems``           objectives whose constants (L, mu, f*, sigma^2, zeta^2) are known exactly
 ``data``, ``models``   small data sets that are generated or ship with a library, small networks
 ``training``           the one training loop of the course
+``optim``              optimizers that read like the slide's equation and fit any torch training loop
+``simulate``           gradient methods on the problems, many seeds at once, in numpy
 ``measure``            means, confidence intervals and fitted slopes over seeds
 ``plotting``           the course's figure style
+``demos``              figures with sliders
 ``theory``             the bounds of the slides with explicit constants (numpy only, no torch)
 ``course``             the ``optcourse`` command: run lectures, collect verdicts
 =====================  ====================================================================

@@ -57,6 +57,28 @@ def average_squared_gradient(
     return float((np.square(np.asarray(eigenvalues, dtype=float)) * moments).sum(-1).mean())
 
 
+def expected_gap(*, eigenvalues: ArrayLike, x0: ArrayLike, noise_variances: ArrayLike, lr: ArrayLike) -> np.ndarray:
+    r"""E f(x_k) - f* of SGD on a quadratic, exactly, for a rate that changes: k = 0 ... len(lr).
+
+    Statement: :math:`E x_i^2(k+1) = (1-\gamma_k\lambda_i)^2E x_i^2(k) + \gamma_k^2\sigma_i^2`, the recursion behind
+    :func:`sgd_moments`, and :math:`E f - f^* = \frac12\sum_i\lambda_iE x_i^2`.
+
+    ``eigenvalues, x0`` [d]; ``noise_variances`` [d], or [steps, d] when the batch grows; ``lr`` [steps]. Raises
+    ``ValueError`` unless lr > 0, eigenvalues and variances >= 0.
+
+    >>> expected_gap(eigenvalues=[1.0], x0=[2.0], noise_variances=[3.0], lr=[1.0, 0.5])
+    array([2.  , 1.5 , 0.75])
+    """
+    (lr,) = positive(lr=lr)
+    lam, variances = nonnegative(eigenvalues=eigenvalues, noise_variances=noise_variances)
+    variances = np.broadcast_to(variances, (lr.size, lam.size))
+    moments = np.empty((lr.size + 1, lam.size))
+    moments[0] = np.square(np.asarray(x0, dtype=float))
+    for k in range(lr.size):
+        moments[k + 1] = (1 - lr[k] * lam) ** 2 * moments[k] + lr[k] ** 2 * variances[k]
+    return 0.5 * moments @ lam
+
+
 def noise_floor(*, eigenvalues: ArrayLike, noise_variances: ArrayLike, lr: ArrayLike) -> Number:
     r"""Long-run second moment of each coordinate.
 

@@ -1,0 +1,50 @@
+"""Turn build/benchmarks.json into the table that the README links: ``python tests/benchmarks/results_table.py``."""
+
+import json
+import sys
+from pathlib import Path
+
+HEAD = """# How fast the optimizers step
+
+Made by `make bench` on {processor}, {threads} threads, torch {torch}; medians of paired ratios over {rounds} rounds
+in one interleaved run. **Compiled** and **eager** are ours; a ratio below 1 means ours is faster. *Fastest peer* is the
+fastest of torch's variants (fused where it exists), pytorch_optimizer, timm and adamp; *eager peer* leaves out what is
+fused; the *byte bound* is the time to read parameters, gradients and state, and to write parameters and state, once.
+"""
+TITLES = [
+    "method",
+    "peer",
+    "compiled / peer",
+    "eager / eager peer",
+    "compiled / byte bound",
+    "iteration, compiled / peer",
+]
+
+
+def rows(methods):
+    """One list of cells per method."""
+    for method, contestants in methods.items():
+        compiled, eager = contestants["ours, compiled"], contestants["ours, eager"]
+        peers = {name: c for name, c in contestants.items() if not name.startswith("ours")}
+        fastest = min(peers, key=lambda name: peers[name]["step_ms"]) if peers else "none installed"
+        numbers = [
+            compiled["step_to_fastest_peer"],
+            eager["step_to_fastest_eager_peer"],
+            compiled["step_to_bound"],
+            compiled["iteration_to_fastest_peer"],
+        ]
+        yield [method, fastest, *("–" if n is None else f"{n:.2f}" for n in numbers)]
+
+
+def table(results):
+    """The whole page as Markdown."""
+    page = HEAD.format(**results["machine"], rounds=results["rounds"])
+    for case, methods in results["cases"].items():
+        page += f"\n## {case[0].upper()}{case[1:]}\n\n| {' | '.join(TITLES)} |\n|---|---|{'---:|' * 4}\n"
+        page += "".join(f"| {' | '.join(cells)} |\n" for cells in rows(methods))
+    return page
+
+
+if __name__ == "__main__":
+    source = Path(sys.argv[1] if len(sys.argv) > 1 else "build/benchmarks.json")
+    print(table(json.loads(source.read_text())["optim"]), end="")
