@@ -54,6 +54,9 @@ CASES: dict[str, list[tuple[int, ...]]] = {
     "300 tensors of 1,000": [(1000,)] * 300,
 }
 
+#: Without weight decay other libraries skip the norms that are the point of the method.
+LIKE_LARS = {"momentum": 0.9, "weight_decay": 5e-4}
+
 #: Per method: settings, number of state vectors, torch's name, and other libraries' (module, class, settings).
 METHODS: dict[str, tuple[dict, int, str | None, list[tuple[str, str, dict]]]] = {
     "SGD": ({"lr": 1e-3, "momentum": 0.9}, 1, "SGD", []),
@@ -65,10 +68,20 @@ METHODS: dict[str, tuple[dict, int, str | None, list[tuple[str, str, dict]]]] = 
     "Adamax": ({"lr": 1e-3}, 2, "Adamax", []),
     "NAdam": ({"lr": 1e-3}, 2, "NAdam", [("pytorch_optimizer", "NAdam", {})]),
     "RAdam": ({"lr": 1e-3}, 2, "RAdam", [("pytorch_optimizer", "RAdam", {})]),
-    "SGDW": ({"lr": 1e-3}, 1, None, [("timm.optim", "SGDW", {"momentum": 0.9}), ("pytorch_optimizer", "SGDW", {})]),
+    "SGDW": (
+        {"lr": 1e-3},
+        1,
+        None,
+        [("timm.optim", "SGDW", {"momentum": 0.9}), ("pytorch_optimizer", "SGDW", {"momentum": 0.9})],
+    ),
     "Lion": ({"lr": 1e-4}, 1, None, [("timm.optim", "Lion", {}), ("pytorch_optimizer", "Lion", {})]),
-    "LARS": ({"lr": 1.0}, 1, None, [("timm.optim", "Lars", {"momentum": 0.9}), ("pytorch_optimizer", "LARS", {})]),
-    "LAMB": ({"lr": 1e-3}, 2, None, [("timm.optim", "Lamb", {}), ("pytorch_optimizer", "Lamb", {})]),
+    "LARS": ({"lr": 1.0}, 1, None, [("timm.optim", "Lars", LIKE_LARS), ("pytorch_optimizer", "LARS", LIKE_LARS)]),
+    "LAMB": (
+        {"lr": 1e-3},
+        2,
+        None,
+        [("timm.optim", "Lamb", {}), ("pytorch_optimizer", "Lamb", {"weight_decay": 0.01})],
+    ),
     "SGDP": ({"lr": 1e-3}, 1, None, [("adamp", "SGDP", {"momentum": 0.9}), ("timm.optim", "SGDP", {"momentum": 0.9})]),
     "AdamP": ({"lr": 1e-3}, 2, None, [("adamp", "AdamP", {}), ("timm.optim", "AdamP", {})]),
     "Muon": ({"lr": 1e-3}, 1, "Muon", []),
