@@ -6,12 +6,12 @@ from pathlib import Path
 
 HEAD = """# How fast the optimizers step
 
-Made by `make bench`, with the other libraries installed beside it, on {processor}, {threads} threads,
-torch {torch}; medians of paired ratios over {rounds} rounds. The contestants of one method are interleaved in one
+Made by `make bench`, with the other libraries installed beside it, on {processor}, {threads} threads, torch
+{torch}; medians of paired ratios over {rounds} rounds. The contestants of one method are interleaved in one
 run; different methods may come from different runs, so compare along a row and not between rows. **Compiled**
-and **eager** are ours; a ratio below 1 means ours is faster. *Fastest peer* is the fastest of torch's variants (fused where it exists), pytorch_optimizer, timm
-and adamp; *eager peer* leaves out what is fused; the *byte bound* is the time to read parameters, gradients and state,
-and to write parameters and state, once.
+and **eager** are ours; a ratio below 1 means ours is faster. *Fastest peer* is the fastest of torch's
+variants (fused where it exists), pytorch_optimizer, timm and adamp; *eager peer* leaves out what is fused;
+the *byte bound* is the time to read parameters, gradients and state, and to write parameters and state, once.
 """
 TITLES = [
     "method",
