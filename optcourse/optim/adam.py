@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from optcourse.optim.engine import FlatOptimizer, check_switch
-from optcourse.optim.kernels import average, l2
+from optcourse.optim.kernels import average, axpy, damped, l2
 
 
 class AdamLike(FlatOptimizer):
@@ -93,7 +93,7 @@ class Adam(AdamLike):
     def update(x: Tensor, g: Tensor, *moments: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
         """``x <- x - lr m̂ / (√v̂ + ε)`` with the penalty inside the gradient."""
         d, *moments = Adam.direction(l2(x, g, weight_decay), *moments, **scalars)
-        return x - lr * d, *moments
+        return axpy(-lr, d, x), *moments
 
 
 class AdamW(Adam):
@@ -129,4 +129,4 @@ class AdamW(Adam):
     def update(x: Tensor, g: Tensor, *moments: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
         """``x <- (1 - lr weight_decay) x - lr m̂ / (√v̂ + ε)``."""
         d, *moments = Adam.direction(g, *moments, **scalars)
-        return (1 - lr * weight_decay) * x - lr * d, *moments
+        return axpy(-lr, d, damped(x, lr * weight_decay)), *moments

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from optcourse.optim.adam import AdamLike
-from optcourse.optim.kernels import average, l2
+from optcourse.optim.kernels import average, axpy, l2
 
 
 class Adamax(AdamLike):
@@ -49,7 +49,7 @@ class Adamax(AdamLike):
         g = l2(x, g, weight_decay)
         m = average(m, g, beta1)
         u = torch.maximum(beta2 * u, g.abs() + eps)
-        return x - lr * (debias1 * m) / u, m, u
+        return axpy(-lr, debias1 * m / u, x), m, u
 
 
 class NAdam(AdamLike):
@@ -124,8 +124,8 @@ class NAdam(AdamLike):
         g = l2(x, g, weight_decay)
         m = average(m, g, beta1)
         v = average(v, g * g, beta2)
-        m_bar = weight_g * g + weight_m * m
-        return x - lr * m_bar / ((debias2 * v).sqrt() + eps), m, v
+        m_bar = axpy(weight_g, g, weight_m * m)
+        return axpy(-lr, m_bar / ((debias2 * v).sqrt() + eps), x), m, v
 
 
 class RAdam(AdamLike):
@@ -185,4 +185,4 @@ class RAdam(AdamLike):
         g = l2(x, g, weight_decay)
         m = average(m, g, beta1)
         v = average(v, g * g, beta2)
-        return x - lr * (debias1 * m) * (plain + rectified / (v.sqrt() + eps)), m, v
+        return axpy(-lr, debias1 * m * (plain + rectified / (v.sqrt() + eps)), x), m, v

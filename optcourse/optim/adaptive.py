@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from optcourse.optim.engine import FlatOptimizer, check_switch
-from optcourse.optim.kernels import average, l2
+from optcourse.optim.kernels import average, axpy, l2
 
 
 class Adagrad(FlatOptimizer):
@@ -55,7 +55,7 @@ class Adagrad(FlatOptimizer):
         """``x <- x - lr g / (√v + ε)``."""
         g = l2(x, g, weight_decay)
         v = v + g * g
-        return x - lr * g / (v.sqrt() + eps), v
+        return axpy(-lr, g / (v.sqrt() + eps), x), v
 
 
 class RMSprop(FlatOptimizer):
@@ -118,9 +118,9 @@ class RMSprop(FlatOptimizer):
         variance = v - mean[0] * mean[0] if centered else v
         d = g / (variance.sqrt() + eps)
         if not heavy:
-            return x - lr * d, v, *mean
-        b = momentum * more[-1] + d
-        return x - lr * b, v, *mean, b
+            return axpy(-lr, d, x), v, *mean
+        b = axpy(momentum, more[-1], d)
+        return axpy(-lr, b, x), v, *mean, b
 
 
 class Adadelta(FlatOptimizer):
@@ -165,4 +165,4 @@ class Adadelta(FlatOptimizer):
         g = l2(x, g, weight_decay)
         v = average(v, g * g, rho)
         delta = (u + eps).sqrt() / (v + eps).sqrt() * g
-        return x - lr * delta, v, average(u, delta * delta, rho)
+        return axpy(-lr, delta, x), v, average(u, delta * delta, rho)

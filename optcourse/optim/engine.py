@@ -41,11 +41,11 @@ class Block:
     """Parameters that are updated together: many small ones in one buffer, or one large one where it lies.
 
     ``x`` is the flat vector, ``slots`` the flat state, ``cut`` turns a flat vector into one view per
-    parameter, in the parameter's own memory format. ``numbers`` are the counters all members share.
+    parameter, in the parameter's own memory format.
     """
 
-    def __init__(self, params: list[Tensor], states: list[dict], slots: dict[str, float], numbers: dict) -> None:
-        self.params, self.states, self.numbers = params, states, numbers
+    def __init__(self, params: list[Tensor], states: list[dict], slots: dict[str, float]) -> None:
+        self.params, self.states = params, states
         self.sizes = [p.numel() for p in params]
         # Dense strides in the parameter's own order: channels_last stays channels_last.
         self.strides = [torch.empty_like(p, device="meta").stride() for p in params]
@@ -83,6 +83,10 @@ class Block:
             self.gradient_views = self.cut(self.gradient)
         torch._foreach_copy_(self.gradient_views, grads)
         return self.gradient
+
+
+#: Blocks on one device, of one dtype, that counted the same steps; and their counters.
+Team = tuple[dict[str, float], list[Block]]
 
 
 class FlatOptimizer(Optimizer):
@@ -134,11 +138,10 @@ class FlatOptimizer(Optimizer):
         for name in RANGES.keys() & self.defaults.keys():
             check_range(name, group[name])
 
-    def update_block(self, block: Block, g: Tensor, group: dict[str, Any]) -> None:
-        """One step for one block; ``g`` is its flat gradient."""
-        state = block.slots.values()
-        numbers = self.scalars(**block.numbers, **group)
-        elementwise(type(self).update, (block.x, *state), (block.x, g, *state), numbers, self.compile)
+    def update_blocks(self, blocks: list[Block], grads: list[Tensor], numbers: dict, group: dict[str, Any]) -> None:
+        """One step for blocks that share their counters ``numbers``; ``grads`` are their flat gradients."""
+        jobs = [((b.x, *b.slots.values()), (b.x, g, *b.slots.values())) for b, g in zip(blocks, grads, strict=True)]
+        elementwise(type(self).update, jobs, self.scalars(**numbers, **group), self.compile)
 
     # What torch's users call --------------------------------------------------------------------
 
@@ -156,12 +159,13 @@ class FlatOptimizer(Optimizer):
                 loss = closure()
         for index, group in enumerate(self.param_groups):
             params = [p for p in group["params"] if p.grad is not None]
-            for block in self._blocks(index, group, params) if params else ():
-                g = self._gather(block)
-                block.numbers = self.count(group, **block.numbers)
-                for state in block.states:
-                    state.update(block.numbers)
-                self.update_block(block, g, group)
+            for numbers, blocks in self._teams(index, group, params) if params else ():
+                grads = [self._gather(block) for block in blocks]
+                numbers.update(self.count(group, **numbers))
+                for block in blocks:
+                    for state in block.states:
+                        state.update(numbers)
+                self.update_blocks(blocks, grads, numbers, group)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -185,20 +189,20 @@ class FlatOptimizer(Optimizer):
     # Buffers --------------------------------------------------------------------------------------
 
     def _forget_buffers(self) -> None:
-        self._plans: dict[int, tuple[list[int], dict[str, float], list[Block]]] = {}
+        self._plans: dict[int, tuple[list[int], dict[str, float], list[Team]]] = {}
         self._scratch: dict[tuple, Tensor] = {}
 
-    def _blocks(self, index: int, group: dict[str, Any], params: list[Tensor]) -> list[Block]:
-        """The group's blocks, rebuilt when its parameters moved, or others have gradients now."""
+    def _teams(self, index: int, group: dict[str, Any], params: list[Tensor]) -> list[Team]:
+        """The group's blocks by what they share, rebuilt when parameters moved or others have gradients now."""
         slots = self.initial_slots(group)
         pointers = [p.data_ptr() for p in params]
         known = self._plans.get(index)
         if known is not None:
-            old_pointers, old_slots, blocks = known
-            same_state = all(self.state.get(block.params[0]) is block.states[0] for block in blocks)
+            old_pointers, old_slots, teams = known
+            same_state = all(self.state.get(b.params[0]) is b.states[0] for _, blocks in teams for b in blocks)
             if pointers == old_pointers and slots == old_slots and same_state:
-                return blocks
-        members: dict[tuple, list[Tensor]] = {}
+                return teams
+        members: dict[tuple, dict[int | None, list[Tensor]]] = {}
         for p in params:
             if p.numel() == 0:
                 continue
@@ -207,17 +211,16 @@ class FlatOptimizer(Optimizer):
             state = self.state[p]
             for name, initial in self.counters.items():
                 state[name] = type(initial)(state.get(name, initial))
-            # One buffer for what shares device, dtype and clock; on the CPU large parameters stay alone.
-            large = p.numel() if p.device.type == "cpu" and p.numel() >= LARGE else None
-            key = (p.device, p.dtype, *(state[name] for name in self.counters), large and id(p))
-            members.setdefault(key, []).append(p)
-        blocks = []
-        for together in members.values():
-            states = [self.state[p] for p in together]
-            numbers = {name: states[0][name] for name in self.counters}
-            blocks.append(Block(together, states, slots, numbers))
-        self._plans[index] = ([p.data_ptr() for p in params], slots, blocks)
-        return blocks
+            # A team shares device, dtype and clock, and one buffer; on the CPU large parameters stay alone.
+            team = members.setdefault((p.device, p.dtype, *(state[name] for name in self.counters)), {})
+            large = id(p) if p.device.type == "cpu" and p.numel() >= LARGE else None
+            team.setdefault(large, []).append(p)
+        teams = []
+        for (_, _, *numbers), team in members.items():
+            blocks = [Block(together, [self.state[p] for p in together], slots) for together in team.values()]
+            teams.append((dict(zip(self.counters, numbers, strict=True)), blocks))
+        self._plans[index] = ([p.data_ptr() for p in params], slots, teams)
+        return teams
 
     def _gather(self, block: Block) -> Tensor:
         try:
@@ -228,12 +231,13 @@ class FlatOptimizer(Optimizer):
             message = f"{type(self).__name__} does not support sparse gradients: make them dense first"
             raise RuntimeError(message) from error
 
-    def scratch(self, x: Tensor) -> Tensor:
-        """Working memory as long as ``x``, in at least float32; all blocks share it, one after the other."""
-        key = (x.device, working_dtype(x))
-        if key not in self._scratch or self._scratch[key].numel() < x.numel():
-            self._scratch[key] = torch.empty_like(x, dtype=working_dtype(x))
-        return self._scratch[key][: x.numel()]
+    def scratch(self, blocks: list[Block]) -> list[Tensor]:
+        """One more vector for every block of a team, in at least float32; what it holds does not last."""
+        x = blocks[0].x
+        key, total = (x.device, working_dtype(x)), sum(len(block.x) for block in blocks)
+        if key not in self._scratch or len(self._scratch[key]) < total:
+            self._scratch[key] = torch.empty(total, device=x.device, dtype=working_dtype(x))
+        return list(self._scratch[key][:total].split([len(block.x) for block in blocks]))
 
 
 def check_range(name: str, value: Any) -> None:

@@ -10,6 +10,7 @@ from itertools import repeat
 from typing import Any
 
 import torch
+import torch.fx.experimental._config
 from torch import Tensor
 
 #: From this many elements on, calling a kernel costs less than copying into a shared buffer, and
@@ -17,6 +18,8 @@ from torch import Tensor
 LARGE = 100_000
 #: Elements per piece in eager mode: the temporaries of an equation then stay in the cache.
 PIECE = 131_072
+#: Large tensors per call of a compiled kernel: a call costs some 30 µs, whatever it computes.
+BUNDLE = 4
 
 
 def average(old: Tensor, new: Tensor, beta: float | Tensor) -> Tensor:
@@ -29,11 +32,25 @@ def average(old: Tensor, new: Tensor, beta: float | Tensor) -> Tensor:
     return torch.lerp(old, new, 1 - beta)
 
 
+def axpy(a: float | Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """``a * x + y``, which torch does in one pass when ``a`` is a plain number."""
+    if isinstance(a, Tensor):
+        return a * x + y
+    return torch.add(y, x, alpha=a)
+
+
+def damped(g: Tensor, dampening: float | Tensor) -> Tensor:
+    """``(1 - dampening) * g``, and no work when there is no dampening."""
+    if not isinstance(dampening, Tensor) and dampening == 0:
+        return g
+    return (1 - dampening) * g
+
+
 def l2(x: Tensor, g: Tensor, weight_decay: float | Tensor) -> Tensor:
     """The gradient of ``f(x) + weight_decay / 2 * ||x||^2``: the penalty enters through the gradient."""
     if not isinstance(weight_decay, Tensor) and weight_decay == 0:
         return g
-    return g + weight_decay * x
+    return axpy(weight_decay, x, g)
 
 
 def working_dtype(t: Tensor) -> torch.dtype:
@@ -41,24 +58,32 @@ def working_dtype(t: Tensor) -> torch.dtype:
     return torch.float32 if t.dtype in (torch.bfloat16, torch.float16) else t.dtype
 
 
-def elementwise(
-    rule: Callable[..., tuple[Tensor, ...]],
-    outputs: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    scalars: dict[str, Any],
-    compile: bool = False,
-) -> None:
-    """``outputs <- rule(*inputs, **scalars)`` in place, for a rule that treats every element alike.
+#: What one call of a rule writes, and what it reads.
+Job = tuple[Sequence[Tensor], Sequence[Tensor]]
 
-    ``outputs`` and ``inputs`` are vectors of one length (inputs may also be 0-dim) and may be the
+
+def elementwise(
+    rule: Callable[..., tuple[Tensor, ...]], jobs: Sequence[Job], scalars: dict[str, Any], compile: bool = False
+) -> None:
+    """``outputs <- rule(*inputs, **scalars)`` in place for every job, for a rule that treats every element alike.
+
+    ``outputs`` and ``inputs`` of one job are vectors of one length (inputs may also be 0-dim) and may be the
     same tensors. bfloat16 and float16 are computed in float32 and rounded once, at the end.
     Compiled kernels are used from :data:`LARGE` elements on, where a compiler works.
     """
-    if compile and outputs[0].numel() >= LARGE and _compiler_works():
+    eager, large = [], []
+    for job in jobs:
+        (large if compile and job[0][0].numel() >= LARGE else eager).append(job)
+    if large and _compiler_works():
         try:
-            return _run_compiled(rule, outputs, inputs, scalars)
-        except _COMPILER_ERRORS as error:  # raised before anything was written
+            _run_compiled(rule, large, scalars)
+        except _COMPILER_ERRORS as error:
             _give_up(error)
+    for outputs, inputs in eager + large:
+        _run_in_pieces(rule, outputs, inputs, scalars)
+
+
+def _run_in_pieces(rule: Callable, outputs: Sequence[Tensor], inputs: Sequence[Tensor], scalars: dict) -> None:
     if outputs[0].device.type != "cpu" or outputs[0].numel() <= PIECE:
         return _write(rule, outputs, inputs, scalars)
     tensors = [t.split(PIECE) if t.dim() else repeat(t) for t in (*outputs, *inputs)]
@@ -72,22 +97,43 @@ def _write(rule: Callable, outputs: Sequence[Tensor], inputs: Sequence[Tensor], 
         old.copy_(new)
 
 
-def _run_compiled(rule: Callable, outputs: Sequence, inputs: Sequence, scalars: dict[str, Any]) -> None:
+def _run_compiled(rule: Callable, jobs: list[Job], scalars: dict[str, Any]) -> None:
+    """Run all ``jobs`` and remove them from the list; what an error leaves there was not touched."""
     # Numbers travel as one float64 tensor: as Python numbers they would be compiled in, and every
     # new learning rate would compile again. Switches (bool) do select another kernel.
-    switches = {name: value for name, value in scalars.items() if isinstance(value, bool)}
-    names = tuple(name for name in scalars if name not in switches)
+    switches = tuple((name, value) for name, value in scalars.items() if isinstance(value, bool))
+    names = tuple(name for name, value in scalars.items() if not isinstance(value, bool))
     numbers = torch.tensor([float(scalars[name]) for name in names], dtype=torch.float64)
-    _kernel(rule, names)(tuple(outputs), tuple(inputs), numbers.to(outputs[0].device), switches)
+    numbers = numbers.to(jobs[0][0][0].device)
+    jobs.sort(key=lambda job: [t.dim() for t in job[1]])  # stable: the gradients made last, still in the cache, first
+    while jobs:
+        bundle = jobs[:BUNDLE]
+        kinds = {tuple(t.dim() for t in inputs) for _, inputs in bundle}
+        bundle = bundle if len(bundle) == BUNDLE and len(kinds) == 1 else bundle[:1]
+        tensors = tuple((t.dtype, t.dim(), t.device) for ts in bundle[0] for t in ts)
+        kernel = _kernel(rule, names, switches, tensors, len(bundle))
+        if kernel in _compiled:
+            kernel(bundle, numbers)
+        else:
+            # Without "duck shapes": tensors that have one length by chance shall not need one for ever.
+            with torch.fx.experimental._config.patch(use_duck_shape=False):
+                kernel(bundle, numbers)
+            _compiled.add(kernel)
+        del jobs[: len(bundle)]
+
+
+_compiled: set[Callable] = set()
 
 
 @functools.cache
-def _kernel(rule: Callable, names: tuple[str, ...]) -> Callable:
-    def write(outputs: tuple, inputs: tuple, numbers: Tensor, switches: dict[str, bool]) -> None:
-        _write(rule, outputs, inputs, {**dict(zip(names, numbers.unbind(), strict=True)), **switches})
+def _kernel(rule: Callable, names: tuple[str, ...], switches: tuple, kinds: tuple, jobs: int) -> Callable:
+    def write(jobs: list[Job], numbers: Tensor) -> None:
+        scalars = {**dict(zip(names, numbers.unbind(), strict=True)), **dict(switches)}
+        for outputs, inputs in jobs:
+            _write(rule, outputs, inputs, scalars)
 
-    # torch limits recompilations per code object, so every rule gets a copy of its own.
-    code = write.__code__.replace(co_name=f"write_{rule.__qualname__}")
+    # torch limits recompilations per code object, so every kernel gets a copy of its own.
+    code = write.__code__.replace(co_name=f"write_{rule.__qualname__}_{jobs}")
     own = types.FunctionType(code, write.__globals__, code.co_name, None, write.__closure__)
     return torch.compile(own, dynamic=True, fullgraph=True)
 

@@ -15,13 +15,19 @@ from torch import Tensor
 
 from optcourse.optim.adam import Adam, AdamLike
 from optcourse.optim.engine import Block, FlatOptimizer
-from optcourse.optim.kernels import PIECE, elementwise, l2, working_dtype
+from optcourse.optim.kernels import PIECE, axpy, elementwise, l2, working_dtype
 from optcourse.optim.sgd import SGD
 
+#: Long vectors are measured in rows of this length: torch sums rows in parallel, and one long vector alone.
+ROW = 1024
 
-def norms(tensors: list[Tensor]) -> Tensor:
-    """The Euclidean norm of each tensor, as one vector."""
-    return torch.stack(torch._foreach_norm(tensors, dtype=working_dtype(tensors[0])))
+
+def norms(block: Block, vector: Tensor) -> Tensor:
+    """The Euclidean norm of each parameter's share of a block's flat vector, as one vector."""
+    dtype = working_dtype(vector)
+    if block.alone and len(vector) % ROW == 0:
+        return torch.linalg.vector_norm(vector.view(-1, ROW), dim=1, dtype=dtype).norm().view(1)
+    return torch.stack(torch._foreach_norm(vector.split(block.sizes), dtype=dtype))
 
 
 def trust_ratio(weight: Tensor, step: Tensor) -> Tensor:
@@ -78,18 +84,19 @@ class LARS(FlatOptimizer):
     @staticmethod
     def update(x: Tensor, g: Tensor, m: Tensor, ratio: Tensor, *, lr, momentum, weight_decay) -> tuple[Tensor, Tensor]:
         """``x <- x - m``; ``ratio`` is λ."""
-        m = momentum * m + lr * ratio * l2(x, g, weight_decay)
+        m = axpy(momentum, m, lr * ratio * l2(x, g, weight_decay))
         return x - m, m
 
-    def update_block(self, block: Block, g: Tensor, group: dict[str, Any]) -> None:
+    def update_blocks(self, blocks: list[Block], grads: list[Tensor], numbers: dict, group: dict[str, Any]) -> None:
         """λ from the norms, then the equation."""
-        length, slope = norms(block.cut(block.x)), norms(block.cut(g))
-        moving = (length > 0) & (slope > 0)
-        ratio = group["trust"] * length / (slope + group["weight_decay"] * length)
-        ratio = spread(torch.where(moving, ratio, 1.0), block)
-        x, m = block.x, block.slots["m"]
-        numbers = self.scalars(**block.numbers, **group)
-        elementwise(LARS.update, (x, m), (x, g, m, ratio), numbers, self.compile)
+        jobs = []
+        for block, g in zip(blocks, grads, strict=True):
+            length, slope = norms(block, block.x), norms(block, g)
+            moving = (length > 0) & (slope > 0)
+            ratio = group["trust"] * length / (slope + group["weight_decay"] * length)
+            x, m = block.x, block.slots["m"]
+            jobs.append(((x, m), (x, g, m, spread(torch.where(moving, ratio, 1.0), block))))
+        elementwise(LARS.update, jobs, self.scalars(**numbers, **group), self.compile)
 
 
 class LAMB(AdamLike):
@@ -125,46 +132,55 @@ class LAMB(AdamLike):
     def direction(x: Tensor, g: Tensor, m: Tensor, v: Tensor, *, weight_decay, lr, **scalars) -> tuple[Tensor, ...]:
         """Adam's direction and the decay, before scaling."""
         d, m, v = Adam.direction(g, m, v, **scalars)
-        return d + weight_decay * x, m, v
+        return axpy(weight_decay, x, d), m, v
 
     @staticmethod
     def update(x: Tensor, d: Tensor, ratio: Tensor, *, lr) -> tuple[Tensor]:
         """``x <- x - lr ratio d``."""
         return (x - lr * ratio * d,)
 
-    def update_block(self, block: Block, g: Tensor, group: dict[str, Any]) -> None:
-        """Direction, norms, step."""
-        x, m, v, d = block.x, block.slots["m"], block.slots["v"], self.scratch(block.x)
-        elementwise(LAMB.direction, (d, m, v), (x, g, m, v), self.scalars(**block.numbers, **group), self.compile)
-        ratio = spread(trust_ratio(norms(block.cut(x)), norms(block.cut(d))), block)
-        elementwise(LAMB.update, (x,), (x, d, ratio), {"lr": group["lr"]}, self.compile)
+    def update_blocks(self, blocks: list[Block], grads: list[Tensor], numbers: dict, group: dict[str, Any]) -> None:
+        """Directions, norms, step."""
+        ds = self.scratch(blocks)
+        jobs = [
+            ((d, *b.slots.values()), (b.x, g, *b.slots.values())) for b, g, d in zip(blocks, grads, ds, strict=True)
+        ]
+        elementwise(LAMB.direction, jobs, self.scalars(**numbers, **group), self.compile)
+        jobs = []
+        for block, d in zip(blocks, ds, strict=True):
+            ratio = trust_ratio(norms(block, block.x), norms(block, d))
+            jobs.append(((block.x,), (block.x, d, spread(ratio, block))))
+        elementwise(LAMB.update, jobs, {"lr": group["lr"]}, self.compile)
 
 
-def radial_part(w: Tensor, g: Tensor, d: Tensor, delta: float, eps: float) -> tuple[Tensor, Tensor]:
-    """How much of ``w`` to subtract from ``d``, per row, and whether the layer is scale-invariant.
+def project(w: Tensor, g: Tensor, d: Tensor, delta: float, eps: float) -> bool:
+    """Take from ``d``, in place, its part along ``w`` where the layer is scale-invariant; whether it is.
 
     A normalized layer does not feel the length of its weights, so its gradient is orthogonal to
     them. The test asks every row first (one filter each), then the layer as a whole:
-    ``max |cos(w, g)| < delta / √dim``. Where it passes, ``d - part * w`` is tangent.
+    ``max |cos(w, g)| < delta / √dim``. Shapes: all alike, two or more dimensions.
     """
     ws, gs, ds = (t.to(d.dtype).flatten(1) for t in (w, g, d))
     w_norm, g_norm = (torch.linalg.vector_norm(t, dim=1) for t in (ws, gs))
-    wg, wd = row_products(ws, gs), row_products(ws, ds)
+    wg = row_products(ws, gs)
 
-    def project(w_norm: Tensor, g_norm: Tensor, wg: Tensor, wd: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        cosine = wg.abs() / ((w_norm + eps) * (g_norm + eps))
-        return wd / (w_norm + eps) ** 2, cosine.max() < delta / math.sqrt(dim)
+    def tangent(w_norm: Tensor, g_norm: Tensor, wg: Tensor, dim: int) -> bool:
+        return bool((wg.abs() / ((w_norm + eps) * (g_norm + eps))).max() < delta / math.sqrt(dim))
 
-    by_row, rows_tangent = project(w_norm, g_norm, wg, wd, ws.shape[1])
-    whole, whole_tangent = project(w_norm.norm(), g_norm.norm(), wg.sum(), wd.sum(), w.numel())
-    part = torch.where(rows_tangent, by_row, torch.where(whole_tangent, whole, 0.0))
-    return part.view(-1, *[1] * (w.dim() - 1)), rows_tangent | whole_tangent
+    if tangent(w_norm, g_norm, wg, ws.shape[1]):
+        part = row_products(ws, ds) / (w_norm + eps) ** 2
+    elif tangent(w_norm.norm(), g_norm.norm(), wg.sum(), w.numel()):
+        part = row_products(ws, ds).sum() / (w_norm.norm() + eps) ** 2
+    else:
+        return False
+    d.addcmul_(part.view(-1, *[1] * (w.dim() - 1)), w.to(d.dtype), value=-1)
+    return True
 
 
 def row_products(a: Tensor, b: Tensor) -> Tensor:
     """The inner product of every pair of rows, a few rows at a time so that the products stay in the cache."""
     rows = max(1, PIECE // a.shape[1])
-    return torch.cat([(x * y).sum(1) for x, y in zip(a.split(rows), b.split(rows), strict=True)])
+    return torch.cat([torch.linalg.vecdot(x, y) for x, y in zip(a.split(rows), b.split(rows), strict=True)])
 
 
 class Projected(FlatOptimizer):
@@ -177,20 +193,22 @@ class Projected(FlatOptimizer):
     @staticmethod
     def move(x: Tensor, d: Tensor, keep: Tensor, *, lr) -> tuple[Tensor]:
         """``x <- keep x - lr d``."""
-        return (keep * x - lr * d,)
+        return (axpy(-lr, d, keep * x),)
 
-    def update_block(self, block: Block, g: Tensor, group: dict[str, Any]) -> None:
-        """Direction, projection where the layer is scale-invariant, decay and step."""
-        x, state, d = block.x, block.slots.values(), self.scratch(block.x)
-        numbers = self.scalars(**block.numbers, **group)
-        elementwise(type(self).direction_of, (d, *state), (g, *state), numbers, self.compile)
-        decay = torch.full((len(block.sizes),), group["lr"] * self.decay_rate(group), dtype=d.dtype, device=x.device)
-        for i, (w, grad, step) in enumerate(zip(block.cut(x), block.cut(g), block.cut(d), strict=True)):
-            if w.dim() > 1:
-                part, invariant = radial_part(w, grad, step, group["delta"], group["eps"])
-                step.addcmul_(part, w.to(step.dtype), value=-1)
-                decay[i] *= torch.where(invariant, group["wd_ratio"], 1.0)
-        elementwise(Projected.move, (x,), (x, d, spread(1 - decay, block)), {"lr": group["lr"]}, self.compile)
+    def update_blocks(self, blocks: list[Block], grads: list[Tensor], numbers: dict, group: dict[str, Any]) -> None:
+        """Directions, projection where a layer is scale-invariant, decay and step."""
+        ds = self.scratch(blocks)
+        jobs = [((d, *b.slots.values()), (g, *b.slots.values())) for b, g, d in zip(blocks, grads, ds, strict=True)]
+        elementwise(type(self).direction_of, jobs, self.scalars(**numbers, **group), self.compile)
+        rate, jobs = group["lr"] * self.decay_rate(group), []
+        for block, g, d in zip(blocks, grads, ds, strict=True):
+            keep = [1 - rate] * len(block.sizes)
+            for i, layer in enumerate(zip(block.cut(block.x), block.cut(g), block.cut(d), strict=True)):
+                if layer[0].dim() > 1 and project(*layer, group["delta"], group["eps"]):
+                    keep[i] = 1 - rate * group["wd_ratio"]
+            keep = torch.tensor(keep, dtype=d.dtype, device=d.device)
+            jobs.append(((block.x,), (block.x, d, spread(keep, block))))
+        elementwise(Projected.move, jobs, {"lr": group["lr"]}, self.compile)
 
 
 class SGDP(Projected, SGD):

@@ -114,12 +114,14 @@ class Muon(FlatOptimizer):
         """``x <- (1 - lr weight_decay) x - lr d``; here ``d`` is ``s U Vᵀ``."""
         return ((1 - lr * weight_decay) * x - lr * d,)
 
-    def update_block(self, block: Block, g: Tensor, group: dict[str, Any]) -> None:
-        """Direction over the flat vector, one matrix after the other, step."""
-        d, m = self.scratch(block.x), block.slots["m"]
-        elementwise(Muon.direction, (d, m), (g, m), self.scalars(**block.numbers, **group), self.compile)
+    def update_blocks(self, blocks: list[Block], grads: list[Tensor], numbers: dict, group: dict[str, Any]) -> None:
+        """Direction over the flat vectors, one matrix after the other, step."""
+        ds = self.scratch(blocks)
+        momenta = [block.slots["m"] for block in blocks]
+        jobs = [((d, m), (g, m)) for d, m, g in zip(ds, momenta, grads, strict=True)]
+        elementwise(Muon.direction, jobs, self.scalars(**numbers, **group), self.compile)
         newton = {"steps": group["ns_steps"], "eps": group["eps"], "dtype": group["ns_dtype"]}
-        for step in block.cut(d):
+        for step in (view for block, d in zip(blocks, ds, strict=True) for view in block.cut(d)):
             matrix = step.flatten(1)
             rotation = orthogonalize(matrix, coefficients=group["ns_coefficients"], **newton)
             rows, columns = matrix.shape
@@ -127,5 +129,5 @@ class Muon(FlatOptimizer):
             if group["adjust_lr"] == "match_rms_adamw":
                 scale = 0.2 * math.sqrt(max(rows, columns))
             step.copy_((scale * rotation).view(step.shape))
-        numbers = {"lr": group["lr"], "weight_decay": group["weight_decay"]}
-        elementwise(Muon.update, (block.x,), (block.x, d), numbers, self.compile)
+        jobs = [((block.x,), (block.x, d)) for block, d in zip(blocks, ds, strict=True)]
+        elementwise(Muon.update, jobs, {"lr": group["lr"], "weight_decay": group["weight_decay"]}, self.compile)

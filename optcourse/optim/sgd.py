@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from optcourse.optim.engine import FlatOptimizer, check_switch
-from optcourse.optim.kernels import average, l2
+from optcourse.optim.kernels import average, axpy, damped, l2
 
 
 class SGD(FlatOptimizer):
@@ -69,14 +69,14 @@ class SGD(FlatOptimizer):
         """What the rate multiplies, and the new buffer."""
         if m is None:
             return (g,)
-        m = momentum * m + (1 - dampening) * g
-        return (g + momentum * m if nesterov else m), m
+        m = axpy(momentum, m, damped(g, dampening))
+        return (axpy(momentum, m, g) if nesterov else m), m
 
     @staticmethod
     def update(x: Tensor, g: Tensor, *m: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
         """``x <- x - lr d`` with the penalty inside the gradient."""
         d, *m = SGD.direction(l2(x, g, weight_decay), *m, **scalars)
-        return x - lr * d, *m
+        return axpy(-lr, d, x), *m
 
 
 class SGDW(SGD):
@@ -115,7 +115,7 @@ class SGDW(SGD):
     def update(x: Tensor, g: Tensor, *m: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
         """``x <- (1 - lr weight_decay) x - lr d``."""
         d, *m = SGD.direction(g, *m, **scalars)
-        return (1 - lr * weight_decay) * x - lr * d, *m
+        return axpy(-lr, d, damped(x, lr * weight_decay)), *m
 
 
 class Lion(FlatOptimizer):
@@ -154,5 +154,5 @@ class Lion(FlatOptimizer):
     @staticmethod
     def update(x: Tensor, g: Tensor, m: Tensor, *, lr, beta1, beta2, weight_decay) -> tuple[Tensor, Tensor]:
         """Step along the sign, then remember."""
-        x = (1 - lr * weight_decay) * x - lr * average(m, g, beta1).sign()
+        x = axpy(-lr, average(m, g, beta1).sign(), damped(x, lr * weight_decay))
         return x, average(m, g, beta2)

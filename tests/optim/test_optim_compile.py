@@ -35,6 +35,22 @@ def test_compiled_equals_eager_without_compiling_again(name):
     assert compiled.state_dict()["state"][0].keys() == eager.state_dict()["state"][0].keys()
 
 
+@needs_compiler
+def test_large_tensors_share_kernels_whatever_their_sizes():
+    """Bundles of several tensors: equal sizes in the first bundle must not bind the sizes of the next."""
+    sizes = [110_000] * kernels.BUNDLE + [100_000 + 1_000 * i for i in range(kernels.BUNDLE + 1)]
+    a = parameters([(size,) for size in sizes], torch.float32)
+    b = twins(a)
+    eager, compiled = optim.Adamax(a), optim.Adamax(b, compile=True)
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for seed in range(3):
+        give_gradients(a, b, seed=seed)
+        eager.step()
+        compiled.step()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 2  # one bundle, one single tensor
+    assert gap(a, b) < 1e-6
+
+
 def test_small_parameters_do_not_wait_for_a_compiler(monkeypatch):
     def no_kernel(*_):
         raise AssertionError("compiled a kernel for a handful of numbers")
