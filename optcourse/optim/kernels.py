@@ -13,11 +13,15 @@ import torch
 import torch.fx.experimental._config
 from torch import Tensor
 
+from optcourse.optim.replay import replay
+
 #: From this many elements on, calling a kernel costs less than copying into a shared buffer, and
 #: compiling one (seconds, once) may pay; below it, small parameters share a buffer and run eagerly.
 LARGE = 100_000
-#: Elements per piece in eager mode: the temporaries of an equation then stay in the cache.
+#: Elements per piece where a rule runs as it is: the temporaries of an equation then stay in the cache.
 PIECE = 131_072
+#: From this many elements on, reading a rule before running it pays (:mod:`optcourse.optim.replay`).
+REPLAY = 16_384
 #: Large tensors per call of a compiled kernel: a call costs some 30 µs, whatever it computes.
 BUNDLE = 4
 
@@ -79,8 +83,10 @@ def elementwise(
             _run_compiled(rule, large, scalars)
         except _COMPILER_ERRORS as error:
             _give_up(error)
+    programs: dict = {}
     for outputs, inputs in eager + large:
-        _run_in_pieces(rule, outputs, inputs, scalars)
+        if outputs[0].numel() < REPLAY or not replay(rule, scalars, outputs, inputs, programs):
+            _run_in_pieces(rule, outputs, inputs, scalars)
 
 
 def _run_in_pieces(rule: Callable, outputs: Sequence[Tensor], inputs: Sequence[Tensor], scalars: dict) -> None:
