@@ -1,6 +1,6 @@
 # make lectures   install, run every lecture on the CPU, write build/lectures/index.html
 # make test       install, check style, run every test and every notebook
-# make bench      speed of the optimizers as ratios in one run; writes build/benchmarks.json
+# make bench      speed of optimizers and grading, as ratios in one run; writes build/benchmarks.json
 # make lab        install, open JupyterLab in lectures/
 # make format     let ruff and nbstripout put code and notebooks in order
 
@@ -28,10 +28,11 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --dist loadfile tests optcourse
-	$(BIN)/python -m pytest -n auto --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lectures
+	$(BIN)/python -m pytest -n auto --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lectures labs/source
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_optim.py
+	$(BIN)/python tests/benchmarks/bench_grading.py
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=lectures
@@ -39,7 +40,7 @@ lab: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/nbstripout --keep-id lectures/*.ipynb
+	$(BIN)/nbstripout --keep-id lectures/*.ipynb labs/source/*/*.ipynb
 
 clean:
 	rm -rf build $(VENV)

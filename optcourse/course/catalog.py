@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 _NOTEBOOK = re.compile(r"(\d\d)_\w+\.ipynb")
 _TYPES = {"str": str, "float": (int, float), "bool": bool, "tuple[str, ...]": list}
 
-Entry = TypeVar("Entry", "Lecture", "Topic")
+Entry = TypeVar("Entry", "Lecture", "Topic", "Lab")
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,21 @@ class Topic:
 
 
 @dataclass(frozen=True)
+class Lab:
+    """One ``[[lab]]`` of ``topics.toml``: the topics that its exercises practise."""
+
+    id: str
+    title: str
+    topics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Catalog:
     """The whole table, in the order of the course."""
 
     lectures: tuple[Lecture, ...] = ()
     topics: tuple[Topic, ...] = ()
+    labs: tuple[Lab, ...] = ()
 
     def lecture(self, notebook: Path) -> Lecture:
         """The entry of ``notebook``; one made up from its file name where the table has none."""
@@ -69,7 +79,8 @@ def load(path: Path) -> Catalog:
     """Read and validate ``topics.toml``; a folder without one has an empty catalog.
 
     Raises ``ValueError`` that names the file and the entry: unreadable TOML, unknown, missing or
-    mistyped keys, a duplicate id, a topic whose lecture does not exist, an unknown deck or status.
+    mistyped keys, a duplicate id, a topic whose lecture does not exist, a lab's
+    unknown topic, an unknown deck or status.
     """
     if not path.exists():
         return Catalog()
@@ -77,10 +88,11 @@ def load(path: Path) -> Catalog:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as TOML: {error}") from None
-    if unknown := table.keys() - {"lecture", "topic"}:
-        raise ValueError(f"{path}: unknown table {', '.join(sorted(unknown))}; allowed are lecture and topic")
+    if unknown := table.keys() - {"lecture", "topic", "lab"}:
+        raise ValueError(f"{path}: unknown table {', '.join(sorted(unknown))}; allowed are lecture, topic and lab")
     lectures = _entries(path, "lecture", table.get("lecture", []), Lecture)
     topics = _entries(path, "topic", table.get("topic", []), Topic)
+    labs = _entries(path, "lab", table.get("lab", []), Lab)
     known = {lecture.id for lecture in lectures}
     for lecture in lectures:
         _require(lecture.status in ("written", "planned"), path, lecture, "status must be 'written' or 'planned'")
@@ -89,7 +101,10 @@ def load(path: Path) -> Catalog:
         _require(topic.id.startswith(topic.lecture + "."), path, topic, "id must begin with its lecture's id")
         _require(set(topic.deck) <= set("ABCDE"), path, topic, "deck must list letters A to E")
         _require(bool(topic.deck) != topic.beyond, path, topic, "deck must be empty exactly where beyond is true")
-    return Catalog(tuple(lectures), tuple(topics))
+    for lab in labs:
+        unknown_topics = set(lab.topics) - {topic.id for topic in topics}
+        _require(not unknown_topics, path, lab, f"there is no topic {', '.join(sorted(unknown_topics))}")
+    return Catalog(tuple(lectures), tuple(topics), tuple(labs))
 
 
 def _entries(path: Path, kind: str, rows: Any, cls: type[Entry]) -> list[Entry]:
@@ -111,7 +126,7 @@ def _entries(path: Path, kind: str, rows: Any, cls: type[Entry]) -> list[Entry]:
     return entries
 
 
-def _require(condition: bool, path: Path, entry: Lecture | Topic, problem: str) -> None:
+def _require(condition: bool, path: Path, entry: Lecture | Topic | Lab, problem: str) -> None:
     if not condition:
         raise ValueError(f"{path}: {type(entry).__name__.lower()} {entry.id!r}: {problem}")
 

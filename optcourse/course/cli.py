@@ -1,4 +1,4 @@
-"""The ``optcourse`` command: run the lectures, show the verdicts."""
+"""The ``optcourse`` command: run the lectures, show the verdicts, release and grade the labs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from optcourse import __version__
 from optcourse.course import catalog
+from optcourse.course.grading.commands import grade, labs
 from optcourse.runtime import DEVICES, PROFILES, resolve_device
 
 OUTPUT = Path("build/lectures")
@@ -38,9 +39,13 @@ class _OneLine(click.Group):
 @click.version_option(__version__, prog_name="optcourse")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Optimization for Deep Learning: run the lectures and see which claims hold."""
+    """Optimization for Deep Learning: run the lectures, see which claims hold, grade the labs."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+main.add_command(labs)
+main.add_command(grade)
 
 
 @main.command()

@@ -219,11 +219,11 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def save(path: Path, results: dict) -> None:
+def save(path: Path, results: dict, key: str = "optim") -> None:
     """Into the file that all benchmarks of the course share, under their own key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     everything = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**everything, "optim": results}, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps({**everything, key: results}, indent=1, ensure_ascii=False) + "\n")
 
 
 def main() -> None:

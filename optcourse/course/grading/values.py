@@ -1,0 +1,184 @@
+"""Values as data: what crosses the border between a student's process and the grader's.
+
+Plain numbers, texts, lists, dicts, NumPy arrays and torch tensors become JSON and come back. Nothing else
+does, and nothing is ever unpickled: whatever a hostile process sends, reading it runs none of its code.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Any
+
+import numpy as np
+
+#: Arrays and tensors may hold these numbers.
+DTYPES = (
+    "bool",
+    "uint8",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+)
+#: The largest array that is read back, in bytes.
+MAX_BYTES = 32 * 2**20
+#: Nesting of lists and dicts.
+MAX_DEPTH = 16
+KEY = "$kind"
+
+
+def encode(value: Any, depth: int = 0) -> Any:
+    """``value`` as JSON; what is no data becomes a note of its type."""
+    if depth > MAX_DEPTH:
+        return {KEY: "other", "type": "nested too deeply"}
+    if isinstance(value, str) and len(value) > MAX_BYTES:
+        return {KEY: "other", "type": f"text of {len(value) / 2**20:.0f} MB"}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, (np.generic, complex)):
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray):
+        return _encode_array(value, "array")
+    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach"):
+        return _encode_tensor(value)
+    if isinstance(value, (list, tuple)):
+        return [encode(item, depth + 1) for item in value]
+    if isinstance(value, dict) and all(type(key) in (str, int) for key in value):
+        return {KEY: "dict", "items": [[key, encode(item, depth + 1)] for key, item in value.items()]}
+    return {KEY: "other", "type": type(value).__name__[:80]}
+
+
+def _encode_array(value: np.ndarray, kind: str) -> Any:
+    if value.dtype.name not in DTYPES or value.nbytes > MAX_BYTES:
+        return {KEY: "other", "type": f"array of {value.nbytes / 2**20:.0f} MB of {value.dtype}"[:80]}
+    data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
+    return {KEY: kind, "dtype": value.dtype.name, "shape": list(value.shape), "data": data}
+
+
+def _encode_tensor(value: Any) -> Any:
+    value = value.detach().cpu()
+    name = str(value.dtype).removeprefix("torch.")
+    if name == "bfloat16":  # NumPy has none; every bfloat16 is a float32
+        return {**_encode_array(value.float().numpy(), "tensor"), "dtype_of_tensor": name}
+    return _encode_array(value.resolve_conj().numpy(), "tensor")
+
+
+def decode(data: Any, depth: int = 0) -> Any:
+    """The value that :func:`encode` wrote; raises ``ValueError`` for anything it cannot have written."""
+    if depth > MAX_DEPTH + 1:
+        raise ValueError("nested too deeply")
+    if data is None or isinstance(data, (bool, int, float, str)):
+        return data
+    if isinstance(data, list):
+        return [decode(item, depth + 1) for item in data]
+    kind = data.get(KEY) if isinstance(data, dict) else None
+    if kind == "dict":
+        return {key: decode(item, depth + 1) for key, item in _pairs(data.get("items"))}
+    if kind == "other":
+        return Other(str(data.get("type"))[:80])
+    if kind in ("array", "tensor"):
+        return _decode_array(data, kind)
+    raise ValueError("not a value")
+
+
+def _pairs(items: Any) -> list[tuple[str | int, Any]]:
+    if not isinstance(items, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in items):
+        raise ValueError("not a dict")
+    if not all(isinstance(key, (str, int)) for key, _ in items):
+        raise ValueError("not a dict")
+    return [(key, item) for key, item in items]
+
+
+def _decode_array(data: dict, kind: str) -> Any:
+    dtype, shape, raw = data.get("dtype"), data.get("shape"), data.get("data")
+    if dtype not in DTYPES or not isinstance(raw, str) or len(raw) > 1.4 * MAX_BYTES:
+        raise ValueError("not an array")
+    if not isinstance(shape, list) or len(shape) > 16 or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
+        raise ValueError("not a shape")
+    raw = base64.b64decode(raw, validate=True)
+    if math.prod(shape) * np.dtype(dtype).itemsize != len(raw):
+        raise ValueError("shape and data differ")
+    array = np.frombuffer(raw, dtype=dtype).reshape(shape).copy()
+    if kind == "array":
+        return array if shape else array[()]
+    import torch  # late: most answers are plain numbers
+
+    tensor = torch.from_numpy(array)
+    return tensor.bfloat16() if dtype == "float32" and data.get("dtype_of_tensor") == "bfloat16" else tensor
+
+
+class Other:
+    """Stands for a value that is no data: a function, a module, an object of a student's own class."""
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+
+    def __repr__(self) -> str:
+        """What messages say of it."""
+        return f"a value of type {self.type_name}"
+
+
+def difference(actual: Any, expected: Any, tol: float) -> str | None:
+    """Why ``actual`` is not ``expected``, or ``None``.
+
+    Numbers agree when ``max |actual - expected| <= tol * max |expected|`` (``tol`` itself where all expected
+    numbers are zero); infinities where they are expected, NaN never. Shapes must be equal. A Python number,
+    a NumPy scalar and a 0-dim tensor are one kind of thing, as are lists and tuples; a tensor is no array.
+    """
+    actual, expected = _scalar(actual), _scalar(expected)
+    if isinstance(expected, dict):
+        if not isinstance(actual, dict) or actual.keys() != expected.keys():
+            return f"expected a dict with keys {sorted(map(str, expected))}"
+        return next((f"[{k!r}]: {d}" for k in expected if (d := difference(actual[k], expected[k], tol))), None)
+    if isinstance(expected, list):
+        if not isinstance(actual, list) or len(actual) != len(expected):
+            return f"expected {len(expected)} values in a row, got {_describe(actual)}"
+        pairs = enumerate(zip(actual, expected, strict=True))
+        return next((f"[{i}]: {d}" for i, (a, e) in pairs if (d := difference(a, e, tol))), None)
+    if expected is None or isinstance(expected, (bool, str)):
+        return None if type(actual) is type(expected) and actual == expected else f"{_describe(actual)}, not equal"
+    return _numbers(actual, expected, tol)
+
+
+def _scalar(value: Any) -> Any:
+    """A 0-dim array or tensor as the Python number it is."""
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and value.shape != ()
+
+
+def _describe(value: Any) -> str:
+    if _is_array(value):
+        return f"{'a tensor' if hasattr(value, 'detach') else 'an array'} of shape {tuple(value.shape)}"
+    return repr(value)[:60] if isinstance(value, Other) else f"a value of type {type(value).__name__}"
+
+
+def _numbers(actual: Any, expected: Any, tol: float) -> str | None:
+    if isinstance(actual, (bool, str, list, dict, Other)) or actual is None:
+        return f"expected numbers, got {_describe(actual)}"
+    if _is_array(expected) and hasattr(actual, "detach") != hasattr(expected, "detach"):
+        return f"expected {_describe(expected)}, got {_describe(actual)}"
+    a, e = (np.asarray(v.double() if hasattr(v, "detach") and v.is_floating_point() else v) for v in (actual, expected))
+    if a.shape != e.shape:
+        return f"shape {a.shape} instead of {e.shape}"
+    if e.dtype.kind not in "iufcb" or a.dtype.kind not in "iufcb":
+        return "not numbers"
+    kind = complex if "c" in (a.dtype.kind, e.dtype.kind) else float
+    a, e = a.astype(kind), e.astype(kind)
+    finite = np.isfinite(e)
+    if not np.array_equal(a[~finite], e[~finite]) or not np.isfinite(a[finite]).all():
+        return "not finite where it should be"
+    if not finite.any():
+        return None
+    scale = np.abs(e[finite]).max() or 1.0
+    with np.errstate(over="ignore"):  # infinitely far off is far off
+        error = np.abs(a[finite] - e[finite]).max() / scale
+    return None if error <= tol else f"off by {error:.2g} of the expected size"

@@ -1,0 +1,253 @@
+"""A whole class from the command line: tables, gradebook, pages, resuming, regrading, interrupting."""
+
+import csv
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny_lab
+
+COMMAND = """
+import sys
+from optcourse.course.cli import main
+from optcourse.course.grading.commands import grade
+main.add_command(grade)
+main()
+"""
+NO_SOLUTION = {"softmax": "def softmax(z):\n    return z / z.sum(1, keepdims=True)"}
+
+
+def put(folder: Path, student: str, made) -> None:
+    path = folder / "class" / student / "tiny.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(made if isinstance(made, bytes) else tiny_lab.raw(made))
+
+
+def command(folder: Path, *arguments: str) -> list[str]:
+    options = (
+        "--lab",
+        "tiny",
+        "--labs",
+        str(folder),
+        "--output",
+        str(folder / "out"),
+        "--jobs",
+        "2",
+        "--timeout",
+        "60",
+    )
+    return [sys.executable, "-c", COMMAND, "grade", str(folder / "class"), *options, *arguments]
+
+
+def grade(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    changed = {**os.environ, **environment}
+    return subprocess.run(command(folder, *arguments), capture_output=True, text=True, timeout=200, env=changed)
+
+
+def table(path: Path, key: str) -> dict[str, dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row[key]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def classroom(tmp_path_factory):
+    """Four students, graded."""
+    folder = tmp_path_factory.mktemp("classroom")
+    tiny_lab.write_lab(folder)
+    written = "Because <script>alert(1)</script> the gradient is orthogonal."
+    put(folder, "ann", tiny_lab.notebook(why=written))
+    put(folder, "bob", tiny_lab.notebook(**NO_SOLUTION))
+    put(folder, "cyd", tiny_lab.notebook(softmax="import os\nos._exit(1)"))
+    put(folder, "dan", b"")
+    return folder, grade(folder)
+
+
+def test_the_tables_say_what_each_student_has(classroom):
+    folder, run = classroom
+    assert run.returncode == 0, run.stderr
+    status = table(folder / "out/status.csv", "student")
+    assert {name: (row["status"], row["score"], row["max_score"], row["to_read"]) for name, row in status.items()} == {
+        "ann": ("graded", "6", "6", "1"),
+        "bob": ("graded", "3", "6", "0"),
+        "cyd": ("crashed", "3", "6", "0"),
+        "dan": ("unreadable", "", "6", "0"),
+    }
+    assert "the process ended in cell 'softmax'" in status["cyd"]["flags"]
+    assert status["dan"]["flags"] == "the file is empty"
+    grades = table(folder / "out/grades.csv", "student_id")
+    assert {
+        name: (row["assignment"], float(row["score"]), float(row["max_score"])) for name, row in grades.items()
+    } == {
+        "ann": ("tiny", 6.0, 8.0),
+        "bob": ("tiny", 3.0, 8.0),
+        "cyd": ("tiny", 3.0, 8.0),
+    }
+
+
+def test_the_table_on_the_screen(classroom):
+    _, run = classroom
+    for word in (
+        "student",
+        "status",
+        "flags",
+        "ann",
+        "graded",
+        "dan",
+        "unreadable",
+        "4 submissions: 1 crashed, 2 graded",
+    ):
+        assert word in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_the_gradebook_is_nbgraders(classroom):
+    from nbgrader.api import Gradebook
+
+    folder, _ = classroom
+    with Gradebook(f"sqlite:///{folder / 'out/gradebook.db'}") as book:
+        scores = {s.student.id: s.score for s in book.assignment_submissions("tiny")}
+        assert scores == {"ann": 6.0, "bob": 3.0, "cyd": 3.0}
+        bob = {g.name: g.auto_score for g in book.find_submission_notebook("tiny", "tiny", "bob").grades}
+        assert bob == {"test-softmax": 0.0, "test-step": 2.0, "test-squares": 1.0, "why": 0.0}
+        ann = {g.name: g.needs_manual_grade for g in book.find_submission_notebook("tiny", "tiny", "ann").grades}
+        assert ann == {"test-softmax": False, "test-step": False, "test-squares": False, "why": True}
+
+
+def test_the_page_holds_no_hidden_test_no_solution_and_nothing_that_runs(classroom):
+    folder, _ = classroom
+    for student in ("ann", "bob", "cyd", "dan"):
+        page = (folder / "out/feedback" / student / "tiny.html").read_text(encoding="utf-8")
+        for secret in (tiny_lab.SECRET, "hidden(", "HIDDEN", "BEGIN SOLUTION", "Because.\n", "MARK SCHEME", "1000 * z"):
+            assert secret not in page
+        assert "<script" not in page
+        assert "default-src 'none'" in page
+    bob = (folder / "out/feedback/bob/tiny.html").read_text(encoding="utf-8")
+    assert "z.max(1" not in bob
+    assert "return z / z.sum(1, keepdims=True)" in bob
+    assert "3 of 6 points" in bob
+    assert "&lt;script&gt;alert(1)" in (folder / "out/feedback/ann/tiny.html").read_text(encoding="utf-8")
+    assert "not graded" in (folder / "out/feedback/dan/tiny.html").read_text(encoding="utf-8")
+
+
+def test_the_autograded_notebook_is_nbgraders_and_runs_nothing(classroom):
+    folder, _ = classroom
+    notebook = json.loads((folder / "out/autograded/ann/tiny/tiny.ipynb").read_text(encoding="utf-8"))
+    assert [c["metadata"]["nbgrader"]["grade_id"] for c in notebook["cells"] if "nbgrader" in c["metadata"]] == [
+        "imports", "softmax", "test-softmax", "step", "test-step", "squares", "test-squares", "why",
+    ]  # fmt: skip
+    assert "<script" not in json.dumps(notebook)
+    assert not (folder / "out/autograded/dan").exists()
+
+
+def rows(folder: Path) -> dict[str, tuple]:
+    """Everything that is said of each student."""
+    with sqlite3.connect(folder / "out/gradebook.db") as book:
+        marks = book.execute("select * from grade order by id").fetchall()
+    status, grades = table(folder / "out/status.csv", "student"), table(folder / "out/grades.csv", "student_id")
+    pages = {path.parent.name: path.read_bytes() for path in folder.glob("out/feedback/*/tiny.html")}
+    return {name: (status[name], grades.get(name), pages[name], marks if name == "ann" else None) for name in status}
+
+
+def test_a_second_run_grades_nobody_again(classroom):
+    folder, _ = classroom
+    before = {path: path.stat().st_mtime_ns for path in (folder / "out/results").rglob("*.json")}
+    all_rows = rows(folder)
+    again = grade(folder)
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in (folder / "out/results").rglob("*.json")} == before
+    assert rows(folder) == all_rows
+
+
+def test_regrading_one_student_changes_no_other_row(tmp_path):
+    tiny_lab.write_lab(tmp_path)
+    for student in ("ann", "bob", "cyd"):
+        put(tmp_path, student, tiny_lab.notebook(**NO_SOLUTION))
+    assert grade(tmp_path).returncode == 0
+    before = rows(tmp_path)
+    put(tmp_path, "bob", tiny_lab.notebook())
+    put(tmp_path, "cyd", tiny_lab.notebook())
+    assert grade(tmp_path, "--student", "bob").returncode == 0
+    after = rows(tmp_path)
+    assert after["bob"][0]["score"] == "6"
+    assert float(after["bob"][1]["score"]) == 6.0
+    assert {name: row[:3] for name, row in after.items() if name != "bob"} == {
+        name: row[:3] for name, row in before.items() if name != "bob"
+    }
+    wrong = grade(tmp_path, "--student", "nobody")
+    assert (wrong.returncode, "no submission of 'nobody'" in wrong.stderr) == (2, True)
+
+
+def test_interrupted_and_resumed(tmp_path):
+    tiny_lab.write_lab(tmp_path)
+    for number in range(4):
+        put(tmp_path, f"a{number}", tiny_lab.notebook())
+    slow = "def softmax(z):\n    import time\n    time.sleep(15)"
+    for number in range(4):
+        put(tmp_path, f"b{number}", tiny_lab.notebook(softmax=slow))
+    running = subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    results = tmp_path / "out/results/tiny"
+    end = time.monotonic() + 60
+    while len(list(results.glob("a*.json"))) < 4 and time.monotonic() < end:
+        time.sleep(0.1)
+    start = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert "goes on from here" in errors
+    assert "Traceback" not in errors
+    assert time.monotonic() - start < 20
+    assert {path.stem for path in results.glob("*.json")} == {"a0", "a1", "a2", "a3"}
+    assert set(table(tmp_path / "out/status.csv", "student")) == {"a0", "a1", "a2", "a3"}
+    kept = {path: path.stat().st_mtime_ns for path in results.glob("a*.json")}
+    for number in range(4):
+        put(tmp_path, f"b{number}", tiny_lab.notebook(**NO_SOLUTION))
+    assert grade(tmp_path).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in results.glob("a*.json")} == kept
+    scores = {name: float(row["score"]) for name, row in table(tmp_path / "out/grades.csv", "student_id").items()}
+    assert scores == {**{f"a{n}": 6.0 for n in range(4)}, **{f"b{n}": 3.0 for n in range(4)}}
+
+
+def test_a_file_that_became_unreadable_has_no_grade_any_more(tmp_path):
+    tiny_lab.write_lab(tmp_path)
+    put(tmp_path, "ann", tiny_lab.notebook())
+    put(tmp_path, "bob", tiny_lab.notebook())
+    assert grade(tmp_path).returncode == 0
+    put(tmp_path, "bob", b"{")
+    assert grade(tmp_path).returncode == 0
+    assert table(tmp_path / "out/status.csv", "student")["bob"]["status"] == "unreadable"
+    assert set(table(tmp_path / "out/grades.csv", "student_id")) == {"ann"}
+
+
+def test_without_bubblewrap_a_warning_says_what_is_not_contained(tmp_path):
+    tiny_lab.write_lab(tmp_path)
+    put(tmp_path, "ann", tiny_lab.notebook())
+    run = grade(tmp_path, OPTCOURSE_SANDBOX="limits")
+    assert run.returncode == 0
+    assert table(tmp_path / "out/status.csv", "student")["ann"]["score"] == "6"
+    for word in ("warning: bubblewrap does not work here", "network", "write every file", "Install bubblewrap"):
+        assert word in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lab", "other"], "unknown lab 'other'"),
+        (["--jobs", "0"], "--jobs"),
+        (["--timeout", "0"], "--timeout"),
+        (["--memory", "0"], "--memory"),
+        (["/nonexistent"], "neither a folder nor a zip"),
+        (["--labs", "/nonexistent"], "no folder of labs"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_status_2(classroom, arguments, message):
+    folder, _ = classroom
+    run = grade(folder, *arguments)
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
