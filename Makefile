@@ -28,7 +28,8 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --dist loadfile tests optcourse
-	$(BIN)/python -m pytest -n auto --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lectures labs/source
+	$(BIN)/python -m pytest -n auto --dist loadfile -o addopts=--strict-markers \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lectures labs/source
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_optim.py
