@@ -1,0 +1,120 @@
+r"""Asynchronous SGD: x_{k+1} = x_k - lr * g(x_{k-d_k}), gradients that are ``d_k <= delay`` steps old.
+
+f is L-smooth and bounded below, ``delta0`` = f(x_0) - f*, x_k = x_0 for k < 0. A gradient is unbiased given the
+iterate at which it was evaluated, with variance at most ``sigma2``, and its delay does not depend on its noise.
+``steps`` = T, and averages run over x_0 ... x_{T-1}.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from optcourse.arguments import integer, nonnegative, positive, real
+from optcourse.theory.bound import Bound, Number, scalar, tune_step
+
+
+def async_max_step(*, L: ArrayLike, delay: ArrayLike) -> Number:
+    r"""The largest step size of :func:`async_bound`: :math:`1/(2L\tau)`, and 1/L without delay.
+
+    Raises ``ValueError`` unless L > 0 and delay >= 0 (below 1 only as 0).
+
+    >>> async_max_step(L=1.0, delay=4)
+    0.125
+    """
+    (L,), tau = positive(L=L), _delay(delay)
+    return scalar(1 / (L * np.maximum(1, 2 * tau)))
+
+
+def async_bound(
+    *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, delay: ArrayLike, steps: ArrayLike, lr: ArrayLike
+) -> Bound:
+    r"""Average squared gradient of SGD whose gradients are at most ``delay`` = tau steps old.
+
+    Statement: :math:`\frac1T\sum_{k<T}E\|\nabla f(x_k)\|^2 \le \frac{2\Delta_0}{\gamma T} + L\gamma\sigma^2 +
+    2L^2\gamma^2\tau\sigma^2` for :math:`\gamma\le1/(2L\tau)` (1/L without delay).
+
+    Delay costs step size, and noise only to second order. Proof: the descent inequality with the old gradient
+    leaves -lr (1 - L lr)/2 ||grad f(x_{k-d})||^2 and + lr L^2/2 ||x_k - x_{k-d}||^2; the latter is at most
+    2 lr^2 tau sigma2 + 2 lr^2 tau sum_{j=k-tau}^{k-1} ||grad f(x_{j-d_j})||^2, and 2 L^2 lr^2 tau^2 <= 1 - L lr.
+    Tight: f = L x^2/2 with constant delay and lr = 1/(2 L tau) reaches 1/1.43 of it at tau = 1 without noise and
+    1/2.9 for long delays; with noise half of it for small steps, 1/2.4 for lr = 1/(2 L tau). Slack: 1.5, 3,
+    2.1 and 2.4. Source: the argument of Lian, Huang, Li & Liu 2015, "Asynchronous parallel stochastic gradient for
+    nonconvex optimization", and Stich & Karimireddy 2020, "The error-feedback framework", with constants kept.
+
+    Raises ``ValueError`` unless L, delta0, steps, lr > 0, sigma2 >= 0, delay = 0 or >= 1 and the step condition
+    holds (NaN and ``valid=False`` at such points of a sweep).
+
+    >>> bound = async_bound(L=1.0, delta0=0.5, sigma2=1.0, delay=5, steps=100, lr=0.1)
+    >>> {name: round(term, 9) for name, term in bound.terms.items()}
+    {'initial gap': 0.1, 'noise': 0.1, 'delayed noise': 0.1}
+    """
+    L, delta0, T, lr = positive(L=L, delta0=delta0, steps=steps, lr=lr)
+    (sigma2,), tau = nonnegative(sigma2=sigma2), _delay(delay)
+    terms = {
+        "initial gap": 2 * delta0 / (lr * T),
+        "noise": L * lr * sigma2,
+        "delayed noise": 2 * (L * lr) ** 2 * tau * sigma2,
+    }
+    why = f"lr <= 1/(2 L delay), or 1/L without delay, got lr = {lr}, L = {L} and delay = {tau}"
+    return Bound.where(lr <= async_max_step(L=L, delay=tau) * (1 + 1e-12), why, terms, lr)
+
+
+def async_tuned(*, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, delay: ArrayLike, steps: ArrayLike) -> Bound:
+    r"""The best order of :func:`async_bound`: ``stepsize`` chosen by the step-tuning lemma.
+
+    Statement: ``bound.tune_step`` with r0 = 2 delta0, b = L sigma2, e = 2 L^2 tau sigma2 and 1/d the largest step:
+    :math:`\sqrt{8L\Delta_0\sigma^2/T}+2(2L^2\tau\sigma^2)^{1/3}(2\Delta_0/T)^{2/3}+4L\tau\Delta_0/T`, whose first term
+    is that of SGD without delay. Tight: equality on f = L x^2/2 without noise or delay. Slack: 1 there, 2.1 where
+    noise dominates.
+
+    Raises ``ValueError`` unless L, delta0, steps > 0, sigma2 >= 0 and delay = 0 or >= 1.
+
+    >>> float(async_tuned(L=1.0, delta0=0.5, sigma2=0.0, delay=5, steps=100))
+    0.1
+    """
+    L, delta0 = positive(L=L, delta0=delta0)
+    (sigma2,), tau = nonnegative(sigma2=sigma2), _delay(delay)
+    d = 1 / np.asarray(async_max_step(L=L, delay=tau))
+    return tune_step(r0=2 * delta0, b=L * sigma2, e=2 * L**2 * tau * sigma2, d=d, steps=steps)
+
+
+def delay_max_step(*, eigenvalue: ArrayLike, delay: ArrayLike) -> Number:
+    r"""Where gradient descent with constant delay tau turns unstable on :math:`\lambda x^2/2`, exactly.
+
+    Statement: x_{k+1} = x_k - lr lambda x_{k-tau} converges from every start if and only if
+    :math:`0<\gamma\lambda<2\sin\frac{\pi}{2(2\tau+1)}`: 2, 1, 0.618, 0.445, ... and about pi/(2 tau) for long delays.
+    Proof: on the boundary a root of z^(tau+1) - z^tau + lr lambda lies on the unit circle; at z = e^{i theta} this
+    needs theta (2 tau + 1) = pi (mod 2 pi), and lr lambda = 2 sin(theta/2). Source: Levin & May 1976, "A note on
+    difference-delay equations".
+
+    Broadcasts. Raises ``ValueError`` unless eigenvalue > 0 and delay >= 0.
+
+    >>> [round(delay_max_step(eigenvalue=1.0, delay=tau), 3) for tau in (0, 1, 2, 3)]
+    [2.0, 1.0, 0.618, 0.445]
+    """
+    (lam,), (tau,) = positive(eigenvalue=eigenvalue), nonnegative(delay=delay)
+    return scalar(2 * np.sin(np.pi / (2 * (2 * tau + 1))) / lam)
+
+
+def delay_radius(*, eigenvalue: float, delay: int, lr: float) -> float:
+    r"""Asymptotic factor per step of that iteration.
+
+    Statement: the largest modulus of a root of :math:`z^{\tau+1}-z^\tau+\gamma\lambda`. Below 1 exactly for lr <
+    :func:`delay_max_step`. Raises ``ValueError`` unless eigenvalue, lr > 0 and delay is an integer >= 0.
+
+    >>> delay_radius(eigenvalue=1.0, delay=1, lr=0.25)
+    0.5
+    """
+    (lam, lr), tau = positive(eigenvalue=eigenvalue, lr=lr), integer("delay", delay, 0)
+    coefficients = np.zeros(tau + 2)
+    coefficients[0], coefficients[1] = 1, -1
+    coefficients[-1] += lr * lam
+    return float(abs(np.roots(coefficients)).max())
+
+
+def _delay(value: ArrayLike) -> np.ndarray:
+    tau = np.asarray(real("delay", value, 0), dtype=float)
+    if ((tau > 0) & (tau < 1)).any():
+        raise ValueError(f"delay must be 0 or at least 1, got {value!r}")
+    return tau

@@ -1,0 +1,308 @@
+r"""What communication costs: collectives, speed-up, compression ratios, and the batch size worth its price.
+
+A message of b bytes takes ``latency`` + b * ``seconds_per_byte`` (t_s and t_w on the slides). A node sends one message
+and receives one at the same time, and no two pairs of nodes share a wire. ``message_bytes`` = m is the size of one
+node's vector; arithmetic is free. Times are on the critical path, from the first message to the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from optcourse.arguments import choice, nonnegative, positive, real
+from optcourse.theory.bound import Number, scalar
+
+
+def _floor_log2(n: np.ndarray) -> np.ndarray:
+    return np.frexp(n)[1] - 1.0  # exact, unlike a rounded logarithm
+
+
+def _ceil_log2(n: np.ndarray) -> np.ndarray:
+    return _floor_log2(n) + (n > 2 ** _floor_log2(n))
+
+
+def _fold(n: np.ndarray) -> np.ndarray:
+    """Two whole messages more unless n is a power of two: surplus nodes hand in their vector, and get the result."""
+    return np.where(n > 2 ** _floor_log2(n), 2.0, 0.0)
+
+
+def _rabenseifner(n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    p = 2 ** _floor_log2(n)
+    return 2 * _floor_log2(n) + _fold(n), 2 * (p - 1) / p + _fold(n)
+
+
+#: Pattern -> (messages in a row, vectors of m bytes in a row), as functions of n.
+_COSTS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "parameter_server": lambda n: (2 * n, 2 * n),
+    "all_gather": lambda n: (_ceil_log2(n), n - 1),
+    "recursive_doubling": lambda n: (_floor_log2(n) + _fold(n), _floor_log2(n) + _fold(n)),
+    "binomial_tree": lambda n: (2 * _ceil_log2(n), 2 * _ceil_log2(n)),
+    "ring": lambda n: (2 * (n - 1), 2 * (n - 1) / n),
+    "rabenseifner": _rabenseifner,
+    "one_peer": lambda n: (np.minimum(n - 1, 1), np.minimum(n - 1, 1)),
+}
+
+#: Names of the patterns that :func:`communication_time` knows; ``gossip`` also needs a degree.
+PATTERNS = (*_COSTS, "gossip")
+
+
+def communication_time(
+    *,
+    pattern: str,
+    n_nodes: ArrayLike,
+    message_bytes: ArrayLike,
+    latency: ArrayLike,
+    seconds_per_byte: ArrayLike,
+    degree: ArrayLike | None = None,
+) -> Number:
+    r"""Seconds for one round: n nodes average their vectors (``gossip``, ``one_peer``: with neighbours only).
+
+    ======================  ============================================================================
+    ``parameter_server``    :math:`2n(t_s+t_wm)`: push and pull through the one wire of the server
+    ``all_gather``          :math:`\lceil\log_2n\rceil t_s+(n-1)t_wm`: everybody sees every vector
+    ``recursive_doubling``  :math:`(t_s+t_wm)\log_2n`, the slide's all-reduce
+    ``binomial_tree``       :math:`2(t_s+t_wm)\lceil\log_2n\rceil`: reduce to a root, then broadcast
+    ``ring``                :math:`2(n-1)t_s+2\frac{n-1}nt_wm`: reduce-scatter, then all-gather, in n parts
+    ``rabenseifner``        :math:`2t_s\log_2n+2\frac{n-1}nt_wm`: the same by halving and doubling
+    ``gossip``              :math:`\deg\,(t_s+t_wm)`: one neighbour after the other
+    ``one_peer``            :math:`t_s+t_wm`
+    ======================  ============================================================================
+
+    Identities. Where n is no power of two, recursive doubling and Rabenseifner run on the largest power p below n;
+    a message before and one after serve the others: log2 n becomes log2 p, (n-1)/n becomes (p-1)/p, and 2(t_s +
+    t_w m) is added. The all-gather is Bruck's, which is recursive doubling for powers of two. For these, Rabenseifner
+    is never slower than the ring; the ring's bandwidth term does not grow with n and its latency does, so that
+    "global average: O(n)" is the server's bandwidth or the ring's latency. Source: Thakur, Rabenseifner & Gropp 2005,
+    "Optimization of Collective Communication Operations in MPICH"; Patarasuk & Yuan 2009, "Bandwidth Optimal
+    All-Reduce Algorithms for Clusters of Workstations".
+
+    Broadcasts; bytes and seconds. Raises ``ValueError`` unless the pattern is one of ``PATTERNS``, n_nodes is an
+    integer >= 1, degree an integer in 0..n-1 (for ``gossip``, and for it alone), and the others are >= 0.
+
+    >>> communication_time(pattern="ring", n_nodes=[2, 8], message_bytes=8e6, latency=1e-3, seconds_per_byte=1e-9)
+    array([0.01 , 0.028])
+    """
+    choice("pattern", pattern, PATTERNS)
+    m, ts, tw = nonnegative(message_bytes=message_bytes, latency=latency, seconds_per_byte=seconds_per_byte)
+    n = _count("n_nodes", n_nodes)
+    if (pattern == "gossip") != (degree is not None):
+        raise ValueError(f"degree must be given for gossip and for it alone, got degree = {degree} for {pattern!r}")
+    if degree is None:
+        messages, vectors = _COSTS[pattern](n)
+    else:
+        messages = vectors = _count("degree", degree, 0)
+        if (messages > n - 1).any():
+            raise ValueError(f"degree must be at most n_nodes - 1, got degree = {degree} and n_nodes = {n_nodes}")
+    return scalar(messages * ts + vectors * tw * m)
+
+
+def all_reduce_lower_bound(
+    *, n_nodes: ArrayLike, message_bytes: ArrayLike, latency: ArrayLike, seconds_per_byte: ArrayLike
+) -> Number:
+    r"""Seconds that no all-reduce can beat: :math:`\max\{\lceil\log_2n\rceil t_s,\ 2\frac{n-1}nt_wm\}`.
+
+    Proof: after k messages in a row a node knows at most 2^k vectors. Of each number, n - 1 partial sums must be
+    sent to form the total and n - 1 totals to spread it; 2(n-1)m bytes over n nodes leave 2(n-1)m/n for one of them.
+
+    Tight: the latency for an empty vector (recursive doubling, n a power of two), the bandwidth without latency
+    (ring). Rabenseifner is within a factor of 3 of it at every size, for n a power of two. Source: Patarasuk & Yuan
+    2009, section 3.
+
+    Broadcasts. Raises ``ValueError`` unless n_nodes is an integer >= 1 and the others are >= 0.
+
+    >>> all_reduce_lower_bound(n_nodes=8, message_bytes=8e6, latency=3.0, seconds_per_byte=1e-9)
+    9.0
+    """
+    m, ts, tw = nonnegative(message_bytes=message_bytes, latency=latency, seconds_per_byte=seconds_per_byte)
+    n = _count("n_nodes", n_nodes)
+    return scalar(np.maximum(_ceil_log2(n) * ts, 2 * (n - 1) / n * tw * m))
+
+
+def ring_crossover_bytes(*, n_nodes: ArrayLike, latency: ArrayLike, seconds_per_byte: ArrayLike) -> Number:
+    r"""Bytes above which a ring beats recursive doubling; infinite for two nodes.
+
+    Statement: :math:`m = \frac{t_s(2(n-1)-r)}{t_w(r-2(n-1)/n)}`, where r is the number of messages in a row that
+    recursive doubling needs, log2 n for a power of two. An identity.
+
+    Broadcasts. Raises ``ValueError`` unless n_nodes is an integer >= 2, latency >= 0 and seconds_per_byte > 0.
+
+    >>> ring_crossover_bytes(n_nodes=[2, 4, 16], latency=1e-6, seconds_per_byte=1e-9)
+    array([           inf,  8000.        , 12235.29411765])
+    """
+    (ts,), (tw,) = nonnegative(latency=latency), positive(seconds_per_byte=seconds_per_byte)
+    n = _count("n_nodes", n_nodes, 2)
+    rounds = _floor_log2(n) + _fold(n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return scalar(np.where(n > 2, ts * (2 * (n - 1) - rounds) / (tw * (rounds - 2 * (n - 1) / n)), np.inf))
+
+
+def throughput_speedup(*, n_nodes: ArrayLike, compute_time: ArrayLike, communication_time: ArrayLike) -> Number:
+    r"""Samples per second of n nodes over those of one: :math:`\frac{n\,t_{comp}}{t_{comp}+t_{comm}(n)}`.
+
+    Each node computes ``compute_time`` per step on its own batch; communication does not overlap. It counts samples,
+    not progress. With a parameter server it stays below t_comp/(2(t_s + t_w m)) for every n. An identity.
+
+    Broadcasts. Raises ``ValueError`` unless n_nodes is an integer >= 1, compute_time > 0, communication_time >= 0.
+
+    >>> throughput_speedup(n_nodes=8, compute_time=3.0, communication_time=1.0)
+    6.0
+    """
+    n, (comp,), (comm,) = (
+        _count("n_nodes", n_nodes),
+        positive(compute_time=compute_time),
+        nonnegative(communication_time=communication_time),
+    )
+    return scalar(n * (comp / (comp + comm)))
+
+
+def amdahl_speedup(*, n_nodes: ArrayLike, serial_fraction: ArrayLike) -> Number:
+    r"""Speed-up of a fixed amount of work of which a fraction s is serial: :math:`\frac1{s+(1-s)/n}`, below 1/s.
+
+    An identity. Source: Amdahl 1967, "Validity of the single processor approach to achieving large scale computing
+    capabilities".
+
+    Broadcasts. Raises ``ValueError`` unless n_nodes is an integer >= 1 and serial_fraction is in [0, 1].
+
+    >>> amdahl_speedup(n_nodes=8, serial_fraction=1 / 7)
+    4.0
+    """
+    n = _count("n_nodes", n_nodes)
+    s = np.asarray(real("serial_fraction", serial_fraction, 0, 1), dtype=float)
+    return scalar(1 / (s + (1 - s) / n))
+
+
+def sparse_ratio(*, size: ArrayLike, kept: ArrayLike, value_bits: int = 32, index_bits: int = 32) -> Number:
+    r"""Bits of a dense vector over those of its k kept entries: :math:`\frac{db_v}{k(b_v+b_i)}`.
+
+    The top 1 % with 32-bit indices is 50 times smaller, not 100 times; ``index_bits=0`` for positions that both sides
+    know (random-k from a shared seed). An identity.
+
+    Broadcasts. Raises ``ValueError`` unless size >= kept >= 1 are integers, value_bits >= 1 and index_bits >= 0.
+
+    >>> sparse_ratio(size=10_000, kept=100)
+    50.0
+    """
+    d, k = _count("size", size), _count("kept", kept)
+    if (k > d).any():
+        raise ValueError(f"kept must be at most size, got kept = {kept} and size = {size}")
+    bv, bi = _count("value_bits", value_bits), _count("index_bits", index_bits, 0)
+    return scalar(d * bv / (k * (bv + bi)))
+
+
+def quantized_ratio(*, size: ArrayLike, bits: ArrayLike, value_bits: int = 32) -> Number:
+    r"""Bits of a dense vector over those of b-bit entries and one scale: :math:`\frac{db_v}{db+b_v}`.
+
+    ``bits=1`` for scaled sign, ceil(log2(2 s + 1)) for QSGD with s levels and a fixed-length code. An identity.
+
+    Broadcasts. Raises ``ValueError`` unless all are integers >= 1.
+
+    >>> quantized_ratio(size=96, bits=1)
+    24.0
+    """
+    d, b, bv = _count("size", size), _count("bits", bits), _count("value_bits", value_bits)
+    return scalar(d * bv / (d * b + bv))
+
+
+def low_rank_ratio(*, rows: ArrayLike, columns: ArrayLike, rank: ArrayLike = 1) -> Number:
+    r"""Numbers in an a x b matrix over those in its two factors of rank r: :math:`\frac{ab}{r(a+b)}`.
+
+    Below 1 for ranks above ab/(a+b): the factors are then the larger ones. An identity.
+
+    Broadcasts. Raises ``ValueError`` unless all are integers >= 1 and rank <= min(rows, columns).
+
+    >>> low_rank_ratio(rows=512, columns=512)
+    256.0
+    """
+    a, b, r = _count("rows", rows), _count("columns", columns), _count("rank", rank)
+    if (r > np.minimum(a, b)).any():
+        raise ValueError(f"rank must be at most min(rows, columns), got rank = {rank} for {rows} x {columns}")
+    return scalar(a * b / (r * (a + b)))
+
+
+class NoisyStep(NamedTuple):
+    """The learning rate that decreases the loss most, and by how much it does in expectation."""
+
+    lr: Number
+    decrease: Number
+
+
+def noise_scale(*, gradient: ArrayLike, covariance: ArrayLike, hessian: ArrayLike | None = None) -> float:
+    r"""The batch size at which noise and gradient count alike: :math:`B_{noise} = \frac{tr(H\Sigma)}{G^\top HG}`.
+
+    Without ``hessian`` the simple noise scale tr(Sigma)/||G||^2, its value for H a multiple of the identity.
+    An identity. Source: McCandlish, Kaplan, Amodei & OpenAI Dota Team 2018, "An empirical model of large-batch
+    training", section 2.2.
+
+    ``gradient`` G, shape [d]; ``covariance`` Sigma of one sample's gradient and ``hessian`` H, shape [d, d]. Raises
+    ``ValueError`` for other shapes, or unless G^T H G > 0 and tr(H Sigma) >= 0.
+
+    >>> noise_scale(gradient=[2.0, 0.0], covariance=[[3.0, 0.0], [0.0, 5.0]])
+    2.0
+    """
+    hessian = np.eye(np.size(gradient)) if hessian is None else hessian
+    _, curvature, noise = _second_order(gradient, hessian, covariance)
+    return noise / curvature
+
+
+def optimal_step(*, gradient: ArrayLike, hessian: ArrayLike, covariance: ArrayLike, batch_size: ArrayLike) -> NoisyStep:
+    r"""The step that decreases a quadratic most in expectation, and the decrease.
+
+    Statement: :math:`\gamma = \frac{\gamma_{max}}{1+B_{noise}/B}` with :math:`\gamma_{max} =
+    \frac{\|G\|^2}{G^\top HG}`, and the decrease is :math:`\frac{\gamma_{max}\|G\|^2/2}{1+B_{noise}/B}`: both
+    grow with B and saturate at :func:`noise_scale`. Proof: E f(x - lr g) = f - lr ||G||^2 + lr^2/2 (G^T H G +
+    tr(H Sigma)/B). An identity for quadratics. Source: McCandlish et al. 2018, equations 2.6 and 2.7.
+
+    Arguments and errors as :func:`noise_scale`; broadcasts over batch_size > 0.
+
+    >>> optimal_step(gradient=[2.0], hessian=[[0.5]], covariance=[[4.0]], batch_size=1)
+    NoisyStep(lr=1.0, decrease=2.0)
+    """
+    (B,) = positive(batch_size=batch_size)
+    square, curvature, noise = _second_order(gradient, hessian, covariance)
+    lr = square / (curvature + noise / B)
+    return NoisyStep(scalar(lr), scalar(lr * square / 2))
+
+
+def steps_and_examples(*, batch_size: ArrayLike, noise_scale: ArrayLike, min_steps: ArrayLike) -> tuple[Number, Number]:
+    r"""Steps :math:`S = S_{min}(1+B_{noise}/B)` and examples E = B S to a goal, when every step is optimal.
+
+    They lie on the hyperbola :math:`(S/S_{min}-1)(E/E_{min}-1) = 1`, E_min = B_noise S_min. At the critical batch
+    size B = B_noise = E_min/S_min both are twice their minimum. It supposes that B_noise is the same all along. The
+    curve of :func:`optcourse.theory.sgd.sgd_iters` is not this one: its product is never below 2. Source: McCandlish
+    et al. 2018, equation 2.11.
+
+    Broadcasts. Raises ``ValueError`` unless all are > 0.
+
+    >>> steps_and_examples(batch_size=64, noise_scale=64, min_steps=100)
+    (200.0, 12800.0)
+    """
+    B, noise, S = positive(batch_size=batch_size, noise_scale=noise_scale, min_steps=min_steps)
+    return scalar(S * (1 + noise / B)), scalar(S * (B + noise))
+
+
+def _second_order(gradient: ArrayLike, hessian: ArrayLike, covariance: ArrayLike) -> tuple[float, float, float]:
+    """||G||^2, G^T H G and tr(H Sigma)."""
+    G = np.asarray(real("gradient", gradient), dtype=float)
+    H = np.asarray(real("hessian", hessian), dtype=float)
+    Sigma = np.asarray(real("covariance", covariance), dtype=float)
+    if G.ndim != 1 or H.shape != (G.size, G.size) or Sigma.shape != H.shape:
+        raise ValueError(
+            "gradient must have shape [d] and the matrices [d, d], got "
+            f"gradient {list(G.shape)}, hessian {list(H.shape)}, covariance {list(Sigma.shape)}"
+        )
+    curvature, noise = float(G @ H @ G), float(np.sum(H * Sigma.T))
+    if curvature <= 0 or noise < 0:
+        raise ValueError(f"G^T H G must be positive and tr(H Sigma) >= 0, got {curvature} and {noise}")
+    return float(G @ G), curvature, noise
+
+
+def _count(name: str, value: ArrayLike, low: int = 1) -> np.ndarray:
+    """A whole number >= ``low``, or an array of them, as floats."""
+    array = np.asarray(real(name, value, low), dtype=float)
+    if (array != np.floor(array)).any():
+        raise ValueError(f"{name} must be an integer, got {value!r}")
+    return array

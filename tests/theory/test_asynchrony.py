@@ -1,0 +1,138 @@
+"""Delayed gradients against eigenvalues of the delay line, exact covariances and runs."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.linalg import solve_discrete_lyapunov
+
+from optcourse.theory import asynchrony, sgd
+
+pytestmark = pytest.mark.topic("18.2", "18.3")
+
+SETTING = {"L": 2.0, "delta0": 1.0, "sigma2": 0.5, "delay": 5, "steps": 200}
+
+
+def delay_line(lam, lr, delay):
+    """One step of (x_k, x_{k-1}, ..., x_{k-delay}), written from the update."""
+    step = np.eye(delay + 1, k=-1)
+    step[0, 0] = 1
+    step[0, delay] -= lr * lam
+    return step
+
+
+@given(lam=st.floats(0.1, 10), lr=st.floats(0.01, 1), delay=st.integers(0, 12))
+def test_radius_is_that_of_the_delay_line(lam, lr, delay):
+    expected = abs(np.linalg.eigvals(delay_line(lam, lr, delay))).max()
+    assert asynchrony.delay_radius(eigenvalue=lam, lr=lr, delay=delay) == pytest.approx(expected, abs=1e-6)
+
+
+@given(lam=st.floats(0.1, 10), delay=st.integers(0, 60))
+def test_radius_crosses_one_exactly_at_the_threshold(lam, delay):
+    limit = asynchrony.delay_max_step(eigenvalue=lam, delay=delay)
+    below, above = (abs(np.linalg.eigvals(delay_line(lam, limit * s, delay))).max() for s in (1 - 1e-6, 1 + 1e-6))
+    assert below < 1 < above
+
+
+def test_threshold_has_a_root_on_the_unit_circle():
+    for delay in range(40):
+        limit = asynchrony.delay_max_step(eigenvalue=1.0, delay=delay)
+        z = np.exp(1j * np.pi / (2 * delay + 1))
+        assert abs(z ** (delay + 1) - z**delay + limit) < 1e-12
+
+
+@pytest.mark.parametrize("delay", [0, 1, 4, 11])
+def test_runs_shrink_below_and_grow_above_the_threshold(delay):
+    limit = asynchrony.delay_max_step(eigenvalue=2.0, delay=delay)
+    for share in (0.98, 1.02):
+        xs = [1.0] * (delay + 1)
+        while len(xs) < 20_000 and abs(xs[-1]) < 1e7:
+            xs.append(xs[-1] - share * limit * 2.0 * xs[-1 - delay])
+        late = max(abs(x) for x in xs[-100:])
+        assert late < 1e-6 if share < 1 else late > 1e6
+
+
+def test_long_delays_divide_the_step():
+    assert asynchrony.delay_max_step(eigenvalue=1.0, delay=10**4) == pytest.approx(np.pi / 2e4, rel=1e-4)
+
+
+def delayed_runs(delays, lr, sigma, steps, start, runs, rng, gradient):
+    """Average squared gradient of each run; ``delays`` has shape [steps]."""
+    xs = [np.full(runs, start)]
+    for k in range(steps):
+        old = xs[max(0, k - delays[k])]
+        xs.append(xs[-1] - lr * (gradient(old) + sigma * rng.choice([-1.0, 1.0], runs)))
+    return np.square(gradient(np.stack(xs[:-1]))).mean(0)
+
+
+@pytest.mark.parametrize("sigma2", [0.0, 0.25, 4.0])
+@pytest.mark.parametrize("delay", [0, 1, 6, 25])
+def test_bound_holds_on_non_convex_runs_with_random_delays(delay, sigma2):
+    """f = 1 - cos(x) with +-sigma noise and delays anywhere in 0 ... delay: 400 runs."""
+    rng = np.random.default_rng(5)
+    lr, steps, start = asynchrony.async_max_step(L=1.0, delay=delay), 300, 2.0
+    for delays in (np.full(steps, delay), rng.integers(0, delay + 1, steps)):
+        runs = delayed_runs(delays, lr, np.sqrt(sigma2), steps, start, 400, rng, np.sin)
+        bound = asynchrony.async_bound(L=1.0, delta0=1 - np.cos(start), sigma2=sigma2, delay=delay, steps=steps, lr=lr)
+        assert runs.mean() - 4 * runs.std() / 20 <= float(bound)
+
+
+@pytest.mark.parametrize("delay", [1, 5, 20])
+@pytest.mark.parametrize("share", [1.0, 0.1, 0.01])
+def test_noise_terms_bound_the_exact_stationary_gradient(delay, share):
+    L, sigma2, lr = 2.0, 3.0, share / (2 * 2.0 * delay)
+    noise = np.zeros((delay + 1, delay + 1))
+    noise[0, 0] = lr**2 * sigma2
+    exact = L**2 * solve_discrete_lyapunov(delay_line(L, lr, delay), noise)[0, 0]
+    bound = asynchrony.async_bound(L=L, delta0=1.0, sigma2=sigma2, delay=delay, steps=10**12, lr=lr)
+    assert exact <= float(bound) <= 2.4 * exact
+
+
+def test_without_delay_it_is_sgd():
+    setting = {"L": 2.0, "delta0": 1.0, "sigma2": 0.5, "steps": 200, "lr": 0.5}
+    assert float(asynchrony.async_bound(**setting, delay=0)) == float(sgd.sgd_bound_at(**setting))
+
+
+def test_tuned_form_is_above_the_bound_at_its_own_step_and_near_the_best_step():
+    for steps in (20, 10**3, 10**6):
+        setting = SETTING | {"steps": steps}
+        tuned = asynchrony.async_tuned(**setting)
+        limit = asynchrony.async_max_step(L=2.0, delay=5)
+        at_step = float(asynchrony.async_bound(**setting, lr=tuned.stepsize))
+        best = np.nanmin(asynchrony.async_bound(**setting, lr=limit * np.geomspace(1e-6, 1, 500)).value)
+        assert best <= at_step <= float(tuned) * (1 + 1e-12)
+        assert float(tuned) <= 3 * best
+
+
+def test_delay_is_free_in_the_limit():
+    """The noise term is that of SGD; the others fall behind it as T^{-1/6} and T^{-1/2}."""
+    none, long = (asynchrony.async_tuned(**SETTING | {"delay": tau}).terms for tau in (0, 50))
+    assert long["noise"] == none["noise"] == pytest.approx(np.sqrt(8 * 2.0 * 1.0 * 0.5 / 200))
+    late = asynchrony.async_tuned(**SETTING | {"delay": 50, "steps": 200 * 10**6}).terms
+    assert late["drift"] / late["noise"] == pytest.approx(0.1 * long["drift"] / long["noise"])
+    assert late["deterministic"] / late["noise"] == pytest.approx(1e-3 * long["deterministic"] / long["noise"])
+
+
+@given(delay=st.integers(0, 100), factor=st.floats(1.001, 10))
+def test_too_long_steps_are_refused(delay, factor):
+    limit = asynchrony.async_max_step(L=2.0, delay=delay)
+    asynchrony.async_bound(**SETTING | {"delay": delay}, lr=limit)
+    with pytest.raises(ValueError, match=r"lr <= 1/\(2 L delay\)"):
+        asynchrony.async_bound(**SETTING | {"delay": delay}, lr=limit * factor)
+
+
+@given(name=st.sampled_from(["L", "delta0", "steps", "lr"]), value=st.floats(-5, 0))
+def test_bad_arguments_are_named(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be in"):
+        asynchrony.async_bound(**SETTING | {"lr": 0.01} | {name: value})
+
+
+def test_bad_delays_are_named():
+    with pytest.raises(ValueError, match="delay must be in"):
+        asynchrony.async_bound(**SETTING | {"delay": -1}, lr=0.01)
+    with pytest.raises(ValueError, match="delay must be 0 or at least 1"):
+        asynchrony.async_max_step(L=1.0, delay=0.5)
+    with pytest.raises(TypeError, match="delay must be an integer"):
+        asynchrony.delay_radius(eigenvalue=1.0, delay=1.5, lr=0.1)
+    with pytest.raises(ValueError, match="eigenvalue must be in"):
+        asynchrony.delay_max_step(eigenvalue=0.0, delay=1)

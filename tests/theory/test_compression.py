@@ -1,0 +1,389 @@
+"""Compressors by enumeration, guarantees by exact moments and by running the methods, failures in fractions."""
+
+from dataclasses import replace
+from fractions import Fraction
+from itertools import combinations, pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from optcourse.theory import compression as comp
+from optcourse.theory import compression_failures as fail
+
+entries = st.floats(-10.0, 10.0).map(lambda a: round(a, 3))
+vectors = st.lists(entries, min_size=1, max_size=6).filter(any).map(np.array)
+
+
+def qsgd_law(v, s):
+    """Every value of Q(v) with its probability, from the definition."""
+    r = s * abs(v) / np.linalg.norm(v)
+    for up in product((0, 1), repeat=v.size):
+        p = r - np.floor(r)
+        probability = np.prod(np.where(up, p, 1 - p))
+        yield probability, np.linalg.norm(v) * np.sign(v) * (np.floor(r) + up) / s
+
+
+@pytest.mark.topic("15.1")
+@given(v=vectors, s=st.integers(1, 5))
+def test_qsgd_is_unbiased_with_the_stated_variance(v, s):
+    law = list(qsgd_law(v, s))
+    np.testing.assert_allclose(sum(p * q for p, q in law), v, atol=1e-9)
+    variance = sum(p * np.square(q - v).sum() for p, q in law)
+    assert comp.qsgd_variance(vector=v, levels=s) == pytest.approx(variance, rel=1e-9, abs=1e-9)
+    assert variance <= comp.qsgd_omega(size=v.size, levels=s) * (v @ v) + 1e-9
+
+
+@pytest.mark.topic("15.1")
+def test_qsgd_bound_is_attained():
+    ones = np.ones((3, 100))
+    np.testing.assert_allclose(comp.qsgd_variance(vector=ones, levels=1), 9 * 100)
+    assert comp.qsgd_omega(size=100, levels=1) == 9
+    halves = np.array([0.5] * 7 + [1.5])  # norm 2 = s, so r = |v|: every entry is half-way between two levels
+    assert comp.qsgd_variance(vector=halves, levels=2) == pytest.approx(8 / 4)
+    assert comp.qsgd_omega(size=8, levels=2) * (halves @ halves) == pytest.approx(8 / 4)
+    assert comp.qsgd_variance(vector=[0.0, 0.0], levels=3) == 0
+
+
+@pytest.mark.topic("15.2", "15.4")
+@given(v=vectors, data=st.data())
+def test_contractions_by_enumeration(v, data):
+    k = data.draw(st.integers(1, v.size))
+    delta, square = comp.delta_sparse(size=v.size, kept=k), v @ v
+    supports = [np.isin(np.arange(v.size), chosen) for chosen in combinations(range(v.size), k)]
+    errors = [np.square(np.where(mask, v, 0) - v).sum() for mask in supports]
+    assert np.mean(errors) == pytest.approx((1 - delta) * square, abs=1e-9)  # random-k
+    assert 1 - min(errors) / square == pytest.approx(comp.delta_top_k(vector=v, kept=k), abs=1e-9)  # top-k
+    assert comp.delta_top_k(vector=v, kept=k) >= delta - 1e-12
+    scaled = abs(v).mean() * np.where(v >= 0, 1, -1)
+    found = comp.delta_sign(vector=v)
+    assert 1 - np.square(scaled - v).sum() / square == pytest.approx(found, abs=1e-9)
+    assert 1 / v.size - 1e-12 <= found <= 1 + 1e-12
+
+
+@pytest.mark.topic("15.1", "15.2")
+def test_worst_cases_of_the_contractions():
+    assert comp.delta_top_k(vector=np.ones(8), kept=2) == comp.delta_sparse(size=8, kept=2) == 0.25
+    assert comp.delta_sign(vector=[0.0, 0.0, 5.0, 0.0]) == 0.25 and comp.delta_sign(vector=[2.0, -2.0]) == 1
+    gaussian = [comp.delta_sign(vector=np.random.default_rng(i).standard_normal(10_000)) for i in range(20)]
+    stderr = np.std(gaussian, ddof=1) / np.sqrt(20)
+    assert abs(np.mean(gaussian) - 2 / np.pi) < 4 * stderr + 1e-4  # the bias of a ratio is of order 1/d
+
+
+@pytest.mark.topic("15.1", "15.5")
+@pytest.mark.parametrize(("v", "s"), [(np.array([3.0, -1.0, 0.5]), 2), (np.ones(5), 1)])
+def test_a_scaled_unbiased_compressor_is_a_contraction(v, s):
+    omega = comp.qsgd_variance(vector=v, levels=s) / (v @ v)
+    error = sum(p * np.square(q / (1 + omega) - v).sum() for p, q in qsgd_law(v, s))
+    assert 1 - error / (v @ v) == pytest.approx(comp.delta_unbiased(omega=omega))
+
+
+@pytest.mark.topic("15.3")
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_low_rank_contraction(rank):
+    rng = np.random.default_rng(1)
+    M = rng.standard_normal((3, 7))
+    best = comp.delta_low_rank(matrix=M, rank=rank)
+    Q = np.linalg.qr(M @ (M.T @ rng.standard_normal((3, rank))))[0] if rank < 3 else np.eye(3)
+
+    def attained(P):
+        return 1 - np.square(P @ P.T @ M - M).sum() / np.square(M).sum()
+
+    leading = np.linalg.eigh(M @ M.T)[1][:, -rank:]
+    assert attained(leading) == pytest.approx(best) and attained(Q) <= best + 1e-12
+    assert best >= comp.delta_sparse(size=3, kept=rank)
+    orthogonal = np.linalg.qr(rng.standard_normal((7, 3)))[0].T
+    assert comp.delta_low_rank(matrix=orthogonal, rank=rank) == pytest.approx(rank / 3)
+
+
+def random_one(v, rng):
+    """Random-1 scaled by d along the last axis: unbiased, omega = d - 1 with equality."""
+    chosen = rng.integers(v.shape[-1], size=v.shape[:-1])
+    return np.where(np.arange(v.shape[-1]) == chosen[..., None], v.shape[-1] * v, 0)
+
+
+@pytest.mark.topic("15.1", "15.2")
+def test_unbiased_bound_on_unequal_nodes():
+    """f_i = ||x||^2/2 + <b_i, x>, noise +-1: 400 runs, against the bound and against exact moments."""
+    rng, runs, n, d, T = np.random.default_rng(0), 400, 4, 3, 200
+    b = rng.standard_normal((n, d))
+    b -= b.mean(0)
+    setting = {"L": 1.0, "delta0": d / 2, "sigma2": float(d), "zeta2": np.square(b).sum(-1).mean()}
+    setting |= {"omega": d - 1, "n_nodes": n, "steps": T}
+    bound = comp.unbiased_bound(**setting)
+    x, lr, squares = np.ones((runs, d)), bound.stepsize, []
+    for _ in range(T):
+        squares.append(np.square(x).sum(-1))
+        g = x[:, None] + b + rng.choice([-1.0, 1.0], (runs, n, d))
+        x = x - lr * random_one(g, rng).mean(1)
+    averages = np.mean(squares, 0)
+    mean, stderr = averages.mean(), averages.std(ddof=1) / np.sqrt(runs)
+    rate = 1 - 2 * lr + lr**2 * (1 + (d - 1) / n)
+    noise = lr**2 * (d * d + (d - 1) * setting["zeta2"]) / n
+    exact, moment = 0.0, float(d)
+    for _ in range(T):
+        exact, moment = exact + moment / T, rate * moment + noise
+    assert abs(mean - exact) < 4 * stderr
+    assert exact <= float(bound) <= 2.5 * exact
+    assert float(comp.unbiased_bound_at(lr=lr, **setting)) <= float(bound) * (1 + 1e-12)
+
+
+def top_one(v):
+    return np.where(np.arange(v.shape[-1]) == abs(v).argmax(-1)[..., None], v, 0)
+
+
+def pseudo_huber_run(lr, steps, n, d, compress, shift, noise, runs, rng):
+    """Error feedback on f_i = sum sqrt(1 + (x - shift_i)^2) - 1, noise +-1; squared gradients [T], memory [T]."""
+    x, e, squares, memory = np.full((runs, d), 2.0), np.zeros((runs, n, d)), [], []
+
+    def gradients(x):
+        return (x[:, None] - shift) / np.sqrt(1 + np.square(x[:, None] - shift))
+
+    for _ in range(steps):
+        squares.append(np.square(gradients(x).mean(1)).sum(-1))
+        p = e + lr * (gradients(x) + noise * rng.choice([-1.0, 1.0], e.shape))
+        q = compress(p)
+        e, x = p - q, x - q.mean(1)
+        memory.append(np.square(e).sum(-1).mean())
+    return np.mean(squares, 0), np.array(memory)
+
+
+@pytest.mark.topic("15.5")
+@pytest.mark.parametrize(("n", "lr"), [(1, 0.02), (1, 0.2), (4, 0.1), (4, 0.5)])
+def test_error_feedback_bounds_on_unequal_nodes(n, lr):
+    """Top-1 of 4 entries: |gradient| <= 1 in each, so that G2 = 8 with noise of variance 4; L = 1."""
+    d, T, runs, rng = 4, 300, 100, np.random.default_rng(n)
+    shift = rng.uniform(-2, 2, (n, d)) if n > 1 else np.zeros((1, d))
+    averages, memory = pseudo_huber_run(lr, T, n, d, top_one, shift, 1.0, runs, rng)
+    mean, stderr = averages.mean(), averages.std(ddof=1) / np.sqrt(runs)
+    start = np.mean((np.sqrt(1 + (2 - shift) ** 2) - 1).sum(-1))  # f >= 0, so f(x_0) is above the gap
+    common = {"L": 1.0, "delta0": start, "G2": 8.0, "delta": 1 / d, "steps": T, "lr": lr}
+    assert mean - 4 * stderr <= float(comp.ef_bound_at(sigma2=4.0, n_nodes=n, **common))
+    if n == 1:
+        assert mean - 4 * stderr <= float(comp.ef_single_bound_at(**common))
+    limit = float(comp.ef_memory(G2=8.0, delta=1 / d, lr=lr))
+    assert memory.max() <= limit and memory.max() > limit / 100
+
+
+@pytest.mark.topic("15.5")
+@given(delta=st.floats(1e-6, 1.0), lr=st.floats(1e-3, 10.0))
+def test_the_memory_constant_is_the_fixed_point_and_below_the_published_one(delta, lr):
+    found = float(comp.ef_memory(G2=2.0, delta=delta, lr=lr))
+    m = np.sqrt(found)
+    assert np.sqrt(1 - delta) * (m + lr * np.sqrt(2.0)) == pytest.approx(m, rel=1e-9)
+    published = 4 * (1 - delta) * lr**2 * 2.0 / delta**2
+    assert published / 4 * (1 - 1e-9) <= found <= published * (1 + 1e-9)
+    tiny = {"G2": 1.0, "delta": 1e-8, "lr": 1.0}
+    assert float(comp.ef_memory(**tiny)) == pytest.approx(4e16, rel=1e-3)
+
+
+@pytest.mark.topic("15.5")
+@given(
+    sigma2=st.floats(0.0, 10.0),
+    G2=st.floats(0.0, 10.0),
+    delta=st.floats(0.01, 1.0),
+    n=st.integers(1, 64),
+    T=st.integers(1, 10**6),
+)
+def test_the_tuned_bound_is_above_the_bound_at_its_step(sigma2, G2, delta, n, T):
+    setting = {"L": 2.0, "delta0": 3.0, "sigma2": sigma2, "G2": G2, "delta": delta, "n_nodes": n, "steps": T}
+    tuned = comp.ef_bound(**setting)
+    assert tuned.stepsize <= 0.25
+    assert float(comp.ef_bound_at(lr=tuned.stepsize, **setting)) <= float(tuned) * (1 + 1e-9)
+
+
+@pytest.mark.topic("15.5")
+def test_tuned_terms_and_the_n_that_the_slide_hides():
+    setting = {"L": 2.0, "delta0": 3.0, "sigma2": 5.0, "G2": 7.0, "n_nodes": 4, "steps": 100}
+    delta = 1e-6
+    terms = comp.ef_bound(delta=delta, **setting).terms
+    assert terms["noise"] == pytest.approx(np.sqrt(32 * 2 * 3 * 5 / 400))
+    assert terms["drift"] == pytest.approx(2 * (128 * (2 * 3 * np.sqrt(7) / (delta * 100)) ** 2) ** (1 / 3), rel=1e-3)
+    assert terms["deterministic"] == pytest.approx(8 * 2 * 3 / 100)
+    one, four = (comp.ef_bound_at(delta=0.1, lr=1e-4 * np.sqrt(n), **setting | {"n_nodes": n}).terms for n in (1, 4))
+    assert four["memory"] / one["memory"] == pytest.approx(4, rel=1e-3)  # n/(delta^2 T), not 1/(delta^2 T)
+    assert one["noise"] / four["noise"] == pytest.approx(2, rel=1e-3)
+
+
+@pytest.mark.topic("15.5")
+def test_no_compression_gives_back_sgd_and_sweeps_mark_failures():
+    setting = {"L": 1.0, "delta0": 1.0, "sigma2": 2.0, "G2": 9.0, "n_nodes": 2, "steps": 10}
+    assert comp.ef_bound_at(delta=1.0, lr=0.5, **setting).terms == {"initial gap": 0.8, "noise": 1.0, "memory": 0.0}
+    bound = comp.ef_bound_at(delta=0.5, lr=np.array([0.5, 1.0]), **setting)
+    assert bound.valid.tolist() == [True, False] and np.isnan(bound.value).tolist() == [False, True]
+    with pytest.raises(ValueError, match="lr < 1/L, got lr = 1"):
+        comp.ef_bound_at(delta=0.5, lr=1.0, **setting)
+
+
+# Section on failures: exact arithmetic.
+
+QUARTER, EIGHTH = Fraction(1, 4), Fraction(1, 8)
+
+
+@pytest.mark.topic("15.4")
+def test_the_mean_sign_points_the_wrong_way():
+    example = fail.failure("sign_drift")
+    rows = example.gradients(example.start)
+    slope = (example.value((Fraction(1),)) - example.value((Fraction(0),))) / 1
+    assert sum(Fraction(g) for (g,) in rows) / 4 == slope == QUARTER
+    assert sum(Fraction(s) for (s,) in map(fail.sign, rows)) / 4 == Fraction(-1, 2)
+    last = example.run(lr=QUARTER, draws=range(8))[-1]
+    assert example.value(last) - example.value(example.start) == 8 * QUARTER * Fraction(1, 2) * QUARTER
+
+
+@pytest.mark.topic("15.4")
+@pytest.mark.parametrize(
+    ("name", "compress"),
+    [("sign_nonsmooth", fail.sign), ("sign_nonsmooth", fail.scaled_sign), ("sign_stochastic", fail.scaled_sign)],
+)
+def test_the_sum_is_invariant(name, compress):
+    example = replace(fail.failure(name), compress=compress)
+    draws = np.random.default_rng(0).integers(2, size=40)
+    for x in example.run(lr=EIGHTH, draws=draws):
+        assert sum(x) == 2 and example.value(x) >= example.value((Fraction(1), Fraction(1))) > 0
+
+
+@pytest.mark.topic("15.4")
+def test_plain_sign_keeps_the_sum_of_the_smooth_example_until_a_gradient_vanishes():
+    """sgn(0) = 1 makes a step (1, 1) of a zero gradient; the scaled sign of zero is zero."""
+    example = replace(fail.failure("sign_stochastic"), compress=fail.sign)
+    draws = np.random.default_rng(0).integers(2, size=40).tolist()
+    xs = example.run(lr=EIGHTH, draws=draws)
+    vanished = [not any(example.gradients(x)[draw]) for x, draw in zip(xs, draws, strict=False)]
+    moved = [sum(after) != sum(x) for x, after in pairwise(xs)]
+    assert moved == vanished and any(moved)
+    generic = example.run(lr=Fraction(1, 7), draws=draws)
+    assert all(sum(x) == 2 for x in generic)
+
+
+@pytest.mark.topic("15.4")
+def test_the_stated_gradients_are_those_of_the_stated_functions():
+    x, h = (Fraction(3, 7), Fraction(-2, 5), Fraction(4, 3)), Fraction(1, 1000)
+    for name in ("sign_stochastic", "top_one_nodes", "top_one_noise"):
+        example = fail.failure(name)
+        point = x[: len(example.start)]
+        rows = example.gradients(point)
+        for i, entry in enumerate(map(sum, zip(*rows, strict=True))):
+            ahead, behind = (tuple(a + s * h * (i == j) for j, a in enumerate(point)) for s in (1, -1))
+            slope = (example.value(ahead) - example.value(behind)) / (2 * h)
+            assert slope == entry / len(rows)  # central differences are exact for quadratics
+        assert example.value(example.minimizer) == 0
+
+
+@pytest.mark.topic("15.4")
+def test_sign_of_zero_decides_the_nonsmooth_example():
+    """With sgn(0) = 0 the subgradient on the diagonal is epsilon (1, 1), and x1 + x2 moves."""
+
+    def symmetric(v):
+        return tuple((a > 0) - (a < 0) for a in v)
+
+    start = (Fraction(1), Fraction(1))
+    moved = symmetric((sum(start) * fail.EPSILON, sum(start) * fail.EPSILON))
+    assert sum(moved) != 0
+    example = replace(fail.failure("sign_nonsmooth"), start=start)
+    assert sum(example.run(lr=EIGHTH, draws=range(1))[-1]) == sum(start)
+
+
+@pytest.mark.topic("15.4")
+@given(lr=st.fractions(Fraction(1, 1000), 10), steps=st.integers(0, 20))
+def test_top_one_grows_by_its_factor_exactly(lr, steps):
+    example = fail.failure("top_one_nodes")
+    last = example.run(lr=lr, draws=range(steps))[-1]
+    assert last == (fail.growth_factor(lr=lr) ** steps,) * 3
+    plain = replace(example, compress=lambda v: v).run(lr=lr, draws=range(steps))[-1]
+    assert plain == ((1 - Fraction(7, 6) * lr) ** steps,) * 3
+
+
+@pytest.mark.topic("15.4")
+def test_noise_hides_the_second_coordinate_while_the_condition_holds():
+    """Drawn in turn, |x1| stays below 4 lr: x2 never moves. A long run of equal draws breaks the condition."""
+    example = fail.failure("top_one_noise")
+    for x in example.run(lr=EIGHTH, draws=range(60)):
+        assert x[1] == 1 and abs(x[0]) <= 4 * EIGHTH
+    unlucky = example.run(lr=EIGHTH, draws=[0] * 30)
+    first = next(i for i, x in enumerate(unlucky) if x[1] != 1)
+    assert abs(unlucky[first - 1][0]) + abs(unlucky[first - 1][1]) >= 4
+    assert all(abs(x[0]) + abs(x[1]) < 4 for x in unlucky[: first - 1])
+
+
+@pytest.mark.topic("15.5")
+@pytest.mark.parametrize(
+    ("name", "lr", "goal"),
+    [("sign_nonsmooth", 0.01, 0.05), ("sign_stochastic", 0.02, 1e-12), ("top_one_nodes", 0.05, 1e-12)],
+)
+def test_error_feedback_repairs_them(name, lr, goal):
+    """A constant step leaves a subgradient method within a multiple of lr; the smooth ones converge."""
+    example = fail.failure(name)
+    for seed in range(5):
+        draws = np.random.default_rng(seed).integers(2, size=3000)
+        repaired = example.run(lr=lr, draws=draws, feedback=True)[-1]
+        assert example.value(repaired) < goal
+        broken = example.run(lr=lr, draws=draws[:300])[-1]
+        assert example.value(broken) > 0.4
+
+
+@pytest.mark.topic("15.5")
+def test_error_feedback_moves_the_hidden_coordinate():
+    example = fail.failure("top_one_noise")
+    fixed = example.run(lr=0.01, draws=range(3000), feedback=True)
+    assert max(abs(x[1]) for x in fixed[-500:]) < 0.1
+
+
+@pytest.mark.topic("15.5")
+def test_feedback_loses_nothing():
+    """x_t - e_t moves by the plain gradients, exactly: what has not been sent is still in the memory."""
+    example, lr = fail.failure("top_one_nodes"), EIGHTH
+    xs = [np.array(x) for x in example.run(lr=lr, draws=range(12), feedback=True)]
+    virtual, memory = xs[0], np.zeros((3, 3), dtype=int) * Fraction(1)
+    for x, following in pairwise(xs):
+        g = np.array(example.gradients(tuple(x)))
+        p = memory + lr * g
+        sent = np.where(np.arange(3) == abs(p).argmax(1)[:, None], p, 0)
+        memory, virtual = p - sent, virtual - lr * g.sum(0) / 3
+        assert (following == virtual + memory.sum(0) / 3).all()
+
+
+@pytest.mark.topic("15.1", "15.2", "15.5")
+@pytest.mark.parametrize(
+    ("name", "bad"), [("delta", 0.0), ("delta", 1.5), ("G2", -1.0), ("L", 0.0), ("steps", 0), ("n_nodes", 0)]
+)
+def test_bad_arguments_are_named(name, bad):
+    setting = {"L": 1.0, "delta0": 1.0, "sigma2": 1.0, "G2": 1.0, "delta": 0.5, "n_nodes": 2, "steps": 10}
+    with pytest.raises(ValueError, match=f"{name} must be in .*got {bad}"):
+        comp.ef_bound(**setting | {name: bad})
+    with pytest.raises(TypeError, match=f"{name} must be a real number"):
+        comp.ef_bound(**setting | {name: "much"})
+
+
+@pytest.mark.topic("15.1", "15.2", "15.3")
+@given(bad=st.one_of(st.integers(max_value=0), st.integers(min_value=4), st.floats(), st.booleans()))
+def test_kept_entries_and_ranks_are_counted(bad):
+    for function, given_ in (
+        (comp.delta_sparse, {"size": 3}),
+        (comp.delta_top_k, {"vector": np.ones(3)}),
+    ):
+        with pytest.raises((ValueError, TypeError), match="kept must be"):
+            function(kept=bad, **given_)
+    with pytest.raises((ValueError, TypeError), match="rank must be"):
+        comp.delta_low_rank(matrix=np.ones((3, 5)), rank=bad)
+
+
+@pytest.mark.topic("15.1", "15.4")
+def test_shapes_and_ranges_are_checked():
+    with pytest.raises(ValueError, match="vector must have 1 axes and a nonzero entry"):
+        comp.delta_sign(vector=[0.0, 0.0])
+    with pytest.raises(ValueError, match="matrix must have 2 axes"):
+        comp.delta_low_rank(matrix=[1.0], rank=1)
+    with pytest.raises(ValueError, match=r"vector must have shape \[..., d\]"):
+        comp.qsgd_variance(vector=1.0, levels=1)
+    with pytest.raises(ValueError, match="levels must be at least 1"):
+        comp.qsgd_variance(vector=[1.0], levels=0)
+    with pytest.raises(ValueError, match="omega must be in"):
+        comp.delta_unbiased(omega=-1.0)
+    with pytest.raises(ValueError, match=r"lr <= 1/\(L \(1 \+ omega/n\)\)"):
+        comp.unbiased_bound_at(L=1.0, delta0=1.0, sigma2=0.0, zeta2=0.0, omega=1.0, n_nodes=1, steps=1, lr=0.6)
+    with pytest.raises(ValueError, match="name must be one of 'sign_drift'"):
+        fail.failure("sgd")
+    with pytest.raises(ValueError, match="lr must be in"):
+        fail.failure("sign_drift").run(lr=-1, draws=range(1))
