@@ -10,13 +10,15 @@ import nbformat
 import pytest
 
 from optcourse.course.grading.grade import Result, grade
-from optcourse.course.grading.lab import HIDDEN, Lab, from_source, role
+from optcourse.course.grading.lab import Lab, from_source, role
 from optcourse.course.grading.release import release
 from optcourse.course.grading.sandbox import Limits
 
 pytest.importorskip("nbgrader")
 LABS = Path(__file__).resolve().parents[2] / "labs"
 NAMES = sorted(path.name for path in (LABS / "source").iterdir())
+#: A test cell's hidden part, as nbgrader marks it.
+HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS$.*?^### END HIDDEN TESTS$", re.M | re.S)
 LIMITS = Limits(total=240, cell=60, exercise=60)
 MUTANTS = [(name, mutant) for name in NAMES for mutant in importlib.import_module(f"mutants_{name}").MUTANTS]
 

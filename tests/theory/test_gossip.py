@@ -3,6 +3,7 @@
 import networkx as nx
 import numpy as np
 import pytest
+from cosines import Cosines
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -183,23 +184,6 @@ def test_gradient_tracking_rate_is_above_one_where_it_diverges():
     rate = gossip.gradient_tracking_rate(W=W, curvatures=a, lr=1.5)
     errors = track(W, a, b, 1.5, 200)
     assert rate > 1.01 and errors[-1] > errors[100] > 10
-
-
-class Cosines:
-    """f_i = 1 - cos(x - phase_i): non-convex, L = 1, with f* and zeta2 in closed form."""
-
-    def __init__(self, phases):
-        self.phases = np.asarray(phases)
-        center = np.exp(1j * self.phases).mean()
-        z = np.exp(-1j * self.phases) - center.conj()
-        self.minimum = 1 - abs(center)
-        self.zeta2 = (np.mean(abs(z) ** 2) + abs(np.mean(z**2))) / 2
-
-    def gradients(self, x):
-        return np.sin(x - self.phases)
-
-    def delta0(self, x):
-        return np.mean(1 - np.cos(x - self.phases)) - self.minimum
 
 
 @pytest.mark.parametrize("name", ["ring", "exponential", "complete"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cosines import Cosines
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,27 +77,6 @@ def test_contraction_is_the_spectral_radius_of_a_round():
     columns = [fedavg(A, b, 0.1, 3, 1, e) - fedavg(A, b, 0.1, 3, 1) for e in np.eye(3)]
     factor = local.fedavg_contraction(curvatures=A, local_steps=3, lr=0.1)
     assert factor == pytest.approx(abs(np.linalg.eigvals(np.stack(columns, axis=1))).max(), abs=1e-12)
-
-
-class Cosines:
-    """f_i = 1 - cos(x - phase_i): non-convex, L = 1, with f* and zeta2 in closed form."""
-
-    def __init__(self, phases):
-        self.phases = np.asarray(phases)
-        center = np.exp(1j * self.phases).mean()
-        z = np.exp(-1j * self.phases) - center.conj()
-        self.minimum = 1 - abs(center)
-        self.zeta2 = (np.mean(abs(z) ** 2) + abs(np.mean(z**2))) / 2
-
-    def gradients(self, x):
-        return np.sin(x - self.phases)
-
-    def delta0(self, x):
-        return np.mean(1 - np.cos(x - self.phases)) - self.minimum
-
-    def squared_gradient(self, x):
-        """||grad f||^2 at the mean of the nodes (the last axis)."""
-        return self.gradients(x.mean(-1, keepdims=True)).mean(-1) ** 2
 
 
 def test_zeta2_of_the_cosines_is_the_supremum():

@@ -76,6 +76,8 @@ def check_command(name: str, notebook: Path, folder: Path | None) -> int:
 
     Exit status: 0 when every exercise passes, else 1; 2 for wrong usage. Hidden tests grade; these teach.
     """
+    from rich.console import Console
+
     from optcourse.course.grading.check import check
     from optcourse.course.grading.lab import from_release
     from optcourse.course.grading.submission import Unreadable
@@ -84,8 +86,8 @@ def check_command(name: str, notebook: Path, folder: Path | None) -> int:
     _names(folder / "release", (name,))
     lab = from_release(folder / "release" / name / f"{name}.ipynb")
     try:
-        raw = notebook.read_bytes()
-        findings, flags = check(lab, raw)
+        with Console(stderr=True).status(f"running {notebook.name}"):  # in a terminal only
+            findings, flags = check(lab, notebook.read_bytes())
     except (OSError, Unreadable) as error:
         raise click.UsageError(f"{notebook}: {error}") from None
     for finding in findings:

@@ -16,9 +16,6 @@ from nbformat import NotebookNode
 from optcourse import labs
 from optcourse.labs import Case
 
-#: A test cell's hidden part, and a solution cell's solution, as nbgrader marks them.
-HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS$.*?^### END HIDDEN TESTS$\n?", re.M | re.S)
-
 
 @dataclass(frozen=True)
 class Exercise:

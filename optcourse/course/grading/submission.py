@@ -100,10 +100,11 @@ def assemble(lab: Lab, submitted: NotebookNode) -> tuple[list[Cell], list[str]]:
 
 def _in_order(lab: Lab, mine: dict[str, Any], extras: dict[str, list[Any]]) -> list[Cell]:
     cells: list[Cell] = []
+    texts = {cell.source for cell in lab.release.cells}
 
     def add(following: str) -> None:
         for cell in extras.get(following, ()):
-            if cell.cell_type == "code" or cell.source != _plain(lab, cell.source):
+            if cell.cell_type == "code" or cell.source not in texts:
                 cells.append(Cell(f"extra-{len(cells)}", cell.cell_type, cell.source))
 
     add("")
@@ -117,11 +118,6 @@ def _in_order(lab: Lab, mine: dict[str, Any], extras: dict[str, list[Any]]) -> l
         cells.append(Cell(name, original.cell_type, source, is_test(original), provided))
         add(name)
     return cells
-
-
-def _plain(lab: Lab, source: str) -> str | None:
-    """``source`` if it is one of the lab's own texts."""
-    return next((cell.source for cell in lab.release.cells if cell.source == source), None)
 
 
 def _provided(cell: Any) -> bool:
