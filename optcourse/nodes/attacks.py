@@ -1,0 +1,206 @@
+r"""Byzantine nodes: what they send in place of their own vectors.
+
+An attack is made by name and setting, ``attack = alie()``, and called ``attack(honest, byzantine, streams)`` with
+
+- ``honest`` [n, d]: what every node would send if it were honest, the Byzantine ones included;
+- ``byzantine`` [n] bool: which nodes are not (:func:`last_nodes` makes the usual choice);
+- ``streams``: random numbers of the attackers, ``Streams("attack", seed, range(n))`` with a row for *every* node, so
+  that all processes see the same attack. Only :func:`noise` draws any; the others do without.
+
+It returns [n, d], what is really sent: the rows of honest nodes untouched. The attackers know everything and act
+together; f is their number, xbar the mean of the n-f honest rows. ``ATTACKS`` lists the makers by name;
+:func:`label_flip` attacks the data.
+
+All attacks raise ``ValueError`` when ``honest`` is not a 2-D floating-point tensor, when ``byzantine`` is no bool
+tensor [n], and when no node is honest. Without Byzantine nodes they return a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from optcourse.arguments import integer, nonnegative, real
+from optcourse.nodes.streams import Streams
+
+Attack = Callable[..., Tensor]
+
+
+def last_nodes(n_nodes: int, n_byzantine: int) -> Tensor:
+    """Mask [n_nodes], true for the last ``n_byzantine`` nodes.
+
+    Raises ``ValueError`` unless n_nodes >= 1 and 0 <= n_byzantine <= n_nodes.
+
+    >>> last_nodes(4, 1)
+    tensor([False, False, False,  True])
+    """
+    n = integer("n_nodes", n_nodes, 1)
+    return torch.arange(n) >= n - integer("n_byzantine", n_byzantine, 0, n)
+
+
+def sign_flip(scale: float = 1.0) -> Attack:
+    """Every attacker sends -scale times its own vector. Raises ``ValueError`` for scale < 0.
+
+    Source: Li, Xu, Chen, Giannakis & Ling 2019, "RSA: Byzantine-robust stochastic aggregation methods".
+
+    >>> sign_flip(3.0)(torch.tensor([[1.0], [2.0]]), last_nodes(2, 1))
+    tensor([[ 1.],
+            [-6.]])
+    """
+    nonnegative(scale=scale)
+    return _attack(lambda honest, byzantine, streams: -scale * honest[byzantine])
+
+
+def noise(scale: float = 10.0) -> Attack:
+    """Every attacker sends Gaussian noise of its own, with standard deviation ``scale`` in every coordinate.
+
+    Needs ``streams``: node i draws from the stream of node i. Raises ``ValueError`` for scale < 0 and, when called,
+    for streams that have not one row for each of the n nodes. Source: Blanchard, El Mhamdi, Guerraoui & Stainer 2017,
+    "Machine learning with adversaries" (the Gaussian attackers of its experiments).
+
+    >>> sent = noise()(torch.zeros(3, 2), last_nodes(3, 1), Streams("attack", 0, range(3)))
+    >>> bool((sent[:2] == 0).all()), bool((sent[2] != 0).all())
+    (True, True)
+    """
+    nonnegative(scale=scale)
+
+    def lies(honest: Tensor, byzantine: Tensor, streams: Streams | None) -> Tensor:
+        n, d = honest.shape
+        if streams is None or len(streams.nodes) != n:
+            got = None if streams is None else f"streams of {len(streams.nodes)}"
+            raise ValueError(f"streams must have one row for each of the {n} nodes, got {got}")
+        # Everybody draws, so that a node's noise does not depend on who else is Byzantine.
+        return scale * streams.normal(d, dtype=honest.dtype).to(honest.device)[byzantine]
+
+    return _attack(lies)
+
+
+def inner_product(epsilon: float = 0.1) -> Attack:
+    r"""All attackers send :math:`-\epsilon\bar x`, against the honest mean.
+
+    A small epsilon hides among honest vectors that are small against their spread; the plain mean turns round only for
+    epsilon > (n-f)/f. Raises ``ValueError`` for epsilon < 0.
+
+    Source: Xie, Koyejo & Gupta 2020, "Fall of empires: breaking Byzantine-tolerant SGD by inner product manipulation".
+
+    >>> inner_product(2.0)(torch.tensor([[1.0], [3.0], [5.0]]), last_nodes(3, 1))[2]
+    tensor([-4.])
+    """
+    nonnegative(epsilon=epsilon)
+    return _attack(lambda honest, byzantine, streams: -epsilon * honest[~byzantine].mean(0))
+
+
+def alie(z: float | None = None) -> Attack:
+    r"""All attackers send :math:`\bar x-z\,s` with s [d] the honest standard deviation of every coordinate (over n-f).
+
+    By default z is :func:`alie_z`, the largest shift that still looks ordinary. Raises ``ValueError`` for z < 0 and,
+    when called without a z, for more than n/2 Byzantine nodes. Source: Baruch, Baruch & Goldberg 2019, "A little is
+    enough: circumventing defenses for distributed learning".
+
+    >>> alie(z=1.5)(torch.tensor([[1.0], [3.0], [9.0]]), last_nodes(3, 1))[2]
+    tensor([0.5000])
+    """
+    if z is not None:
+        real("z", z, 0)
+
+    def lies(honest: Tensor, byzantine: Tensor, streams: Streams | None) -> Tensor:
+        others = honest[~byzantine]
+        shift = alie_z(len(honest), int(byzantine.sum())) if z is None else z
+        return others.mean(0) - shift * others.std(0, correction=0)
+
+    return _attack(lies)
+
+
+def alie_z(n_nodes: int, n_byzantine: int) -> float:
+    r"""The z of :func:`alie`: so far from the mean that enough honest nodes are expected to lie farther out.
+
+    .. math:: z=\Phi^{-1}\Big(\frac{n-f-s}{n-f}\Big),\qquad s=\Big\lfloor\frac n2+1\Big\rfloor-f
+
+    with Phi the standard normal distribution: s honest supporters make the attackers a majority. With few attackers
+    the formula is negative, that is, no shift away from the mean has so many supporters: then z = 0. Raises
+    ``ValueError`` unless 0 <= n_byzantine <= n/2, for beyond that the attackers need no supporters.
+
+    >>> round(alie_z(50, 24), 3), alie_z(10, 1)
+    (1.426, 0.0)
+    """
+    n = integer("n_nodes", n_nodes, 1)
+    f = integer("n_byzantine", n_byzantine, 0, n // 2)
+    s = n // 2 + 1 - f
+    return max(0.0, float(norm.ppf((n - f - s) / (n - f))))
+
+
+def mimic(target: int | None = None) -> Attack:
+    r"""All attackers copy one honest node: nothing to detect, but its data count f + 1 times.
+
+    ``target`` is the number of that node; by default, in every round anew, the honest node i with the largest
+    :math:`|z\cdot(x_i-\bar x)|`, z the direction in which the honest vectors vary most. (The paper finds such a
+    direction over its first rounds and then stays with one node.) Raises ``ValueError`` for a target < 0 and, when
+    called, for one that is no honest node.
+
+    Source: Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via bucketing".
+
+    >>> mimic()(torch.tensor([[1.0, 0.0], [0.0, 0.1], [9.0, 0.0], [5.0, 5.0]]), last_nodes(4, 1))[3]
+    tensor([9., 0.])
+    """
+    if target is not None:
+        integer("target", target, 0)
+
+    def lies(honest: Tensor, byzantine: Tensor, streams: Streams | None) -> Tensor:
+        if target is None:
+            others = honest[~byzantine]
+            Y = (others - others.mean(0)).double()
+            # With Y = U S V', the rows' components along the first right singular vector are U[:, 0] S[0].
+            return others[int(torch.linalg.eigh(Y @ Y.T).eigenvectors[:, -1].abs().argmax())]
+        if target >= len(honest) or byzantine[target]:
+            raise ValueError(f"target must be one of the nodes {(~byzantine).nonzero()[:, 0].tolist()}, got {target}")
+        return honest[target]
+
+    return _attack(lies)
+
+
+def label_flip(labels: Tensor, n_classes: int) -> Tensor:
+    """Labels y of a Byzantine node's data become C-1-y, any shape; its gradients are then computed honestly.
+
+    Raises ``ValueError`` for labels that are no integers in 0..C-1. Source: as in the experiments of Karimireddy,
+    He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via bucketing".
+
+    >>> label_flip(torch.tensor([0, 1, 9]), n_classes=10)
+    tensor([9, 8, 0])
+    """
+    C = integer("n_classes", n_classes, 1)
+    if labels.is_floating_point() or labels.dtype == torch.bool or ((labels < 0) | (labels >= C)).any():
+        raise ValueError(f"labels must be integers in 0..{C - 1}, got {labels}")
+    return C - 1 - labels
+
+
+#: The makers of attacks on vectors by name; all can be called without arguments.
+ATTACKS: dict[str, Callable[..., Attack]] = {
+    "sign_flip": sign_flip,
+    "noise": noise,
+    "inner_product": inner_product,
+    "alie": alie,
+    "mimic": mimic,
+}
+
+
+def _attack(lies: Callable[[Tensor, Tensor, Streams | None], Tensor]) -> Attack:
+    """The attack whose attackers send ``lies(honest, byzantine, streams)``: [f, d], or [d] for all."""
+
+    def attack(honest: Tensor, byzantine: Tensor, streams: Streams | None = None) -> Tensor:
+        if honest.ndim != 2 or not honest.is_floating_point():
+            raise ValueError(f"honest must be a floating-point tensor [n, d], got {honest.dtype} {list(honest.shape)}")
+        if byzantine.dtype != torch.bool or byzantine.shape != honest.shape[:1]:
+            shape = f"{byzantine.dtype} {list(byzantine.shape)}"
+            raise ValueError(f"byzantine must be a bool tensor [{len(honest)}], got {shape}")
+        byzantine = byzantine.to(honest.device)
+        if byzantine.all():
+            raise ValueError(f"byzantine must leave a node honest, got all {len(honest)} nodes")
+        sent = honest.clone()
+        if byzantine.any():
+            sent[byzantine] = lies(honest, byzantine, streams)
+        return sent
+
+    return attack

@@ -1,0 +1,140 @@
+"""Who is alive: every process ticks a counter in the group's key-value store, so that survivors can name a lost one.
+
+A backend only says that *some* connection broke, and after a first survivor has left, connections break that
+had nothing to do with the loss. So the first process that finds a silent counter writes the culprit down for all.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from datetime import timedelta
+
+import torch.distributed as dist
+
+_LOST = "optcourse/lost"
+
+
+class Heartbeat(threading.Thread):
+    """A daemon thread that ticks until the process ends, however it ends. A frozen process does not tick either."""
+
+    current: Heartbeat | None = None
+
+    def __init__(self, rank: int, world: int, timeout: float) -> None:
+        super().__init__(name="optcourse-heartbeat", daemon=True)
+        self.rank, self.world, self.timeout = rank, world, timeout
+        self.round = self._told = self.network = 0
+        self._set(timeout)
+        self._left = threading.Event()
+        self._prefix = _prefix()
+        self._store, self._ticking = self._connect(), self._connect()  # one per thread: calls on a store may block
+        self._beat(self._store)
+
+    @classmethod
+    def start(cls, rank: int, world: int, timeout: float) -> Heartbeat | None:
+        """The heartbeat of this process, for one network more; None where the group has no store that can be reached.
+
+        All processes make their networks in the same order, so that they agree on the number of each.
+        """
+        if cls.current is None and "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
+            try:
+                cls.current = cls(rank, world, timeout)
+            except (RuntimeError, ValueError):
+                return None
+            threading.Thread.start(cls.current)
+            atexit.register(cls.current.leave)
+        if cls.current is not None:
+            cls.current._set(timeout)
+            cls.current.network += 1
+        return cls.current
+
+    def _set(self, timeout: float) -> None:
+        self.timeout, self.interval = timeout, min(0.5, max(0.02, timeout / 100))
+
+    def run(self) -> None:
+        """Tick; end quietly when the store is gone, because then the group is as well."""
+        try:
+            while not self._left.wait(self.interval):
+                self._beat(self._ticking)
+        except RuntimeError:
+            return
+
+    def leave(self) -> None:
+        """Stop ticking: this process takes no further part, and whoever waits for it may say so."""
+        self._left.set()
+        if self.is_alive():
+            self.join(timeout=1.0)  # a thread that is inside the store when Python ends can abort the process
+
+    def culprit(self) -> int | None:
+        """The rank that fell silent, the same for all survivors, or the one that is rounds behind; else None.
+
+        Takes less than a quarter of ``timeout``.
+        """
+        found: list[int | None] = []
+        search = threading.Thread(target=lambda: found.append(self._answer()), daemon=True)
+        search.start()
+        search.join(0.22 * self.timeout)
+        return found[0] if found else self._host()  # a frozen store does not answer at all
+
+    def _answer(self) -> int | None:
+        try:
+            return self._find()
+        except RuntimeError:
+            return self._host()
+
+    def _host(self) -> int | None:
+        """Whose loss took the store away: process 0's, unless a launcher holds it."""
+        return None if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" or self.rank == 0 else 0
+
+    def _find(self) -> int | None:
+        end, key = time.monotonic() + self.timeout / 5, _culprit(self.network)
+        others = [r for r in range(self.world) if r != self.rank]
+        seen = {r: (self._beats(r), time.monotonic()) for r in others}
+        while time.monotonic() < end:
+            if self._store.check([key]):
+                return int(self._store.get(key))
+            time.sleep(self.interval / 2)
+            for r in others:
+                beats, now = self._beats(r), time.monotonic()
+                if beats != seen[r][0]:
+                    seen[r] = (beats, now)
+            silent = {r: now - since for r, (_, since) in seen.items()}
+            longest = max(silent, key=silent.get)
+            if silent[longest] > 8 * self.interval:
+                return self._write_down(key, longest)
+        rounds = {r: self._store.add(f"{self._prefix}round/{r}", 0) for r in others}
+        latest = min(rounds, key=rounds.get)  # all tick: the one that is behind hangs in its own computation
+        return self._write_down(key, latest) if rounds[latest] < self.round else None
+
+    def _write_down(self, key: str, rank: int) -> int:
+        """``rank``, or whom another survivor had written down before."""
+        rank = int(self._store.compare_set(key, "", str(rank)))
+        self._store.set(_LOST, str(rank))
+        return rank
+
+    def _beats(self, rank: int) -> int:
+        return self._store.add(f"{self._prefix}beats/{rank}", 0)
+
+    def _beat(self, store: dist.TCPStore) -> None:
+        store.add(f"{self._prefix}beats/{self.rank}", 1)
+        ahead, self._told = self.round - self._told, self.round
+        store.add(f"{self._prefix}round/{self.rank}", ahead)
+
+    def _connect(self) -> dist.TCPStore:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        return dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=self.timeout))
+
+
+def written_down(store: dist.TCPStore) -> int | None:
+    """The last culprit that survivors agreed on, for the process that holds the store."""
+    return int(store.get(_LOST)) if store.check([_LOST]) else None
+
+
+def _prefix() -> str:
+    return f"optcourse/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/"  # a restarted job has its own keys
+
+
+def _culprit(network: int) -> str:
+    return f"{_prefix()}culprit/{network}"

@@ -1,0 +1,222 @@
+"""What Byzantine nodes send, against numpy, and what it does to the rules."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from optcourse.nodes.aggregators import AGGREGATORS, krum, mean
+from optcourse.nodes.attacks import (
+    ATTACKS,
+    alie,
+    alie_z,
+    inner_product,
+    label_flip,
+    last_nodes,
+    mimic,
+    noise,
+    sign_flip,
+)
+from optcourse.nodes.streams import Streams
+from optcourse.theory import byzantine
+
+SCATTERED = torch.tensor([False, True, False, False, True, False, False])
+
+
+def draw(seed, n, d, dtype=torch.float64):
+    return torch.as_tensor(np.random.default_rng(seed).standard_normal((n, d)), dtype=dtype)
+
+
+def streams(n, seed=0):
+    return Streams("attack", seed, range(n))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("mask", [last_nodes(7, 0), last_nodes(7, 3), SCATTERED, last_nodes(7, 6)])
+def test_only_byzantine_rows_change(name, mask):
+    for dtype in (torch.float32, torch.float64):
+        X = draw(0, 7, 4, dtype)
+        before = X.clone()
+        attack = ATTACKS[name](z=1.0) if name == "alie" else ATTACKS[name]()
+        sent = attack(X, mask, streams(7))
+        assert torch.equal(X, before) and sent.dtype == dtype and sent.data_ptr() != X.data_ptr()
+        assert torch.equal(sent[~mask], X[~mask])
+        assert (sent[mask] != X[mask]).any(dim=1).all()
+
+
+def test_attacks_send_what_they_say():
+    X = draw(1, 7, 4)
+    honest = X.numpy()[~SCATTERED.numpy()]
+    np.testing.assert_array_equal(sign_flip(3.0)(X, SCATTERED)[SCATTERED], -3 * X.numpy()[SCATTERED])
+    expected = np.tile(-0.5 * honest.mean(0), (2, 1))
+    np.testing.assert_allclose(inner_product(0.5)(X, SCATTERED)[SCATTERED], expected, rtol=1e-14)
+    expected = np.tile(honest.mean(0) - 1.5 * honest.std(0), (2, 1))
+    np.testing.assert_allclose(alie(1.5)(X, SCATTERED)[SCATTERED], expected, rtol=1e-13)
+    expected = honest.mean(0) - alie_z(7, 2) * honest.std(0)
+    np.testing.assert_allclose(alie()(X, SCATTERED)[1], expected, rtol=1e-13)
+
+
+def test_what_the_byzantine_would_have_sent_does_not_matter_to_attacks_on_the_mean():
+    """The mean and the deviation are those of the honest alone."""
+    X = draw(2, 7, 4)
+    other = X.clone()
+    other[SCATTERED] = 1e9
+    for attack in (inner_product(), alie(), mimic()):
+        assert torch.equal(attack(X, SCATTERED), attack(other, SCATTERED))
+
+
+# Random numbers
+
+
+def test_noise_belongs_to_the_node():
+    """Node 4 sends what its own stream says, whoever else is Byzantine, and something new every round."""
+    X, one = torch.zeros(7, 3), Streams("attack", 9, [4])
+    all_streams, again = streams(7, 9), streams(7, 9)
+    for _ in range(3):
+        alone = 2.0 * one.normal(3)[0]
+        assert torch.equal(noise(2.0)(X, SCATTERED, all_streams)[4], alone)
+        assert torch.equal(noise(2.0)(X, last_nodes(7, 3), again)[4], alone)
+    assert not torch.equal(noise(2.0)(X, SCATTERED, all_streams)[4], alone)
+
+
+def test_noise_has_its_scale():
+    sent = noise(5.0)(torch.full((2, 4096), 100.0), last_nodes(2, 1), streams(2))[1].numpy()
+    # Two standard errors of a mean and of a standard deviation of 4096 normal numbers.
+    assert abs(sent.mean()) < 2 * 5 / 64 and abs(sent.std() - 5) < 2 * 5 / np.sqrt(2 * 4096)
+
+
+@pytest.mark.parametrize("bad", [None, Streams("attack", 0, [0, 1])])
+def test_noise_asks_for_streams_of_all_nodes(bad):
+    with pytest.raises(ValueError, match="streams must have one row for each of the 7 nodes"):
+        noise()(draw(0, 7, 2), SCATTERED, bad)
+
+
+# ALIE
+
+
+def test_z_of_alie_by_hand():
+    """n = 50, f = 24: 2 of the 26 honest must support, so z is the 24/26 quantile, 1.426 in a table."""
+    assert alie_z(50, 24) == pytest.approx(1.4261, abs=1e-4)
+    # n = 25, f = 5: 8 supporters of 20; n = 51 as 50, but 27 honest.
+    assert alie_z(25, 5) == pytest.approx(norm.ppf(12 / 20)) and alie_z(51, 24) == pytest.approx(norm.ppf(25 / 27))
+    assert alie_z(10, 1) == 0.0 and norm.ppf((10 - 1 - 5) / 9) < 0  # few attackers: no shift is safe
+    assert alie_z(1, 0) == 0.0
+
+
+@given(n=st.integers(1, 300), data=st.data())
+@settings(deadline=None, derandomize=True)
+def test_z_grows_with_the_attackers_and_has_its_supporters(n, data):
+    f = data.draw(st.integers(0, n // 2))
+    z, s = alie_z(n, f), n // 2 + 1 - f
+    assert f + s > n / 2  # a majority
+    if z > 0:
+        assert (n - f) * norm.sf(z) == pytest.approx(s, rel=1e-9)  # so many honest are expected beyond
+    if f > 0:
+        assert z >= alie_z(n, f - 1)
+
+
+def test_alie_needs_a_z_when_the_attackers_are_the_majority():
+    with pytest.raises(ValueError, match="n_byzantine"):
+        alie()(draw(0, 7, 2), last_nodes(7, 4))
+    assert torch.isfinite(alie(2.0)(draw(0, 7, 2), last_nodes(7, 4))).all()
+
+
+def test_krum_takes_the_vector_of_alie_for_an_honest_one():
+    """In many dimensions the attackers, together and one deviation off, are nearer to all than the honest are."""
+    X, mask = draw(0, 25, 500), last_nodes(25, 11)
+    sent = alie()(X, mask)
+    assert torch.equal(krum(sent, 11), sent[-1])
+
+
+# Mimic
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mimic_copies_the_node_farthest_out_in_the_main_direction(seed):
+    X = draw(seed, 7, 4) * torch.tensor([5.0, 1.0, 1.0, 1.0], dtype=torch.float64) + 10
+    honest = X.numpy()[~SCATTERED.numpy()]
+    offsets = honest - honest.mean(0)
+    direction = np.linalg.svd(offsets)[2][0]
+    expected = honest[np.abs(offsets @ direction).argmax()]
+    sent = mimic()(X, SCATTERED)
+    assert (sent[SCATTERED].numpy() == expected).all()
+
+
+def test_mimic_of_a_given_node():
+    X = draw(0, 7, 4)
+    assert torch.equal(mimic(target=3)(X, SCATTERED)[SCATTERED], X[[3, 3]])
+    for target in (1, 7):
+        with pytest.raises(ValueError, match=r"target must be one of the nodes \[0, 2, 3, 5, 6\]"):
+            mimic(target)(X, SCATTERED)
+
+
+# Labels
+
+
+def test_label_flip():
+    labels = torch.arange(10).reshape(2, 5)
+    assert label_flip(labels, 10).tolist() == [[9, 8, 7, 6, 5], [4, 3, 2, 1, 0]]
+    assert torch.equal(label_flip(label_flip(labels, 10), 10), labels)
+    assert label_flip(torch.tensor([2], dtype=torch.uint8), 3).tolist() == [0]
+    for bad in (torch.tensor([10]), torch.tensor([-1]), torch.tensor([1.0]), torch.tensor([True])):
+        with pytest.raises(ValueError, match="labels must be integers in 0..9"):
+            label_flip(bad, 10)
+
+
+# Attacks on rules
+
+
+@pytest.mark.parametrize("epsilon", [1.9, 2.1])
+def test_inner_product_turns_the_mean_round_beyond_its_threshold(epsilon):
+    X, mask = draw(0, 9, 3) + 1, last_nodes(9, 3)
+    found = mean(inner_product(epsilon)(X, mask), 3)
+    assert bool(found @ X[:6].mean(0) < 0) == (epsilon > 6 / 3)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("rule", [rule for rule in byzantine.RULES if rule not in ("mean", "centered_clipping")])
+def test_no_attack_exceeds_the_constant_of_a_rule(name, rule):
+    n, f = 11, 4
+    constant = byzantine.kappa(rule=rule, n_nodes=n, n_byzantine=f)
+    for seed in range(20):
+        X = draw(seed, n, 5) + 0.5
+        sent = ATTACKS[name]()(X, last_nodes(n, f), streams(n, seed))
+        honest = X[: n - f]
+        error = (AGGREGATORS[rule](sent, f) - honest.mean(0)).square().sum()
+        assert error <= constant * (honest - honest.mean(0)).square().sum(1).mean()
+
+
+# Errors
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_bad_input_is_refused(name):
+    attack, X = ATTACKS[name](), draw(0, 7, 2)
+    for bad in (X[0], X.long()):
+        with pytest.raises(ValueError, match="honest must be a floating-point tensor"):
+            attack(bad, SCATTERED, streams(7))
+    for bad in (SCATTERED[:6], SCATTERED.long(), SCATTERED[:, None]):
+        with pytest.raises(ValueError, match=r"byzantine must be a bool tensor \[7\]"):
+            attack(X, bad, streams(7))
+    with pytest.raises(ValueError, match="byzantine must leave a node honest"):
+        attack(X, last_nodes(7, 7), streams(7))
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [(sign_flip, "scale"), (noise, "scale"), (inner_product, "epsilon"), (alie, "z"), (mimic, "target")],
+)
+def test_settings_out_of_range_are_named(make, argument):
+    for bad in (-1, float("nan")) if make is not mimic else (-1,):
+        with pytest.raises(ValueError, match=argument):
+            make(bad)
+    with pytest.raises(TypeError, match=argument):
+        make("1")
+
+
+def test_last_nodes():
+    assert last_nodes(3, 0).tolist() == [False] * 3 and last_nodes(3, 2).tolist() == [False, True, True]
+    with pytest.raises(ValueError, match="n_byzantine"):
+        last_nodes(3, 4)
