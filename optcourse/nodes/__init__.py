@@ -13,6 +13,7 @@
 
 from optcourse.nodes import aggregators, attacks, compressors
 from optcourse.nodes.algorithm import ALGORITHMS
+from optcourse.nodes.asynchronous import async_sgd, delay_adaptive
 from optcourse.nodes.clock import Clock
 from optcourse.nodes.compressed import error_feedback, powersgd, qsgd
 from optcourse.nodes.decentralized import choco, d2, dsgd, gradient_tracking, relay_sum
@@ -20,7 +21,9 @@ from optcourse.nodes.graphs import mixing_matrix, one_peer_exponential, spectral
 from optcourse.nodes.messages import Message
 from optcourse.nodes.network import Network, NodeFailed
 from optcourse.nodes.parallel import diloco, local_sgd, post_local_sgd, psgd, scaffold
+from optcourse.nodes.real_async import record_async
 from optcourse.nodes.robust import robust_sgd
+from optcourse.nodes.schedule import Schedule, asynchronous_schedule
 from optcourse.nodes.streams import Streams
 
 __all__ = [
@@ -29,12 +32,16 @@ __all__ = [
     "Message",
     "Network",
     "NodeFailed",
+    "Schedule",
     "Streams",
     "aggregators",
+    "async_sgd",
+    "asynchronous_schedule",
     "attacks",
     "choco",
     "compressors",
     "d2",
+    "delay_adaptive",
     "diloco",
     "dsgd",
     "error_feedback",
@@ -46,6 +53,7 @@ __all__ = [
     "powersgd",
     "psgd",
     "qsgd",
+    "record_async",
     "relay_sum",
     "robust_sgd",
     "scaffold",

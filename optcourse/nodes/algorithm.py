@@ -39,12 +39,12 @@ def algorithm(rule: Callable[..., Iterates]) -> Callable[..., Iterates]:
         net.memory.clear()
         inspect.signature(rule).bind(net, grad, x, lr, *args, **options)  # a wrong option fails here, not at next()
 
-        def gradient(x: Tensor) -> Tensor:
-            g = grad(x)
+        def gradient(x: Tensor, rows: Tensor | None = None) -> Tensor:
+            g = grad(x) if rows is None else grad(x, rows)
             if g.shape != x.shape or g.dtype != x.dtype:
                 wanted, got = f"{x.dtype} {list(x.shape)}", f"{g.dtype} {list(g.shape)}"
                 raise ValueError(f"grad must return a tensor like x, {wanted}, got {got}")
-            if net.clock:
+            if net.clock and rows is None:
                 net.clock.compute()
             return g
 

@@ -2,9 +2,13 @@
 
 import networkx as nx
 import torch
+from torch.nn.functional import cross_entropy
 
-from optcourse import nodes
+from optcourse import data, models, nodes
 from optcourse.nodes import aggregators, attacks, compressors
+from optcourse.nodes.clock import exponential
+from optcourse.nodes.gradients import flat_gradient, flat_parameters
+from optcourse.nodes.shards import Shards, split
 
 DIM = 18  # a 3 x 4 matrix and two vectors
 SHAPES = [(3, 4), (4,), (2,)]
@@ -17,8 +21,9 @@ def gradient(net, dtype, noise=0.1, seed=0):
     scales = (0.5 + torch.rand(net.n, DIM, generator=generator, dtype=torch.float64))[net.mine].to(dtype)
     streams = net.streams("data", seed)
 
-    def grad(x):
-        return scales * torch.sin(x - centers) + noise * streams.normal(DIM, dtype=dtype)
+    def grad(x, rows=None):
+        here = slice(None) if rows is None else rows
+        return scales[here] * torch.sin(x - centers[here]) + noise * streams.normal(DIM, dtype=dtype, rows=rows)
 
     return grad
 
@@ -57,6 +62,13 @@ def cases(net):
         "error_feedback": (nodes.error_feedback, {"compress": top}),
         "error_feedback, sign": (nodes.error_feedback, {"compress": compressors.scaled_sign()}),
         "powersgd": (nodes.powersgd, {"shapes": SHAPES, "rank": 2}),
+        "async_sgd": (
+            nodes.async_sgd,
+            {
+                "schedule": nodes.asynchronous_schedule(exponential(1.0, n, seed=5), n, updates=30),
+                "limit": nodes.delay_adaptive(L=4.0),
+            },
+        ),
         "robust_sgd": (
             nodes.robust_sgd,
             {
@@ -71,6 +83,14 @@ def cases(net):
             {"aggregate": aggregators.krum, "n_byzantine": 2, "attack": attacks.sign_flip()},
         ),
     }
+
+
+def digits_gradient(net, dtype):
+    """A small network on digits sorted by label: what the lectures train. Returns (gradient, start)."""
+    digits = data.digits(seed=0, dtype=dtype)
+    model = models.mlp(64, 10, width=48, depth=1, seed=0).to(dtype)
+    shards = Shards(net, digits, split(digits, net.n, "label"), batch_size=8)
+    return flat_gradient(model, cross_entropy, shards), flat_parameters(model).repeat(net.rows, 1)
 
 
 def iterate(net, name, dtype, steps, lr=0.1):
