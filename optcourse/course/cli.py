@@ -48,6 +48,17 @@ main.add_command(labs)
 main.add_command(grade)
 
 
+@main.command(
+    "nodes", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARGS]...")
+def nodes_command(arguments: tuple[str, ...]) -> int:
+    """Train on distributed nodes, simulated or real."""
+    from optcourse.nodes.cli import nodes  # late: it loads torch, which the other commands do not need
+
+    return nodes.main(list(arguments), prog_name="optcourse nodes", standalone_mode=False)
+
+
 @main.command()
 @click.argument("lectures", nargs=-1, metavar="[LECTURE]...")
 @click.option("--profile", type=click.Choice(PROFILES), default="quick", show_default=True, help="How long to run.")

@@ -31,11 +31,8 @@ def algorithm(rule: Callable[..., Iterates]) -> Callable[..., Iterates]:
 
     @functools.wraps(rule)
     def start(net: Network, grad: Gradient, x: Tensor, lr: Any, *args: Any, **options: Any) -> Iterates:
-        net.check_rows("x", x)
-        if x.dim() != 2:
-            raise ValueError(f"x must have shape [{net.rows}, d], got {list(x.shape)}")
-        positive(lr=lr.cpu().numpy() if isinstance(lr, Tensor) else lr)
         net.agree("x", x)
+        positive(lr=lr.cpu().numpy() if isinstance(lr, Tensor) else lr)
         net.memory.clear()
         inspect.signature(rule).bind(net, grad, x, lr, *args, **options)  # a wrong option fails here, not at next()
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from scipy.stats import norm
+from scipy.special import ndtri
 from torch import Tensor
 
 from optcourse.arguments import integer, nonnegative, real
@@ -129,7 +129,7 @@ def alie_z(n_nodes: int, n_byzantine: int) -> float:
     n = integer("n_nodes", n_nodes, 1)
     f = integer("n_byzantine", n_byzantine, 0, n // 2)
     s = n // 2 + 1 - f
-    return max(0.0, float(norm.ppf((n - f - s) / (n - f))))
+    return max(0.0, float(ndtri((n - f - s) / (n - f))))
 
 
 def mimic(target: int | None = None) -> Attack:

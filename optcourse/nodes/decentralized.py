@@ -99,7 +99,8 @@ def relay_sum(net: Network, grad: Gradient, x: Tensor, lr: float, tree: nx.Graph
     relays = [(a, b) for b, (i, j) in enumerate(out) for a, (k, to) in enumerate(into) if to == i and k != j]
     source, target = torch.tensor(relays, dtype=torch.int64).reshape(-1, 2).T
     senders, receivers = torch.tensor([own[i] for i, _ in out]), torch.tensor([own[j] for _, j in into])
-    received = net.initial("received", x.new_zeros(len(into), x.shape[1] + 1))  # the last column counts summands
+    nothing = x.new_zeros(len(into), x.shape[1] + 1)  # the last column counts summands
+    received = net.initial("received", nothing, per_node=False)
     for _ in net.rounds():
         half = torch.cat([x - lr * grad(x), x.new_ones(net.rows, 1)], 1)
         messages = half[senders].index_add(0, target, received[source]) if out else half[:0]

@@ -262,8 +262,14 @@ class Network:
         return t
 
     def agree(self, name: str, t: Tensor) -> None:
-        """Raise ``ValueError`` in every process unless ``t`` has the same columns and dtype in all of them."""
-        self._wire.agree(f"the shape of {name}", [*t.shape[1:], t.element_size()])
+        """:meth:`check_rows`, and the same columns and dtype in all processes; else ``ValueError`` in every one."""
+        right = isinstance(t, Tensor) and t.dim() == 2 and len(t) == self.rows and t.is_floating_point()
+        try:
+            self._wire.agree(f"the shape of {name}", [*t.shape[1:], t.element_size()] if right else [-1])
+        finally:
+            self.check_rows(name, t)  # this process's own mistake is said more clearly
+            if t.dim() != 2:
+                raise ValueError(f"{name} must have shape [{self.rows}, d], got {list(t.shape)}")
 
     def _parts(self, name: str, q: Tensor | Message, rows: int | None = None) -> tuple[list[Tensor], float]:
         """The tensors that travel, and the bytes of one row of them."""

@@ -43,7 +43,7 @@ def robust_sgd(
     liars = torch.zeros(net.n, dtype=torch.bool)
     for node in range(net.n - f, net.n) if byzantine is None else byzantine:
         liars[integer("byzantine", int(node), 0, net.n - 1)] = True
-    streams = Streams("attack", seed, range(net.n))
+    streams = net.streams("attack", seed, everybody=True)
     m = net.initial("m", torch.zeros_like(x))
     for _ in net.rounds():
         m = beta * m + (1 - beta) * grad(x)

@@ -27,6 +27,7 @@ class NodeFailed(RuntimeError):
         super().__init__(f"{who} failed in round {round}{f': {why}' if why else ''}")
 
     def __reduce__(self) -> tuple:
+        """From its three arguments: the default would call it with the message."""
         return NodeFailed, (self.rank, self.round, self.why)
 
 
