@@ -16,13 +16,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial, wraps
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from optcourse.arguments import choice, integer, real
+from optcourse.nodes._vectors import (
+    centred_gram,
+    check_rule,
+    check_vectors,
+    coordinate_median,
+    distances,
+    sorted_columns,
+)
 from optcourse.nodes.streams import Streams
-from optcourse.theory import byzantine
 
 Aggregator = Callable[..., Tensor]
 
@@ -35,7 +41,7 @@ def mean(X: Tensor, n_byzantine: int) -> Tensor:
     >>> mean(torch.tensor([[0.0], [1.0], [1000.0]]), n_byzantine=1)
     tensor([333.6667])
     """
-    integer("n_byzantine", n_byzantine, 0, len(_vectors(X)))
+    integer("n_byzantine", n_byzantine, 0, len(check_vectors(X)))
     return X.mean(0)
 
 
@@ -47,8 +53,8 @@ def median(X: Tensor, n_byzantine: int) -> Tensor:
     >>> median(torch.tensor([[0.0], [1.0], [3.0], [1000.0]]), n_byzantine=1)
     tensor([2.])
     """
-    _check(X, n_byzantine, "median")
-    return _median(X)
+    check_rule(X, n_byzantine, "median")
+    return coordinate_median(X)
 
 
 def trimmed_mean(X: Tensor, n_byzantine: int) -> Tensor:
@@ -59,8 +65,8 @@ def trimmed_mean(X: Tensor, n_byzantine: int) -> Tensor:
     >>> trimmed_mean(torch.tensor([[0.0], [1.0], [3.0], [1000.0]]), n_byzantine=1)
     tensor([2.])
     """
-    f = _check(X, n_byzantine, "trimmed_mean")
-    return _sorted(X)[f : len(X) - f].mean(0)
+    f = check_rule(X, n_byzantine, "trimmed_mean")
+    return sorted_columns(X)[f : len(X) - f].mean(0)
 
 
 def krum(X: Tensor, n_byzantine: int, neighbours: str = "honest") -> Tensor:
@@ -89,7 +95,7 @@ def multi_krum(X: Tensor, n_byzantine: int, m: int | None = None, neighbours: st
     tensor([1.2500])
     """
     paper = choice("neighbours", neighbours, ("honest", "paper")) == "paper"
-    f = _check(X, n_byzantine, "krum_paper" if paper else "krum")
+    f = check_rule(X, n_byzantine, "krum_paper" if paper else "krum")
     n = len(X)
     m = n - f if m is None else integer("m", m, 1, n - f)
     if paper and n < 3:
@@ -116,9 +122,9 @@ def geometric_median(X: Tensor, n_byzantine: int, tolerance: float = 1e-8, itera
     >>> geometric_median(torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [0.0, 0.0]]), n_byzantine=1)
     tensor([0., 0.])
     """
-    _check(X, n_byzantine, "geometric_median")
+    check_rule(X, n_byzantine, "geometric_median")
     real("tolerance", tolerance, 0, 0.5, open_low=True, open_high=True)
-    center, Y, gram = _gram(X)
+    center, Y, gram = centred_gram(X)
     # n numbers per iteration: too little work for an accelerator.
     w = _weiszfeld(gram.cpu(), tolerance, integer("iterations", iterations, 1)).to(X.device)
     row = int(w.argmax())
@@ -147,18 +153,18 @@ def centered_clipping(
     >>> centered_clipping(torch.tensor([[0.0], [1.0], [2.0], [1000.0]]), 1, torch.zeros(1), radius=2.0, iterations=1)
     tensor([1.2500])
     """
-    _check(X, n_byzantine, "centered_clipping")
+    check_rule(X, n_byzantine, "centered_clipping")
     if isinstance(radius, str):
         choice("radius", radius, ("median",))
     else:
         real("radius", radius, 0, open_low=True)
-    v = _median(X) if center is None else torch.as_tensor(center, dtype=X.dtype, device=X.device)
+    v = coordinate_median(X) if center is None else torch.as_tensor(center, dtype=X.dtype, device=X.device)
     if v.shape != X.shape[1:] or not v.isfinite().all():
         raise ValueError(f"center must be finite with shape {list(X.shape[1:])}, got shape {list(v.shape)}: {center}")
     for _ in range(integer("iterations", iterations, 1)):
         offsets = X - v
         lengths = torch.linalg.vector_norm(offsets, dim=1)
-        tau = _median(lengths[:, None]) if radius == "median" else radius
+        tau = coordinate_median(lengths[:, None]) if radius == "median" else radius
         # A row at v has no direction and needs none.
         shrink = (tau / lengths.clamp(min=torch.finfo(X.dtype).tiny)).clamp(max=1)
         v = v + shrink @ offsets / len(X)
@@ -186,7 +192,7 @@ def bucketing(rule: Aggregator, size: int, random: Streams | torch.Generator) ->
 
     @wraps(rule)
     def bucketed(X: Tensor, n_byzantine: int, **options) -> Tensor:
-        n = len(_vectors(X))
+        n = len(check_vectors(X))
         f = integer("n_byzantine", n_byzantine, 0, n)
         if isinstance(random, torch.Generator):
             order = torch.randperm(n, generator=random, device=random.device)
@@ -217,10 +223,10 @@ def nearest_neighbour_mixing(rule: Aggregator) -> Aggregator:
 
     @wraps(rule)
     def mixed(X: Tensor, n_byzantine: int, **options) -> Tensor:
-        f = _check(X, n_byzantine, "krum")
-        center, Y, gram = _gram(X)
+        f = check_rule(X, n_byzantine, "krum")
+        center, Y, gram = centred_gram(X)
         n = len(X)
-        nearest = _distances(gram).argsort(dim=1, stable=True)[:, : n - f]
+        nearest = distances(gram).argsort(dim=1, stable=True)[:, : n - f]
         mixing = torch.zeros_like(gram).scatter_(1, nearest, 1 / (n - f))
         return rule((center + mixing @ Y).to(X.dtype), n_byzantine=f, **options)
 
@@ -238,7 +244,7 @@ def squared_distances(X: Tensor) -> Tensor:
             [1., 0., 4.],
             [9., 4., 0.]], dtype=torch.float64)
     """
-    return _distances(_gram(_vectors(X))[2])
+    return distances(centred_gram(check_vectors(X))[2])
 
 
 #: The rules by name; the names of ``optcourse.theory.byzantine.RULES``, and ``multi_krum``.
@@ -257,7 +263,7 @@ AGGREGATORS: dict[str, Aggregator] = {
 def _weiszfeld(gram: Tensor, tolerance: float, iterations: int) -> Tensor:
     """Weights w [n], of sum 1, of the geometric median sum_i w_i y_i of rows with Gram matrix y_i . y_j."""
     n, squares = len(gram), gram.diagonal()
-    D2 = _distances(gram)
+    D2 = distances(gram)
     # Row k of U weighs the rows in the sum of unit vectors from y_k to the rows elsewhere, of length force[k].
     U = torch.where(D2 > 0, D2.rsqrt(), 0)
     U -= torch.diag(U.sum(1))
@@ -279,54 +285,3 @@ def _weiszfeld(gram: Tensor, tolerance: float, iterations: int) -> Tensor:
         if pull.sum() * (change @ gram @ change).clamp(min=0).sqrt() <= tolerance * n:
             break
     return w
-
-
-def _gram(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A center [d], Y = X - center and Y Y^T, in float64.
-
-    The mean would not do as center: one far row would carry it away, and with it the digits of all near distances.
-    """
-    center = _median(X).double()
-    Y = X.double() - center
-    gram = Y @ Y.T
-    if not gram.isfinite().all():
-        node = int((~gram.diagonal().isfinite()).nonzero()[0])
-        raise ValueError(f"X must have rows whose squared length is finite in float64, node {node} has not")
-    return center, Y, gram
-
-
-def _distances(gram: Tensor) -> Tensor:
-    squares = gram.diagonal()
-    both = squares[:, None] + squares
-    apart = both - 2 * gram
-    return torch.where(apart > 1e-14 * both, apart, 0).fill_diagonal_(0)
-
-
-def _sorted(X: Tensor) -> Tensor:
-    """Every column sorted. numpy's vectorized sort takes a tenth of the time of torch's."""
-    if X.device.type == "cpu" and X.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(np.sort(X.detach().numpy(), axis=0))
-    return X.sort(0).values
-
-
-def _median(X: Tensor) -> Tensor:
-    ordered, n = _sorted(X), len(X)
-    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-
-
-def _vectors(X: Tensor) -> Tensor:
-    if X.ndim != 2 or not len(X) or not X.is_floating_point():
-        raise ValueError(f"X must be a floating-point tensor [n, d] with n >= 1, got {X.dtype} of {list(X.shape)}")
-    if not X.isfinite().all():
-        node = int((~X.isfinite().all(1)).nonzero()[0])
-        raise ValueError(f"X must have finite rows, the row of node {node} is not")
-    return X
-
-
-def _check(X: Tensor, n_byzantine: int, rule: str) -> int:
-    """n_byzantine, when the rule can stand so many among the rows of X."""
-    n = len(_vectors(X))
-    most = byzantine.breakdown(rule=rule, n_nodes=n)
-    if integer("n_byzantine", n_byzantine, 0) > most:
-        raise ValueError(f"n_byzantine must be in 0..{most} for {rule} of {n} vectors, got {n_byzantine}")
-    return int(n_byzantine)

@@ -457,8 +457,8 @@ def test_settings_out_of_range_are_named(call, named):
 
 def test_one_gram_matrix_serves_a_rule(monkeypatch):
     """No rule forms distances a second time, and a rule of coordinates never does."""
-    calls, gram = [], aggregators._gram
-    monkeypatch.setattr(aggregators, "_gram", lambda X: calls.append(1) or gram(X))
+    calls, gram = [], aggregators.centred_gram
+    monkeypatch.setattr(aggregators, "centred_gram", lambda X: calls.append(1) or gram(X))
     for name, rule in AGGREGATORS.items():
         calls.clear()
         rule(draw(0, 6, 2), 1)

@@ -17,9 +17,6 @@ def run(folder, name, steps, resume=False, n=8, every=4, stop=None, clock=None, 
     """(own nodes, iterate, bytes, wire bytes): ``steps`` rounds in total, saved in ``folder``."""
     net = nodes.Network(n, exact=True, clock=clock, timeout=20)
     rule, options = node_cases.cases(net)[name]
-    if "attack" in options:  # with streams that the network knows, so that their position is saved
-        attack, streams = options["attack"], net.streams("attack", 0, everybody=True)
-        options["attack"] = lambda X, liars, _: attack(X, liars, streams)
     grad = node_cases.gradient(net, torch.float32)
     keeper = Keeper(folder, net, every, {"name": name, **settings})
     x = node_cases.start(net, torch.float32)
