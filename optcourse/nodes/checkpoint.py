@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from itertools import chain, count
 from pathlib import Path
@@ -29,9 +28,8 @@ from torch import Tensor
 
 from optcourse.arguments import integer
 from optcourse.nodes.algorithm import Iterates
+from optcourse.nodes.checkpoint_files import complete_rounds, file_name, read_rows, saved_files, what_is_missing
 from optcourse.nodes.network import Network
-
-_NAME = re.compile(r"round(\d+)-nodes(\d+)-(\d+)-of(\d+)\.pt")
 
 
 class NoCheckpoint(ValueError):
@@ -125,7 +123,7 @@ class Keeper:
         r, state = self._state["round"], self._state
         if r != self._saved:
             first, last = state["nodes"][0], state["nodes"][-1]
-            path = self.folder / f"round{r:08d}-nodes{first}-{last}-of{state['n']}.pt"
+            path = self.folder / file_name(r, first, last, state["n"])
             texts = {"settings": json.dumps(self.settings), "record": json.dumps(self.record)}
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
             try:
@@ -147,12 +145,12 @@ class Keeper:
         nodes), and ``ValueError`` for rows of another run (n, shape, dtype, ``settings``), for files that cannot be
         read, and for an algorithm with memory on edges in another number of processes.
         """
-        complete = _complete(self.folder, self.net.n)
+        complete = complete_rounds(self.folder, self.net.n)
         newest = complete[-1] if complete else -1
         self.net._wire.agree("the newest round in the folder", [newest])  # one that all processes share
         if newest < 0:
-            raise NoCheckpoint(_what_is_missing(self.folder, self.net.n))
-        parts = [_read(path) for r, *_, path in _files(self.folder, self.net.n) if r == newest]
+            raise NoCheckpoint(what_is_missing(self.folder, self.net.n))
+        parts = [read_rows(path) for r, *_, path in saved_files(self.folder, self.net.n) if r == newest]
         parts.sort(key=lambda part: part["nodes"][0])
         self._compare(parts[0], x)
         whole = self._assemble(parts, x)
@@ -203,74 +201,16 @@ class Keeper:
         """Delete the rows of rounds > ``above``, before anybody saves new ones."""
         self.net._wire.agree("the start of the run", [above])  # all have read
         if self.net.rank == 0:
-            for r, *_, path in _files(self.folder, None):
+            for r, *_, path in saved_files(self.folder, None):
                 if r > above:
                     path.unlink(missing_ok=True)
         self.net._wire.agree("the start of the run", [above])
 
     def _prune(self) -> None:
-        complete = _complete(self.folder, self.net.n)
-        for r, *_, path in _files(self.folder, self.net.n):
+        complete = complete_rounds(self.folder, self.net.n)
+        for r, *_, path in saved_files(self.folder, self.net.n):
             if len(complete) > 1 and r < complete[-2]:
                 path.unlink(missing_ok=True)
-
-
-# ------------------------------------------------------------------------------------------------ files
-
-
-def _files(folder: Path, n: int | None) -> list[tuple[int, int, int, Path]]:
-    """(round, first node, last node, path) of all files of runs of n nodes."""
-    found = []
-    for path in sorted(folder.glob("round*.pt")):
-        match = _NAME.fullmatch(path.name)
-        if match and (n is None or int(match[4]) == n):
-            found.append((int(match[1]), int(match[2]), int(match[3]), path))
-    return found
-
-
-def _nodes_of_rounds(folder: Path, n: int) -> dict[int, set[int]]:
-    nodes: dict[int, set[int]] = {}
-    for r, first, last, _ in _files(folder, n):
-        nodes.setdefault(r, set()).update(range(first, last + 1))
-    return nodes
-
-
-def _complete(folder: Path, n: int) -> list[int]:
-    """The rounds that all n nodes have saved, in order."""
-    return sorted(r for r, nodes in _nodes_of_rounds(folder, n).items() if len(nodes) == n)
-
-
-def _what_is_missing(folder: Path, n: int) -> str:
-    rounds = _nodes_of_rounds(folder, n)
-    if not rounds:
-        return f"there are no rows of {n} nodes in {folder}"
-    newest = {i: max((r for r, nodes in rounds.items() if i in nodes), default=None) for i in range(n)}
-    lost = [i for i, r in newest.items() if r is None]
-    if lost:
-        return f"the rows of nodes {_listed(lost)} were never saved in {folder}: the run cannot go on without them"
-    behind = [i for i, r in newest.items() if r < max(newest.values())]
-    return (
-        f"no round in {folder} has the rows of all nodes: nodes {_listed(behind)} were saved last in round "
-        f"{newest[behind[0]] if behind else 0}, others in round {max(newest.values())}"
-    )
-
-
-def _listed(nodes: list[int]) -> str:
-    """3, 4, 5, 8 as "3-5, 8"."""
-    runs: list[list[int]] = []
-    for i in nodes:
-        if runs and runs[-1][-1] == i - 1:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as saved rows: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------------ rows
