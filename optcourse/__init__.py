@@ -7,6 +7,8 @@
 ``data``, ``models``   small data sets that are generated or ship with a library, small networks
 ``training``           the one training loop of the course
 ``optim``              optimizers that read like the slide's equation and fit any torch training loop
+``nodes``              distributed algorithms on simulated nodes or real processes, one codebase
+``landscape``          paths of optimizers over surfaces
 ``simulate``           gradient methods on the problems, many seeds at once, in numpy
 ``measure``            means, confidence intervals and fitted slopes over seeds
 ``plotting``           the course's figure style

@@ -1,0 +1,212 @@
+"""One model, many nodes: the stochastic gradient of every node at its own parameters, in one call.
+
+A node's parameters are one row of ``x``, shape ``[rows, d]``. What a Python loop over nodes would do with one
+small matrix product after the other is done here with batched products over a few nodes at a time, so that
+their weights, activations and gradients stay in the cache together.
+
+>>> from optcourse.models import mlp
+>>> model = mlp(4, 3, width=5, depth=1)
+>>> X, Y = torch.ones(2, 6, 4), torch.zeros(2, 6, dtype=torch.int64)  # two nodes, batches of six samples
+>>> x = flat_parameters(model).repeat(2, 1)
+>>> flat_gradient(model, F.cross_entropy, (X, Y))(x).shape
+torch.Size([2, 43])
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import vmap
+
+from optcourse.nodes.layers import ALIGNMENT, STEP, call_at, fill, forward
+from optcourse.nodes.streams import Rows
+
+#: Bytes of parameters that are worked on together: about what a cache shares with their gradient and activations.
+CACHE = 2**22
+#: At most so many nodes together; the overhead of a call is then small, and more do not help.
+MOST = 64
+
+#: Loss of one batch: (scores [B, ...], targets [B, ...]) -> scalar.
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+_BATCH_STATISTICS = nn.modules.batchnorm._NormBase
+
+
+class Batches(Protocol):
+    """Where gradients take their samples from; :class:`optcourse.nodes.shards.Shards` is one."""
+
+    def batch(self, rows: Rows = None) -> tuple[Tensor, Tensor]:
+        """``(X [rows, B, ...], Y [rows, B, ...])``: B samples for each own node, or (if asked) some of them."""
+
+
+def flat_parameters(model: nn.Module) -> Tensor:
+    """All parameters of ``model`` in one new vector ``[d]``, in the order of ``model.parameters()``."""
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def flat_gradient(
+    model: nn.Module, loss: Loss, data: Batches | tuple[Tensor, Tensor], *, compile: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """``grad(x)``: row i of ``[rows, d]`` is the gradient of ``loss(model(X_i), Y_i)`` at the parameters ``x_i``.
+
+    ``data.batch()`` is asked for ``(X, Y)`` once per call; a pair of tensors is a batch that stays. ``grad(x, rows)``
+    is for some of the own nodes only, of which ``data.batch(rows)`` is asked (asynchronous algorithms need it). Only
+    shapes are taken from the parameters of ``model``, all values from x, in the order of :func:`flat_parameters`.
+    The result is ``vmap(grad(functional_call))`` up to rounding, for every module that vmap can handle; sequences
+    (and :class:`optcourse.models.Block`) of linear layers, convolutions, group norms and elementwise activations
+    take a faster way.
+
+    On the faster way and with one thread, a row has the same bits however many rows are computed together: a
+    simulator of n nodes and a process that owns one of them agree exactly. ``compile=True`` runs ``torch.compile``
+    (some ten seconds at the first call, again for other shapes; eagerly, with a warning, where there is no
+    compiler); rows are then equal up to rounding only.
+
+    Raises ``ValueError`` for a model without parameters, with batch statistics or dropout; at the first call for a
+    loss that is not one number per batch, or shapes that do not fit.
+    """
+    _check(model)
+    parameters = list(model.parameters())
+    gradients = _compiled(model, loss) if compile else _eager(model, loss)
+    d = sum(p.numel() for p in parameters)
+
+    def grad(x: Tensor, rows: Rows = None) -> Tensor:
+        if isinstance(data, tuple):
+            X, Y = data if rows is None else (part[rows] for part in data)
+        else:
+            X, Y = data.batch() if rows is None else data.batch(rows)  # plain data need not know about rows
+        if x.dim() != 2 or x.shape[1] != d or not len(x) == len(X) == len(Y):
+            raise ValueError(
+                f"x must have shape [rows, {d}] with one row per batch, got {list(x.shape)} for {len(X)} batches"
+            )
+        out = torch.empty_like(x)
+        for chunk in _chunks(x):
+            parts = gradients(tuple(_views(parameters, x[chunk].detach())), X[chunk], Y[chunk])
+            for place, part in zip(_views(parameters, out[chunk]), parts, strict=True):
+                place.copy_(part)
+        return out
+
+    return grad
+
+
+def evaluate(model: nn.Module, x: Tensor, X: Tensor, y: Tensor, loss: Loss = F.cross_entropy) -> tuple[Tensor, Tensor]:
+    """``(loss, accuracy)`` of the parameters x on the samples ``X [N, ...]`` with labels ``y [N]``.
+
+    ``x`` of shape ``[d]`` gives two numbers (0-dim), ``[rows, d]`` two vectors ``[rows]``. Accuracy is the share of
+    samples whose highest score is that of their label. Raises ``ValueError`` as :func:`flat_gradient` does.
+    """
+    _check(model)
+    parameters, places = list(model.parameters()), _places(model)
+    results = []
+    with torch.no_grad():
+        for row in x.reshape(-1, x.shape[-1]):  # one after the other: N samples fill a cache by themselves
+            views = [view[0] for view in _views(parameters, row[None])]
+            scores = call_at(model, {name: views[place] for name, place in places.items()}, X)
+            results.append((loss(scores, y), (scores.argmax(-1) == y).to(x.dtype).mean()))
+    losses, accuracies = (torch.stack(column).reshape(x.shape[:-1]) for column in zip(*results, strict=True))
+    return losses, accuracies
+
+
+# ------------------------------------------------------------------------------------ rows and parameters
+
+
+def _check(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, _BATCH_STATISTICS) and (module.track_running_stats or "Batch" in type(module).__name__):
+            raise ValueError(
+                f"model must not contain {type(module).__name__}: its running statistics are buffers, which are no "
+                "part of x and would be shared by all nodes; use norm='group' or 'layer'"
+            )
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0:
+            raise ValueError(f"model must not contain {module}: its random numbers would not belong to a node")
+    if not any(True for _ in model.parameters()):
+        raise ValueError("model must have parameters, got none")
+
+
+def _chunks(x: Tensor) -> Iterator[slice]:
+    row_bytes = max(1, x.shape[1] * x.element_size())
+    size = max(1, min(MOST, CACHE // row_bytes)) if x.device.type == "cpu" else max(1, len(x))
+    return (slice(start, start + size) for start in range(0, len(x), size))
+
+
+def _views(parameters: Sequence[Tensor], x: Tensor) -> Iterator[Tensor]:
+    """The rows of x, ``[c, d]``, as one tensor ``[c, *shape]`` for each parameter."""
+    pieces = x.split([p.numel() for p in parameters], dim=1)
+    return (piece.view(len(x), *p.shape) for piece, p in zip(pieces, parameters, strict=True))
+
+
+def _places(model: nn.Module) -> dict[str, int]:
+    """Name of a parameter -> its place in ``model.parameters()``; a shared parameter has several names."""
+    place = {id(p): i for i, p in enumerate(model.parameters())}
+    return {name: place[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
+
+
+#: (parameters of some nodes, each [c, *shape], their X and Y) -> gradients of the same shapes
+Gradients = Callable[[tuple[Tensor, ...], Tensor, Tensor], tuple[Tensor, ...]]
+
+
+def _eager(model: nn.Module, loss: Loss) -> Gradients:
+    places = _places(model)
+
+    def gradients(views: tuple[Tensor, ...], X: Tensor, Y: Tensor) -> tuple[Tensor, ...]:
+        leaves = [view.requires_grad_() for view in views]
+        with torch.enable_grad():
+            values = {name: leaves[place] for name, place in places.items()}
+            total = _total(model, loss, values, X, Y)
+            return torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+
+    return gradients
+
+
+def _compiled(model: nn.Module, loss: Loss) -> Gradients:
+    places, eager, works = _places(model), _eager(model, loss), True
+
+    def single(leaves: tuple[Tensor, ...], X: Tensor, Y: Tensor) -> Tensor:
+        return loss(call_at(model, {name: leaves[place] for name, place in places.items()}, X), Y)
+
+    fast = torch.compile(vmap(torch.func.grad(single)), dynamic=True)
+
+    def gradients(views: tuple[Tensor, ...], X: Tensor, Y: Tensor) -> tuple[Tensor, ...]:
+        nonlocal works
+        if works:
+            try:
+                return fast(views, X, Y)
+            except RuntimeError as error:  # the exceptions of the compiler derive from it
+                result = eager(views, X, Y)  # says what is wrong with the arguments, if that is the reason
+                works, reason = False, str(error).strip().partition("\n")[0]
+                warnings.warn(
+                    f"compile=True: torch.compile does not work here ({reason}); gradients are computed eagerly, "
+                    "with the same results up to rounding but more slowly",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+                return result
+        return eager(views, X, Y)
+
+    return gradients
+
+
+# -------------------------------------------------------------------------------------- the forward pass
+# Nodes do not interact: the gradient of the sum of their losses is the gradient of each. Activations have the
+# batch *last*, [c, features, B]: see optcourse.nodes.layers.
+
+
+def _total(model: nn.Module, loss: Loss, values: dict[str, Tensor], X: Tensor, Y: Tensor) -> Tensor:
+    """The sum over nodes of their losses."""
+    nodes, samples = X.shape[:2]
+    # Dummy samples fill up the last axis for the sake of ALIGNMENT; the loss does not see them.
+    dummies = -samples % (ALIGNMENT // X.element_size())
+    scores = forward(model, "", values, fill(X.movedim(1, -1).contiguous(), dummies))
+    if dummies:
+        scores = scores[..., :samples]
+    if loss is F.cross_entropy and scores.dim() == 3 and Y.dim() == 2:
+        return F.cross_entropy(scores, Y, reduction="sum") / samples
+    scores, targets = (fill(t.movedim(0, -1), -nodes % STEP) for t in (scores.movedim(-1, 1), Y))
+    losses = vmap(loss)(scores.movedim(-1, 0).contiguous(), targets.movedim(-1, 0))
+    if losses.dim() != 1:
+        raise ValueError(f"loss must return one number per batch, got shape {list(losses.shape[1:])}")
+    return losses[:nodes].sum()

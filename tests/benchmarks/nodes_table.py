@@ -1,0 +1,47 @@
+"""Turn build/benchmarks.json into a table of how fast nodes step: ``python tests/benchmarks/nodes_table.py``."""
+
+import json
+import sys
+from pathlib import Path
+
+HEAD = """# How fast nodes step
+
+Made by `make bench` on {processor}, {threads} thread(s), torch {torch}. Node-steps per second: stochastic gradients
+on batches of {batch}, each node at parameters of its own; contestants of one row were interleaved in one run, ratios
+are medians of paired ratios (and, in brackets, of the fastest rounds). The *bound* is one forward and backward pass
+of all samples through one shared model; a ratio of 1 would mean that parameters of one's own cost nothing. *Peak* is
+the most memory that an eager call allocates, result included, in units of the result [n, d].
+"""
+TITLES = ["nodes", "eager, per second", "eager / bound", "compiled / bound", "vmap / bound", "eager / loop", "peak"]
+
+
+def ratio(row, other):
+    """``median (best)``, or a dash."""
+    return "–" if row is None else f"{row[f'to {other}']:.2f} ({row[f'best to {other}']:.2f})"
+
+
+def gradient_rows(cases):
+    """One list of cells per case."""
+    for case, rows in cases.items():
+        eager = rows["ours, eager"]
+        yield [
+            case,
+            f"{eager['node_steps_per_second']:,.0f}",
+            ratio(eager, "shared weights"),
+            ratio(rows.get("ours, compiled"), "shared weights"),
+            ratio(rows["vmap(grad)"], "shared weights"),
+            f"{eager['to loop over modules']:.1f}",
+            f"{eager['peak_bytes'] / eager['result_bytes']:.2f}",
+        ]
+
+
+def table(results):
+    """The whole page as Markdown."""
+    page = HEAD.format(**results["machine"], batch=results["batch"])
+    page += f"\n| {' | '.join(TITLES)} |\n|---|{'---:|' * (len(TITLES) - 1)}\n"
+    return page + "".join(f"| {' | '.join(cells)} |\n" for cells in gradient_rows(results["cases"]["gradients"]))
+
+
+if __name__ == "__main__":
+    source = Path(sys.argv[1] if len(sys.argv) > 1 else "build/benchmarks.json")
+    print(table(json.loads(source.read_text())["nodes"]), end="")
