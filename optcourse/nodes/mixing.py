@@ -76,7 +76,11 @@ class Plan:
         if exact:
             total = torch.zeros(len(self._own), flat.shape[1], dtype=flat.dtype, device=flat.device)
             for rows, columns, weights in self._steps:
-                total[rows] += weights.to(flat)[:, None] * flat[columns]
+                term = flat.index_select(0, columns) * weights.to(flat)[:, None]
+                if len(rows) == len(total):
+                    total += term
+                else:
+                    total[rows] += term
         else:
             if flat.dtype not in self._cast:
                 self._cast[flat.dtype] = self._matrix.to(flat)

@@ -26,7 +26,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.profiler import profile
 
-from optcourse import data, models
+from optcourse import data, models, nodes
 from optcourse.nodes.gradients import flat_gradient, flat_parameters
 
 BATCH = 16
@@ -47,15 +47,15 @@ def gradient_contestants(make: Callable[[], nn.Module], n: int, compiled: bool) 
     x = start + 0.01 * torch.randn(n, len(start), generator=generator)
     names, parameters = zip(*model.named_parameters(), strict=True)
     sizes = [p.numel() for p in parameters]
-    nodes = [copy.deepcopy(model) for _ in range(n)]
-    for node, row in zip(nodes, x, strict=True):
+    copies = [copy.deepcopy(model) for _ in range(n)]
+    for node, row in zip(copies, x, strict=True):
         nn.utils.vector_to_parameters(row, node.parameters())
 
     def shared() -> object:
         return torch.autograd.grad(F.cross_entropy(model(X.flatten(0, 1)), Y.flatten()), parameters)
 
     def loop() -> object:
-        for node, inputs, targets in zip(nodes, X, Y, strict=True):
+        for node, inputs, targets in zip(copies, X, Y, strict=True):
             node.zero_grad(set_to_none=True)
             F.cross_entropy(node(inputs), targets).backward()
 
@@ -130,8 +130,52 @@ def show(case: str, rows: dict[str, dict]) -> None:
         print(f"{label:20}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
 
 
-#: Key in the results -> what measures it. Rounds of an algorithm and ways of mixing belong here as well.
-CASES: dict[str, Callable[[argparse.Namespace, random.Random], dict[str, dict]]] = {"gradients": bench_gradients}
+def bench_mixing(arguments: argparse.Namespace, rng: random.Random) -> dict[str, dict]:
+    """Ways to mix 10,000 numbers a node on a ring: what ``net.mix`` does, a dense product, neighbour by neighbour."""
+    results = {}
+    for n in (16, 32, 64, 128, 512):
+        W = nodes.mixing_matrix(nodes.topology("ring", n), dtype=torch.float32)
+        x = torch.randn(n, 10_000, generator=torch.Generator().manual_seed(0))
+        net, exact = nodes.Network(n), nodes.Network(n, exact=True)
+        field = {
+            "net.mix": lambda net=net, W=W, x=x: net.mix(W, x),
+            "dense product": lambda W=W, x=x: W @ x,
+            "net.mix, exact": lambda net=exact, W=W, x=x: net.mix(W, x),
+        }
+        results[f"ring, n = {n}"] = compare(field, 40, rng, n, ("dense product",))
+        show(f"ring, n = {n}", results[f"ring, n = {n}"])
+    return results
+
+
+def bench_rounds(arguments: argparse.Namespace, rng: random.Random) -> dict[str, dict]:
+    """Rounds of 10,000 nodes with ten numbers each, on a quadratic of their own with noise of their own."""
+    n, d = 10_000, 10
+    centers = torch.randn(n, d, generator=torch.Generator().manual_seed(0))
+    W = nodes.mixing_matrix(nodes.topology("ring", n), sparse=True)
+    options = {"psgd": {}, "local_sgd": {"local_steps": 5}, "dsgd": {"W": W}, "gradient_tracking": {"W": W}}
+    rows = {}
+    for name, own in options.items():
+        net = nodes.Network(n)
+        streams = net.streams("data")
+        iterates = nodes.ALGORITHMS[name](
+            net, lambda x, s=streams: x - centers + s.normal(d), torch.zeros(n, d), 0.1, **own
+        )
+        next(iterates)  # plans the mixing, and draws numbers for the next 400 rounds
+        start = time.perf_counter()
+        rounds = 800  # of which two draw as much again
+        for _ in range(rounds):
+            next(iterates)
+        rows[name] = {"rounds_per_second": rounds / (time.perf_counter() - start)}
+    show(f"rounds per second, n = {n:,}, d = {d}", rows)
+    return {f"n = {n}, d = {d}": rows}
+
+
+#: Key in the results -> what measures it.
+CASES: dict[str, Callable[[argparse.Namespace, random.Random], dict[str, dict]]] = {
+    "gradients": bench_gradients,
+    "mixing": bench_mixing,
+    "rounds": bench_rounds,
+}
 
 
 def main() -> None:
