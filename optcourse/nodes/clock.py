@@ -147,7 +147,7 @@ class Clock:
         inside = torch.ones_like(self.times, dtype=torch.bool) if among is None else among
         begin = torch.where(inside, self.times[inside].max(), self.times)
         seconds = self._collective(pattern or self.pattern, int(inside.sum()), n_bytes)
-        return begin, begin + torch.where(inside, seconds, 0.0)
+        return begin, begin + seconds * inside.double()
 
     def after_mix(self, heard: Sequence[Tensor], n_bytes: float) -> tuple:
         """(start, end) times [n] of a mixing round that starts now."""

@@ -58,7 +58,8 @@ def powersgd(
     With error feedback, for every parameter of ``shapes`` that is a matrix: :math:`M_i=\gamma G_i+E_i`,
     :math:`P=\mathrm{orth}(\mathrm{mean}\,M_iQ)`, :math:`Q_i=M_i^\top P`, :math:`Q=\mathrm{mean}\,Q_i`,
     :math:`X \leftarrow X-PQ^\top`, :math:`E_i=M_i-PQ_i^\top`; Q starts the next step. Vectors travel whole. Both steps
-    are linear: a mean (an all-reduce) suffices where top-k must gather. Per step r(a+b) numbers for an a x b matrix.
+    are linear: a mean (an all-reduce) suffices where top-k must gather. Per step r(a+b) numbers for an a x b matrix, in
+    two averages: all P, then all Q and the vectors.
     Source: Vogels, Karimireddy & Jaggi 2019, "PowerSGD", Algorithms 1 and 2; there E_i subtracts the mean
     :math:`PQ^\top`, which for heterogeneous nodes lets the memories drift apart without bound (their mean is the same).
     Raises ``ValueError`` for shapes that do not add up to d, or a rank outside 1..min(a, b).
@@ -72,18 +73,29 @@ def powersgd(
         p = lr * grad(x) + e
         sent, update = torch.zeros_like(p), torch.zeros_like(p)
         (M, vectors), (own, own_vectors), (new, new_vectors) = (matrix_views(t, shapes) for t in (p, sent, update))
+        P = [products(*pair) for pair in zip(M, factors, strict=True)]
+        P = [orthogonalize(mean).expand(net.rows, -1, -1) for mean in _means(net, P)]
+        Q_own = [products(M_i.mT, P_i) for M_i, P_i in zip(M, P, strict=True)]
+        means = _means(net, Q_own + vectors)
+        Q, means = means[: len(M)], means[len(M) :]
         for i in range(len(M)):
-            P = orthogonalize(net.mean(products(M[i], factors[i]))).expand(net.rows, -1, -1)
-            Q_own = products(M[i].mT, P)
-            Q = net.mean(Q_own)
-            factors[i] = Q.expand_as(Q_own)
-            own[i].copy_(products(P, Q_own.mT))
-            new[i].copy_(products(P[:1], Q.mT))
+            own[i].copy_(products(P[i], Q_own[i].mT))
+            new[i].copy_(products(P[i][:1], Q[i].mT))
         for i, v in enumerate(vectors):
             own_vectors[i].copy_(v)
-            new_vectors[i].copy_(net.mean(v))
+            new_vectors[i].copy_(means[i])
+        factors = [mean.expand_as(own) for mean, own in zip(Q, Q_own, strict=True)]
         e, x = p - sent, x - update
         yield x
+
+
+def _means(net: Network, tensors: list[Tensor]) -> list[Tensor]:
+    """The mean of each over the nodes, ``[1, ...]``, all in one message."""
+    if not tensors:
+        return []
+    together = net.mean(torch.cat([t.flatten(1) for t in tensors], 1))
+    parts = together.split([t[:1].numel() for t in tensors], 1)
+    return [part.reshape(1, *t.shape[1:]) for part, t in zip(parts, tensors, strict=True)]
 
 
 def _random_factor(matrices: Tensor, rank: int, seed: int) -> Tensor:

@@ -181,7 +181,7 @@ class Network:
             each, window = (int(sends.sum()) - 1) * n_bytes, "all_gather"
         else:
             each, window = 2 * (1 - 1 / int(sends.sum())) * n_bytes, None
-        self.bytes_sent += torch.where(sends, max(each, 0), 0.0)
+        self.bytes_sent += max(each, 0) * sends.double()
         times = self.clock.after_mean(n_bytes, sends, window) if self.clock else None
         whole = self.exact or isinstance(q, Message) or self.world == 1
         if whole:

@@ -90,3 +90,9 @@ def test_bad_laws_are_refused():
         clocks.stragglers(clocks.constant(1.0, 2), [0], 0.5)
     with pytest.raises(ValueError, match="compute must give one time per node"):
         Clock(compute=lambda call: torch.ones(2)).bind(3)
+
+
+def test_seconds_and_bytes_are_counted_in_double_precision():
+    clock = Clock(compute=1.0, latency=0.1).bind(2)
+    clock.mean(0)
+    assert clock.now == 0.1 * 2  # a ring of two: two messages in a row
