@@ -1,5 +1,20 @@
 """Distributed nodes, simulated or real: one process that owns all rows is the simulator, ``torchrun`` makes it real.
 
+=======================  ==================================================================
+``Network``              n nodes, of which this process owns some rows: ``mean, mix, exchange, gather``
+``parallel``             psgd, local_sgd, post_local_sgd, scaffold, diloco
+``decentralized``        dsgd, gradient_tracking, d2, relay_sum, choco
+``compressed``           qsgd, error_feedback, powersgd
+``asynchronous``         async_sgd, from a schedule that is simulated or recorded (``real_async``)
+``robust``               robust_sgd, with ``aggregators`` against ``attacks``
+``graphs``, ``drawing``  topologies, mixing matrices and their gaps; pictures of them
+``compressors``          what makes messages small, with real payloads
+``collectives``          all-reduce plans, message by message
+``gradients``            one model, many nodes: all gradients in one call; ``shards`` deals the data
+``clock``, ``timeline``  simulated seconds, and their Gantt charts
+``launch``               real processes from a notebook; ``checkpoint``: runs that survive them
+=======================  ==================================================================
+
 >>> import torch
 >>> from optcourse import nodes
 >>> net = nodes.Network(8)

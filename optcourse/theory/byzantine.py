@@ -82,8 +82,10 @@ def kappa(*, rule: str, n_nodes: int, n_byzantine: int) -> float:
 def kappa_lower_bound(*, n_nodes: int, n_byzantine: int) -> float:
     r"""No rule has a smaller constant: :math:`\kappa\ge\frac f{n-2f}`, infinite for f >= n/2 (0 for f = 0).
 
-    Proof: given n-f zeros and f ones, the honest may be all the zeros, so that V = 0 and the output must be 0;
-    or n-2f zeros and all the ones, so that xbar = f/(n-f) and V = f(n-2f)/(n-f)^2. The trimmed mean attains it.
+    Proof: of f times -1, n-2f times 0 and f times +1, either the first or the last f may be the liars. The honest mean
+    is f/(n-f) in one case and -f/(n-f) in the other, V = f(n-2f)/(n-f)^2 in both; one output is at least f/(n-f) from
+    one of them. Since V, and the distance of either mean from 0, are the same in both cases, a rule that is told
+    them, as clipping is, does no better. The trimmed mean attains it.
 
     Raises ``ValueError`` unless n_nodes >= 1 and 0 <= n_byzantine <= n_nodes.
 
