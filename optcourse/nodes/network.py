@@ -200,7 +200,7 @@ class Network:
                 total = _weighted(weight, got)
             if times:
                 self.clock.finish(times)
-            return self._finite(total.unsqueeze(0), got[sends] if whole else None, torch.arange(self.n)[sends])
+            return self._finite(total.unsqueeze(0), got if whole else None, sends=sends)
 
         return Pending(wait)
 
@@ -297,12 +297,15 @@ class Network:
             self._plans[key] = (W, Plan(W, self.split, self.rank))  # holds W, so that its id stays its own
         return self._plans[key][1]
 
-    def _finite(self, result: Tensor, rows: Tensor | None, names: Tensor | None = None) -> Tensor:
+    def _finite(
+        self, result: Tensor, rows: Tensor | None, names: Tensor | None = None, sends: Tensor | None = None
+    ) -> Tensor:
         if torch.isfinite(result.sum()) or torch.isfinite(result).all():
             return result
         culprits = []
         if rows is not None:
             bad = ~torch.isfinite(rows.reshape(len(rows), -1)).all(1)
+            bad = bad if sends is None else bad & sends
             culprits = (torch.arange(len(rows)) if names is None else names)[bad].tolist()
         who = f"node {culprits[0]}" if culprits else "a node"
         raise ValueError(f"messages must be finite: {who} sent NaN or infinity in round {self.round}")
