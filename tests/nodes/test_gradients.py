@@ -18,13 +18,7 @@ from optcourse.nodes.gradients import evaluate, flat_gradient, flat_parameters
 CLASSES = 3
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """What the promise about bits is made for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # what the promise about bits is made for
 
 
 class Tied(nn.Module):

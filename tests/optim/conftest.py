@@ -1,15 +1,10 @@
 import pytest
-import torch
 from optim_cases import CASES
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors: threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def small_tensors(one_thread):
+    """Every test here."""
 
 
 @pytest.fixture(params=CASES, ids=str)
