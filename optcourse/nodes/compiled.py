@@ -1,18 +1,17 @@
-"""Gradients of many nodes through ``torch.compile``."""
+"""Gradients of many nodes through the compiler behind ``torch.compile``."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from optcourse.runtime import progress
 
-#: ``(x [c, d], X [c, B, ...], Y [c, B, ...], out [c, d])``: writes the gradients of a few nodes into ``out``.
-Program = Callable[[Tensor, Tensor, Tensor, Tensor], None]
+#: ``(x [c, d], X [c, B, ...], Y [c, B, ...])`` -> the gradients of a few nodes, ``[c, size]`` for each parameter.
+Program = Callable[[Tensor, Tensor, Tensor], list[Tensor]]
 
 #: So many shapes are compiled at most.
 MOST_PROGRAMS = 8
@@ -23,7 +22,7 @@ def compiled(eager: Program) -> Program:
 
     A program holds for one number of nodes and one shape of batches. The first ``MOST_PROGRAMS`` shapes get one; what
     comes with ever new shapes (asynchronous steps of few nodes) runs eagerly, since compiling would take longer than it
-    saves. Where ``torch.compile`` does not work, a ``RuntimeWarning`` says so once and ``eager`` takes over.
+    saves. Where the compiler does not work, a ``RuntimeWarning`` says so once and ``eager`` takes over.
 
     What the model and the loss read besides their arguments is part of the program, as it was when traced: a constant
     that changes later, or a tensor that is replaced, is not seen (one that is changed in place is). Nor does a program
@@ -32,32 +31,47 @@ def compiled(eager: Program) -> Program:
     programs: dict[tuple, Program] = {}
     works = True
 
-    def write(x: Tensor, X: Tensor, Y: Tensor, out: Tensor) -> None:
+    def gradients(x: Tensor, X: Tensor, Y: Tensor) -> list[Tensor]:
         nonlocal works
         key = tuple((t.shape, t.dtype, t.device) for t in (x, X, Y))
         if not works or (key not in programs and len(programs) == MOST_PROGRAMS):
-            return eager(x, X, Y, out)
+            return eager(x, X, Y)
         try:
             if key not in programs:
-                programs[key] = _compile(eager, x, X, Y, out)
-            programs[key](x, X, Y, out)
-        except RuntimeError as error:  # the exceptions of the compiler derive from it
-            eager(x, X, Y, out)  # says what is wrong with the arguments, if that is the reason
-            works, reason = False, str(error).strip().partition("\n")[0]
+                programs[key] = _compile(eager, x, X, Y)
+            return programs[key](x, X, Y)
+        except Exception as error:  # a compiler has many ways to fail
+            parts = eager(x, X, Y)  # says what is wrong with the arguments, if that is the reason
+            works, reason = False, str(error).strip().partition("\n")[0] or type(error).__name__
             warnings.warn(
-                f"compile=True: torch.compile does not work here ({reason}); gradients are computed eagerly, "
+                f"compile=True: torch's compiler does not work here ({reason}); gradients are computed eagerly, "
                 "with the same results up to rounding but more slowly",
                 RuntimeWarning,
                 stacklevel=3,
             )
+            return parts
 
-    return write
+    return gradients
 
 
-def _compile(eager: Program, *example: Tensor) -> Program:
-    # Between its kernels the compiled code is C++ as well: a few nodes at a time are then worth a call.
-    options = {"cpp_wrapper": True} if example[0].device.type == "cpu" else None
-    for _ in progress(range(1), desc=f"compiling the gradients of {len(example[0])} nodes", delay=0.0):
-        program = torch.compile(make_fx(eager)(*example), dynamic=False, options=options)
-        program(*example)  # now, and not at the first use, the compiler does its work
-    return program
+def _compile(eager: Program, x: Tensor, X: Tensor, Y: Tensor) -> Program:
+    from torch import _inductor  # a compiler that few need
+
+    own = x.new_empty(x.shape)
+
+    def arguments(x: Tensor, X: Tensor, Y: Tensor) -> list[Tensor]:
+        # A program expects one layout. The parameters are copied in any case: products read their factors piece by
+        # piece, and find them in the cache after one pass.
+        return [own.copy_(x), X.contiguous(), Y.contiguous()]
+
+    # The code between the kernels is C++ as well, so that a few nodes at a time are worth a call.
+    options = {"cpp_wrapper": True} if x.device.type == "cpu" else None
+    for _ in progress(range(1), desc=f"compiling the gradients of {len(x)} nodes", delay=0.0):
+        example = arguments(x, X, Y)
+        graph = make_fx(eager)(*example)
+        for node in graph.graph.nodes:
+            node.meta.pop("val", None)  # notes of the tracer that the compiler would take for its own
+        # The compiler itself: the checks of torch.compile at every call would take as long as two nodes.
+        program = _inductor.compile(graph, example, options=options)
+        program(*example)  # now, and not at the first use, it does the rest of its work
+    return lambda x, X, Y: program(*arguments(x, X, Y))

@@ -64,7 +64,7 @@ def flat_gradient(
     take a faster way.
 
     On the faster way and with one thread, a row has the same bits however many rows are computed together: a
-    simulator of n nodes and a process that owns one of them agree exactly. ``compile=True`` runs ``torch.compile``
+    simulator of n nodes and a process that owns one of them agree exactly. ``compile=True`` runs torch's compiler
     (some ten seconds at the first call, some more for other shapes: see :mod:`optcourse.nodes.compiled`; eagerly, with
     a warning, where there is no compiler); rows are then equal up to rounding only.
 
@@ -72,7 +72,7 @@ def flat_gradient(
     loss that is not one number per batch, or shapes that do not fit.
     """
     _check(model)
-    write = compiled(_eager(model, loss, together=True)) if compile else _eager(model, loss)
+    parts = compiled(_parts(model, loss)) if compile else _parts(model, loss)
     most = MOST_COMPILED if compile else MOST
     d = sum(p.numel() for p in model.parameters())
 
@@ -88,7 +88,7 @@ def flat_gradient(
         out = torch.empty_like(x)
         with torch.no_grad():
             for chunk in _chunks(x, most):
-                write(x[chunk], X[chunk], Y[chunk], out[chunk])
+                torch.cat(parts(x[chunk], X[chunk], Y[chunk]), dim=1, out=out[chunk])
         return out
 
     return grad
@@ -146,21 +146,17 @@ def _places(model: nn.Module) -> dict[str, int]:
     return {name: place[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
 
 
-def _eager(model: nn.Module, loss: Loss, *, together: bool = False) -> Program:
+def _parts(model: nn.Module, loss: Loss) -> Program:
     parameters, places = list(model.parameters()), _places(model)
 
-    def write(x: Tensor, X: Tensor, Y: Tensor, out: Tensor) -> None:
+    def gradients(x: Tensor, X: Tensor, Y: Tensor) -> list[Tensor]:
         leaves = [view.requires_grad_() for view in _views(parameters, x.detach())]
         with torch.enable_grad():
             total = _total(model, loss, {name: leaves[place] for name, place in places.items()}, X, Y)
             parts = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
-        if together:  # a compiler makes one pass of it
-            out.copy_(torch.cat([part.flatten(1) for part in parts], dim=1))
-        else:
-            for place, part in zip(_views(parameters, out), parts, strict=True):
-                place.copy_(part)
+        return [part.flatten(1) for part in parts]
 
-    return write
+    return gradients
 
 
 # -------------------------------------------------------------------------------------- the forward pass
