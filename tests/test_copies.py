@@ -1,10 +1,13 @@
 """Copies of a network against the networks themselves, one after the other."""
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
-from optcourse import copies, models
+from optcourse import copies, models, optim, training
 
 
 def three(make):
@@ -40,3 +43,116 @@ def test_shapes_that_do_not_fit_are_refused(rows, extra, batches):
     w = torch.zeros(rows, models.n_parameters(net) + extra)
     with pytest.raises(ValueError, match=r"w must have shape \[copies, 43\]"):
         copies.scores(net, w, torch.zeros(batches, 2, 4))
+
+
+def signals(n=20):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n, 16, dtype=torch.float64, generator=generator)
+    return x, torch.randint(4, (n,), generator=generator)
+
+
+def small(seed):
+    return models.mlp(16, 4, width=8, depth=1, seed=seed).double()
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [(optim.SGD, {"momentum": 0.9, "nesterov": True}), (optim.Adam, {"betas": (0.8, 0.99), "eps": 1e-6})],
+    ids=["sgd", "adam"],
+)
+def test_training_side_by_side_is_training_one_after_the_other(method, settings):
+    samples, orders, rates = signals(), [7, 3, 5], np.array([0.02, 0.1])
+    schedule = 1 / np.sqrt(np.arange(1, 13))  # twelve steps, more than an epoch of four batches, the last one small
+    together = copies.train(
+        three(small), samples, method, np.outer(schedule, rates), orders=orders, batch_size=6, **settings
+    )
+    assert together.losses.shape == (12, 2, 3) and together.weights.shape[:2] == (2, 3) and together.looks is None
+    for column, rate in enumerate(rates):
+        for i, order in enumerate(orders):
+            net = small(i)
+            optimizer = method(net.parameters(), lr=rate, **settings)
+            history = training.fit(
+                net, samples, optimizer, steps=12, batch_size=6, seed=order, schedule=lambda t: 1 / np.sqrt(t + 1)
+            )
+            assert together.losses[:, column, i] == pytest.approx(history.loss, rel=1e-9)
+            assert torch.allclose(together.weights[column, i], copies.stack([net])[0], rtol=1e-9, atol=1e-12)
+
+
+def test_looks_are_taken_at_first_and_after_every_so_many_steps():
+    nets, samples, seen = three(small), signals(), []
+
+    def look(w):
+        seen.append(w.clone())
+        return w[:, :5]
+
+    options = {"orders": range(3), "batch_size": 5}
+    lr = np.full((7, 2), 0.1) * [1, 2]
+    trained = copies.train(nets, samples, optim.SGD, lr, look=look, every=3, **options)
+    assert len(seen) == 3 and trained.looks.shape == (3, 2, 3, 5)
+    assert np.array_equal(trained.looks, torch.stack(seen)[..., :5].unflatten(1, (2, 3)).numpy())
+    first = copies.stack(nets)
+    assert torch.equal(seen[0], first.repeat(2, 1))
+    # Going on from what was seen after three steps, with the batches of the first ones again, differs from the start;
+    # going on from the first parameters does not.
+    again = copies.train(nets, samples, optim.SGD, lr[:3], start=first, **options)
+    assert torch.equal(again.weights.flatten(0, 1), seen[1])
+    further = copies.train(nets, samples, optim.SGD, lr[:3], start=again.weights, **options)
+    assert np.array_equal(further.losses.shape, (3, 2, 3)) and not np.array_equal(further.losses, again.losses)
+    assert torch.equal(first, copies.stack(nets))  # nets and start stay as they are
+
+
+def test_batches_may_be_changed_on_the_way_and_are_the_same_in_every_column():
+    samples, batches = signals(), []
+
+    def change(x):
+        batches.append(x)
+        return 0 * x
+
+    trained = copies.train(
+        three(small), samples, optim.SGD, np.zeros((4, 2)), orders=[1, 1, 2], batch_size=5, change=change
+    )
+    assert all(torch.equal(x[0], x[1]) and not torch.equal(x[0], x[2]) and x.shape == (3, 5, 16) for x in batches)
+    assert trained.losses == pytest.approx(np.log(4))  # these networks answer zeros with zeros
+
+
+def test_another_stepper_gets_the_method_and_rates_that_change_in_place():
+    given_rates = []
+
+    def new_step(method, *, lr, own):
+        assert method is optim.SGD and own == 4
+
+        def step(x, g):
+            given_rates.append(lr.flatten().tolist())
+            return x - lr * g
+
+        return step
+
+    lr = np.array([[0.5, 0.25], [0.125, 1.0]])
+    options = {"orders": [0, 1], "batch_size": 5}
+    nets = three(small)[:2]
+    ours = copies.train(nets, signals(), optim.SGD, lr, new_step=new_step, own=4, **options)
+    assert given_rates == [[0.5, 0.5, 0.25, 0.25], [0.125, 0.125, 1.0, 1.0]]
+    assert np.array_equal(ours.losses, copies.train(nets, signals(), optim.SGD, lr, **options).losses)
+
+
+@given(
+    data=st.sampled_from(
+        [
+            ({"lr": np.full(3, 0.1)}, r"lr must have shape \[steps, columns\], both at least 1, got \[3\]"),
+            ({"lr": np.zeros((0, 2))}, r"lr must have shape .* got \[0, 2\]"),
+            ({"lr": np.full((2, 1), np.nan)}, r"lr must be in \[0, inf\), got nan"),
+            ({"lr": np.array([[0.1, -1.0]])}, r"lr must be in \[0, inf\), got -1.0"),
+            ({"orders": [1]}, "orders must be one seed for each of nets, at least one, got 1 for 2"),
+            ({"nets": [], "orders": []}, "got 0 for 0"),
+            ({"samples": (torch.zeros(3, 16), torch.zeros(4))}, r"samples must be \(x, y\) of one length, got 3 and 4"),
+            ({"every": 0}, "every must be at least 1, got 0"),
+            ({"batch_size": 21}, r"batch_size must be in 1..20, got 21"),
+            ({"start": torch.zeros(3, 5)}, r"start must have shape \[2, 172\] or \[1, 2, 172\], got \[3, 5\]"),
+        ]
+    )
+)
+def test_bad_arguments_of_training_are_refused(data):
+    wrong, message = data
+    arguments = {"nets": [small(0), small(1)], "lr": np.full((2, 1), 0.1), "orders": [0, 1], "batch_size": 5} | wrong
+    with pytest.raises(ValueError, match=message):
+        copies.train(**{"samples": signals(), "method": optim.SGD} | arguments)
