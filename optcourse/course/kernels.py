@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import signal
@@ -12,22 +13,27 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
 import papermill
 from ipykernel.kernelspec import get_kernel_dict
-from jupyter_client import AsyncKernelManager
+from jupyter_client import AsyncKernelClient, AsyncKernelManager
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import remove_error_markers
+from traitlets import Type
 
 #: Seconds a single cell may take before it counts as hanging.
 CELL_TIMEOUT = {"quick": 120, "full": 3600}
 SKIPPED = "skipped: no CUDA device\n"
+#: Seconds after which a client that waits for a message looks by itself whether there is one.
+LOOK_AGAIN = 1.0
 
 # They log each failure that is reported below in a sentence, and the reader left behind by a killed kernel.
 for library in ("papermill", "asyncio"):
@@ -181,8 +187,9 @@ class Execution:
 
         class LectureKernel(AsyncKernelManager):
             def __init__(self, **options: Any) -> None:
+                options |= {"connection_file": str(folder / "connection.json"), "client_factory": LectureClient}
                 sockets = {"transport": "ipc", "ip": str(folder / "kernel")} if os.name == "posix" else {}
-                super().__init__(**options, **sockets, connection_file=str(folder / "connection.json"))
+                super().__init__(**options, **sockets)
 
             @property
             def kernel_spec(self) -> KernelSpec:
@@ -199,6 +206,32 @@ class Execution:
                     execution._kill_group()
 
         return LectureKernel
+
+
+class PatientChannel(AsyncZMQSocketChannel):
+    """A channel that hears of a message late, and not never.
+
+    A client that sends while it waits for a reply (nbclient does, for a widget that shows output) can miss the one
+    signal that the reply is there: https://github.com/jupyter/nbclient/issues/312. The cell then seems to run until
+    its time is over.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for the next message; raise ``Empty`` after ``timeout`` seconds."""
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left = max(0.0, end - time.monotonic())
+            try:
+                return await super().get_msg(min(left, LOOK_AGAIN))
+            except Empty:
+                if left <= LOOK_AGAIN:
+                    raise
+
+
+class LectureClient(AsyncKernelClient):
+    """A client whose channel for replies is a :class:`PatientChannel`."""
+
+    shell_channel_class = Type(PatientChannel)
 
 
 def section_of_cell(notebook: NotebookNode) -> dict[str, str]:
