@@ -1,7 +1,7 @@
 # make lectures   install, run every lecture on the CPU, write build/lectures/index.html
 # make test       install, check style, run every test and every notebook
 # make bench      speed of optimizers, grading and nodes, as ratios in one run; writes build/*.md and benchmarks.json
-#                 (most of an hour on two cores; each script in tests/benchmarks can be run alone)
+#                 (twenty minutes on two quiet cores; each script in tests/benchmarks can be run alone)
 # make lab        install, open JupyterLab in lectures/
 # make format     let ruff and nbstripout put code and notebooks in order
 
