@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from optcourse import copies, models, optim, training
@@ -92,12 +90,11 @@ def test_looks_are_taken_at_first_and_after_every_so_many_steps():
     assert np.array_equal(trained.looks, torch.stack(seen)[..., :5].unflatten(1, (2, 3)).numpy())
     first = copies.stack(nets)
     assert torch.equal(seen[0], first.repeat(2, 1))
-    # Going on from what was seen after three steps, with the batches of the first ones again, differs from the start;
-    # going on from the first parameters does not.
+    # From the same first parameters the same steps; from others, one for each column, others.
     again = copies.train(nets, samples, optim.SGD, lr[:3], start=first, **options)
     assert torch.equal(again.weights.flatten(0, 1), seen[1])
     further = copies.train(nets, samples, optim.SGD, lr[:3], start=again.weights, **options)
-    assert np.array_equal(further.losses.shape, (3, 2, 3)) and not np.array_equal(further.losses, again.losses)
+    assert further.losses.shape == (3, 2, 3) and not np.array_equal(further.losses, again.losses)
     assert torch.equal(first, copies.stack(nets))  # nets and start stay as they are
 
 
@@ -135,24 +132,22 @@ def test_another_stepper_gets_the_method_and_rates_that_change_in_place():
     assert np.array_equal(ours.losses, copies.train(nets, signals(), optim.SGD, lr, **options).losses)
 
 
-@given(
-    data=st.sampled_from(
-        [
-            ({"lr": np.full(3, 0.1)}, r"lr must have shape \[steps, columns\], both at least 1, got \[3\]"),
-            ({"lr": np.zeros((0, 2))}, r"lr must have shape .* got \[0, 2\]"),
-            ({"lr": np.full((2, 1), np.nan)}, r"lr must be in \[0, inf\), got nan"),
-            ({"lr": np.array([[0.1, -1.0]])}, r"lr must be in \[0, inf\), got -1.0"),
-            ({"orders": [1]}, "orders must be one seed for each of nets, at least one, got 1 for 2"),
-            ({"nets": [], "orders": []}, "got 0 for 0"),
-            ({"samples": (torch.zeros(3, 16), torch.zeros(4))}, r"samples must be \(x, y\) of one length, got 3 and 4"),
-            ({"every": 0}, "every must be at least 1, got 0"),
-            ({"batch_size": 21}, r"batch_size must be in 1..20, got 21"),
-            ({"start": torch.zeros(3, 5)}, r"start must have shape \[2, 172\] or \[1, 2, 172\], got \[3, 5\]"),
-        ]
-    )
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lr": np.full(3, 0.1)}, r"lr must have shape \[steps, columns\], both at least 1, got \[3\]"),
+        ({"lr": np.zeros((0, 2))}, r"lr must have shape .* got \[0, 2\]"),
+        ({"lr": np.full((2, 1), np.nan)}, r"lr must be in \[0, inf\), got nan"),
+        ({"lr": np.array([[0.1, -1.0]])}, r"lr must be in \[0, inf\), got -1.0"),
+        ({"orders": [1]}, "orders must be one seed for each of nets, at least one, got 1 for 2"),
+        ({"nets": [], "orders": []}, "got 0 for 0"),
+        ({"samples": (torch.zeros(3, 16), torch.zeros(4))}, r"samples must be \(x, y\) of one length, got 3 and 4"),
+        ({"every": 0}, "every must be at least 1, got 0"),
+        ({"batch_size": 21}, r"batch_size must be in 1..20, got 21"),
+        ({"start": torch.zeros(3, 5)}, r"start must have shape \[2, 172\] or \[1, 2, 172\], got \[3, 5\]"),
+    ],
 )
-def test_bad_arguments_of_training_are_refused(data):
-    wrong, message = data
+def test_bad_arguments_of_training_are_refused(wrong, message):
     arguments = {"nets": [small(0), small(1)], "lr": np.full((2, 1), 0.1), "orders": [0, 1], "batch_size": 5} | wrong
     with pytest.raises(ValueError, match=message):
         copies.train(**{"samples": signals(), "method": optim.SGD} | arguments)
