@@ -5,15 +5,15 @@
 ``check``              compare a measurement with a prediction; fails when the claim fails
 ``problems``           objectives whose constants (L, mu, f*, sigma^2, zeta^2) are known exactly
 ``data``, ``models``   small data sets that are generated or ship with a library, small networks
-``training``           the one training loop of the course
+``training``           three loops: one network, many copies of it, points on the problems
 ``optim``              optimizers that read like the slide's equation and fit any torch training loop
 ``nodes``              distributed algorithms on simulated nodes or real processes, one codebase
 ``landscape``          paths of optimizers over surfaces
-``simulate``           gradient methods on the problems, many seeds at once, in numpy
 ``measure``            means, confidence intervals and fitted slopes over seeds
 ``plotting``           the course's figure style
-``demos``              figures with sliders
+``sliders``            figures with sliders
 ``theory``             the bounds of the slides with explicit constants (numpy only, no torch)
+``labs``, ``grading``  what test cells are made of; submissions in a sandbox, marks, feedback
 ``course``             the ``optcourse`` command: run lectures, collect verdicts
 =====================  ====================================================================
 """

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optcourse import _cache
+from optcourse import files
 from optcourse.arguments import choice, integer, nonnegative, positive, real
 
 FLOATS = (torch.float32, torch.float64)
@@ -86,12 +86,12 @@ def mnist1d(*, samples: int = 5000, seed: int = 42, cache: bool = True, dtype: t
         raise ValueError(f"samples must be a multiple of 10, the number of classes, got {samples!r}")
     integer("seed", seed, 0, MAX_SEED)
     source = f"mnist1d {version('mnist1d')} samples={samples} seed={seed}"
-    path = _cache.folder() / f"mnist1d-{samples}-{seed}.npz"
-    arrays = _cache.load(path, source, parts="xy") if cache else None
+    path = files.folder() / f"mnist1d-{samples}-{seed}.npz"
+    arrays = files.load(path, source, parts="xy") if cache else None
     if arrays is None:
         arrays = _generate_mnist1d(samples, seed)
         if cache:
-            _cache.save(path, arrays, source)
+            files.save(path, arrays, source)
     train, test = np.split(np.arange(samples), [int(0.8 * samples)])
     return _dataset(arrays["x"], arrays["y"], train, test, "MNIST-1D", dtype)
 

@@ -55,6 +55,11 @@ class Run:
         return torch.Generator().manual_seed(int(self.rng(*key).integers(2**63)))
 
 
+def cores() -> int:
+    """The number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def resolve_device(device: str) -> torch.device:
     """``"auto"`` is CUDA where there is one, else the CPU; ``"cuda"`` without CUDA is an error."""
     import torch

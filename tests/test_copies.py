@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from optcourse import copies, models, optim, training
+from optcourse import models, optim, training
+from optcourse.models import rows
+from optcourse.training import copies
 
 
 def three(make):
@@ -24,23 +26,23 @@ def test_losses_and_gradients_are_those_of_each_network(make):
     nets, generator = three(make), torch.Generator().manual_seed(0)
     x = torch.randn(3, 6, 16, dtype=torch.float64, generator=generator)
     y = torch.randint(4, (3, 6), generator=generator)
-    w = copies.stack(nets).requires_grad_()
-    losses = copies.losses(nets[0], w, x, y)
+    w = rows.stack(nets).requires_grad_()
+    losses = rows.losses(nets[0], w, x, y)
     (gradient,) = torch.autograd.grad(losses.sum(), w)
     for i, net in enumerate(nets):
         loss = cross_entropy(net(x[i]), y[i])
         parts = torch.autograd.grad(loss, list(net.parameters()))
         assert losses[i].item() == pytest.approx(loss.item(), rel=1e-12)
         assert torch.allclose(gradient[i], torch.cat([part.flatten() for part in parts]), rtol=1e-10, atol=1e-14)
-        assert torch.allclose(copies.scores(net, w, x)[i].T, net(x[i]), rtol=1e-10, atol=1e-14)
+        assert torch.allclose(rows.scores(net, w, x)[i].T, net(x[i]), rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize(("rows", "extra", "batches"), [(3, 1, 3), (3, -1, 3), (2, 0, 3)])
-def test_shapes_that_do_not_fit_are_refused(rows, extra, batches):
+@pytest.mark.parametrize(("copied", "extra", "batches"), [(3, 1, 3), (3, -1, 3), (2, 0, 3)])
+def test_shapes_that_do_not_fit_are_refused(copied, extra, batches):
     net = models.mlp(4, 3, width=5, depth=1)
-    w = torch.zeros(rows, models.n_parameters(net) + extra)
-    with pytest.raises(ValueError, match=r"w must have shape \[copies, 43\]"):
-        copies.scores(net, w, torch.zeros(batches, 2, 4))
+    w = torch.zeros(copied, models.n_parameters(net) + extra)
+    with pytest.raises(ValueError, match=r"w must have shape \[rows, 43\]"):
+        rows.scores(net, w, torch.zeros(batches, 2, 4))
 
 
 def signals(n=20):
@@ -73,7 +75,7 @@ def test_training_side_by_side_is_training_one_after_the_other(method, settings)
                 net, samples, optimizer, steps=12, batch_size=6, seed=order, schedule=lambda t: 1 / np.sqrt(t + 1)
             )
             assert together.losses[:, column, i] == pytest.approx(history.loss, rel=1e-9)
-            assert torch.allclose(together.weights[column, i], copies.stack([net])[0], rtol=1e-9, atol=1e-12)
+            assert torch.allclose(together.weights[column, i], rows.stack([net])[0], rtol=1e-9, atol=1e-12)
 
 
 def test_looks_are_taken_at_first_and_after_every_so_many_steps():
@@ -88,14 +90,14 @@ def test_looks_are_taken_at_first_and_after_every_so_many_steps():
     trained = copies.train(nets, samples, optim.SGD, lr, look=look, every=3, **options)
     assert len(seen) == 3 and trained.looks.shape == (3, 2, 3, 5)
     assert np.array_equal(trained.looks, torch.stack(seen)[..., :5].unflatten(1, (2, 3)).numpy())
-    first = copies.stack(nets)
+    first = rows.stack(nets)
     assert torch.equal(seen[0], first.repeat(2, 1))
     # From the same first parameters the same steps; from others, one for each column, others.
     again = copies.train(nets, samples, optim.SGD, lr[:3], start=first, **options)
     assert torch.equal(again.weights.flatten(0, 1), seen[1])
     further = copies.train(nets, samples, optim.SGD, lr[:3], start=again.weights, **options)
     assert further.losses.shape == (3, 2, 3) and not np.array_equal(further.losses, again.losses)
-    assert torch.equal(first, copies.stack(nets))  # nets and start stay as they are
+    assert torch.equal(first, rows.stack(nets))  # nets and start stay as they are
 
 
 def test_batches_may_be_changed_on_the_way_and_are_the_same_in_every_column():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from optcourse import simulate
 from optcourse.problems import Quadratic
 from optcourse.theory import quadratic
+from optcourse.training import simulate
 
 
 def test_gradient_descent_by_hand():

@@ -3,7 +3,8 @@
 ==============  ======================================================================
 ``catalog``     which lectures and topics there are (``lectures/topics.toml``)
 ``runner``      execute lectures side by side, with progress, interrupts and resume
-``kernels``     one notebook in one kernel: time limits, failures, a kernel that can be killed
+``execution``   one notebook in one kernel: time limits, failures, a kernel that can be killed
+``display``     the progress of a run on a terminal
 ``pages``       an executed notebook as one HTML page that needs no network
 ``report``      ``run.json``, ``verdicts.json`` and ``index.html``
 ``cli``         the command line

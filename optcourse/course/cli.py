@@ -11,8 +11,8 @@ import click
 
 from optcourse import __version__
 from optcourse.course import catalog
-from optcourse.course.grading.commands import grade, labs
-from optcourse.runtime import DEVICES, PROFILES, resolve_device
+from optcourse.grading.commands import grade, labs
+from optcourse.runtime import DEVICES, PROFILES, cores, resolve_device
 
 OUTPUT = Path("build/lectures")
 _FOLDER = click.Path(path_type=Path)
@@ -54,7 +54,7 @@ main.add_command(grade)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARGS]...")
 def nodes_command(arguments: tuple[str, ...]) -> int:
     """Train on distributed nodes, simulated or real."""
-    from optcourse.nodes.cli import nodes  # late: it loads torch, which the other commands do not need
+    from optcourse.nodes.run.cli import nodes  # late: it loads torch, which the other commands do not need
 
     return nodes.main(list(arguments), prog_name="optcourse nodes", standalone_mode=False)
 
@@ -98,7 +98,7 @@ def run(
     from optcourse.course import runner  # late: it loads Jupyter, which the other commands do not need
 
     settings = runner.Settings(profile=profile, seed=seed, device=resolved)
-    jobs = jobs or min(4, runner.cores())
+    jobs = jobs or min(4, cores())
     return runner.run(notebooks, settings, output=output, catalog=table, jobs=jobs, resume=resume)
 
 

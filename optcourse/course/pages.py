@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import html
 import logging
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,9 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
+from optcourse import files
 from optcourse.course.catalog import Catalog, lecture_id
-from optcourse.course.kernels import Failure, Outcome, section_of_cell
+from optcourse.course.execution import Failure, Outcome, section_of_cell
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
@@ -32,7 +31,7 @@ def write(output: Path, name: str, outcome: Outcome, catalog: Catalog) -> None:
         (output / f"{name}.ipynb").unlink(missing_ok=True)
         body = ""
     else:
-        write_atomically(output / f"{name}.ipynb", nbformat.writes(outcome.notebook))
+        files.write(output / f"{name}.ipynb", nbformat.writes(outcome.notebook))
         body = notebook_html(outcome.notebook)
     lecture = catalog.lecture(Path(f"{name}.ipynb"))
     sections = "".join(
@@ -43,7 +42,7 @@ def write(output: Path, name: str, outcome: Outcome, catalog: Catalog) -> None:
     navigation = f'<nav><a href="index.html">All lectures</a><ol class="plain">{sections}</ol></nav>'
     banner = _banner(outcome.failure) if outcome.failure else ""
     title = f"{lecture.id} {lecture.title}" if lecture.id.isdecimal() else lecture.title
-    write_atomically(output / f"{name}.html", document(title, f"{navigation}{banner}<main>{body}</main>"))
+    files.write(output / f"{name}.html", document(title, f"{navigation}{banner}<main>{body}</main>"))
 
 
 def document(title: str, body: str) -> str:
@@ -90,19 +89,6 @@ def convert(latex: str, *, display: bool) -> str:
     macros = {"substack": r"\begin{matrix}#1\end{matrix}"}
     converter = LatexToMathML(allow_unreliable_rendering=True, fancy_error=False, macros=macros)
     return converter.convert_with_local_state(latex.strip(), displaystyle=display)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``path`` so that a kill at any moment leaves the old file or the new one, never half of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _banner(failure: Failure) -> str:

@@ -13,10 +13,11 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from optcourse import files
 from optcourse.checking import BROKEN, FAILS, HOLDS, MIME
 from optcourse.course.catalog import Catalog, Lecture, Topic, lecture_id
-from optcourse.course.kernels import Failure, Outcome, Settings, cell_seconds
-from optcourse.course.pages import document, write_atomically
+from optcourse.course.execution import Failure, Outcome, Settings, cell_seconds
+from optcourse.course.pages import document
 
 INDEX, VERDICTS, RUN = "index.html", "verdicts.json", "run.json"
 RELATIONS = {"<=": "≤", ">=": "≥", "<": "<", ">": ">", "==": "=", "in": "in"}
@@ -94,7 +95,7 @@ def _record(row: dict[str, Any]) -> Record:
 def save(output: Path, records: dict[str, Record], info: RunInfo) -> None:
     """Write ``run.json``."""
     rows = [asdict(records[name]) for name in sorted(records)]
-    write_atomically(output / RUN, json.dumps({**asdict(info), "lectures": rows}, indent=1) + "\n")
+    files.write(output / RUN, json.dumps({**asdict(info), "lectures": rows}, indent=1) + "\n")
 
 
 def write(output: Path, catalog: Catalog, records: dict[str, Record], info: RunInfo) -> None:
@@ -106,8 +107,8 @@ def write(output: Path, catalog: Catalog, records: dict[str, Record], info: RunI
             found = verdicts_of(nbformat.read(path, as_version=4))
             rows += [{"lecture": records[name].lecture, **verdict} for verdict in found]
     save(output, records, info)
-    write_atomically(output / VERDICTS, json.dumps(rows, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-    write_atomically(output / INDEX, document("Optimization for Deep Learning", _index(catalog, records, rows, info)))
+    files.write(output / VERDICTS, json.dumps(rows, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    files.write(output / INDEX, document("Optimization for Deep Learning", _index(catalog, records, rows, info)))
 
 
 def verdicts_of(notebook: NotebookNode) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,16 +15,11 @@ from pathlib import Path
 from optcourse.course import pages, report
 from optcourse.course.catalog import Catalog
 from optcourse.course.display import Display
-from optcourse.course.kernels import Execution, Failure, Settings
+from optcourse.course.execution import Execution, Failure, Settings
 from optcourse.course.report import Record
 
 PACKAGE = Path(__file__).resolve().parents[1]
 OK, FAILED, INTERRUPTED = 0, 1, 130
-
-
-def cores() -> int:
-    """The number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:

@@ -1,19 +1,18 @@
 """Distributed nodes, simulated or real: one process that owns all rows is the simulator, ``torchrun`` makes it real.
 
-=======================  ==================================================================
-``Network``              n nodes, of which this process owns some rows: ``mean, mix, exchange, gather``
-``parallel``             psgd, local_sgd, post_local_sgd, scaffold, diloco
-``decentralized``        dsgd, gradient_tracking, d2, relay_sum, choco
-``compressed``           qsgd, error_feedback, powersgd
-``asynchronous``         async_sgd, from a schedule that is simulated or recorded (``real_async``)
-``robust``               robust_sgd, with ``aggregators`` against ``attacks``
-``graphs``, ``drawing``  topologies, mixing matrices and their gaps; pictures of them
-``compressors``          what makes messages small, with real payloads
-``collectives``          all-reduce plans, message by message
-``gradients``            one model, many nodes: all gradients in one call; ``shards`` deals the data
-``clock``, ``timeline``  simulated seconds, and their Gantt charts
-``launch``               real processes from a notebook; ``checkpoint``: runs that survive them
-=======================  ==================================================================
+==============  ===========================================================================================
+``algorithms``  ``parallel``: psgd, local_sgd, post_local_sgd, scaffold, diloco; ``decentralized``: dsgd,
+                gradient_tracking, d2, relay_sum, choco; ``compressed``: qsgd, error_feedback, powersgd;
+                ``asynchronous``: async_sgd; ``robust``: robust_sgd
+``network``     ``Network``: n nodes, of which this process owns some rows: ``mean, mix, exchange, gather``
+``messages``    ``compressors``, which make messages small, with real payloads
+``byzantine``   ``aggregators`` against ``attacks``
+``graphs``      topologies, mixing matrices and their gaps; pictures of them
+``time``        simulated seconds and their Gantt charts; schedules; all-reduce plans, message by message
+``samples``     ``shards`` deals the data, ``gradients`` takes all gradients of one model in one call
+``run``         real processes from a notebook, from the command line, and runs that survive them
+``streams``     randomness: one stream per node
+==============  ===========================================================================================
 
 >>> import torch
 >>> from optcourse import nodes
@@ -26,44 +25,65 @@
 [3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5]
 """
 
-from optcourse.nodes import aggregators, attacks, compressors
-from optcourse.nodes.algorithm import ALGORITHMS, last_iterate
-from optcourse.nodes.asynchronous import async_sgd, delay_adaptive
-from optcourse.nodes.clock import Clock
-from optcourse.nodes.compressed import error_feedback, powersgd, qsgd
-from optcourse.nodes.decentralized import choco, d2, dsgd, gradient_tracking, relay_sum
-from optcourse.nodes.graphs import mixing_matrix, one_peer_exponential, spectral_gap, topology
-from optcourse.nodes.messages import Message
-from optcourse.nodes.network import Network, NodeFailed
-from optcourse.nodes.parallel import diloco, local_sgd, post_local_sgd, psgd, scaffold
-from optcourse.nodes.real_async import record_async
-from optcourse.nodes.robust import robust_sgd
-from optcourse.nodes.schedule import Schedule, asynchronous_schedule
+from optcourse.models.rows import evaluate, flat_parameters
+from optcourse.nodes.algorithms.algorithm import ALGORITHMS, last_iterate
+from optcourse.nodes.algorithms.asynchronous import async_sgd, delay_adaptive
+from optcourse.nodes.algorithms.compressed import error_feedback, powersgd, qsgd
+from optcourse.nodes.algorithms.decentralized import choco, d2, dsgd, gradient_tracking, relay_sum
+from optcourse.nodes.algorithms.parallel import diloco, local_sgd, post_local_sgd, psgd, scaffold
+from optcourse.nodes.algorithms.robust import robust_sgd
+from optcourse.nodes.byzantine import aggregators, attacks
+from optcourse.nodes.graphs.drawing import draw_topology, node_positions
+from optcourse.nodes.graphs.topology import mixing_matrix, one_peer_exponential, spectral_gap, topology
+from optcourse.nodes.messages import compressors
+from optcourse.nodes.messages.message import Message
+from optcourse.nodes.network.network import Network, NodeFailed
+from optcourse.nodes.run.launch import CannotLaunch, WorkerFailed, launch
+from optcourse.nodes.run.record_async import record_async
+from optcourse.nodes.samples.gradients import flat_gradient
+from optcourse.nodes.samples.shards import Shards, split
 from optcourse.nodes.streams import Streams
+from optcourse.nodes.time.clock import Clock, Interval, constant, exponential, stragglers
+from optcourse.nodes.time.schedule import Schedule, asynchronous_schedule
+from optcourse.nodes.time.timeline import gantt, idle_share
 
 __all__ = [
     "ALGORITHMS",
+    "CannotLaunch",
     "Clock",
+    "Interval",
     "Message",
     "Network",
     "NodeFailed",
     "Schedule",
+    "Shards",
     "Streams",
+    "WorkerFailed",
     "aggregators",
     "async_sgd",
     "asynchronous_schedule",
     "attacks",
     "choco",
     "compressors",
+    "constant",
     "d2",
     "delay_adaptive",
     "diloco",
+    "draw_topology",
     "dsgd",
     "error_feedback",
+    "evaluate",
+    "exponential",
+    "flat_gradient",
+    "flat_parameters",
+    "gantt",
     "gradient_tracking",
+    "idle_share",
     "last_iterate",
+    "launch",
     "local_sgd",
     "mixing_matrix",
+    "node_positions",
     "one_peer_exponential",
     "post_local_sgd",
     "powersgd",
@@ -74,5 +94,7 @@ __all__ = [
     "robust_sgd",
     "scaffold",
     "spectral_gap",
+    "split",
+    "stragglers",
     "topology",
 ]

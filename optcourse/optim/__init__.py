@@ -10,6 +10,7 @@
 ``clipping``                    :func:`adaptive_clip_grad_`
 ``schedules``                   :func:`warmup`, :func:`step_decay`, :func:`exponential`, :func:`triangular`,
                                 :func:`cosine_restarts`
+``stepper``                     :func:`stepper`: an element-wise method as a function, for many rates at once
 ``engine``, ``kernels``         what they share: flat buffers, and one pass over them
 ==============================  ============================================================================
 
@@ -41,6 +42,7 @@ from optcourse.optim.layerwise import LAMB, LARS, SGDP, AdamP
 from optcourse.optim.muon import Muon, orthogonalize
 from optcourse.optim.schedules import cosine_restarts, exponential, step_decay, triangular, warmup
 from optcourse.optim.sgd import SGD, SGDW, Lion
+from optcourse.optim.stepper import stepper
 from optcourse.optim.wrappers import SAM, Lookahead
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "exponential",
     "orthogonalize",
     "step_decay",
+    "stepper",
     "triangular",
     "warmup",
 ]

@@ -3,6 +3,7 @@
 ========================  ===========================================================
 ``bound``                 the ``Bound`` type and the step-tuning lemma
 ``sgd``                   SGD and mini-batch SGD: non-convex, Polyak-Lojasiewicz, convex
+``batch``                 noise scale, and steps against examples on a quadratic
 ``sampling``              arbitrary sampling: variance and expected smoothness
 ``gradient_descent``      the same without noise: convex, strongly convex, PL, non-convex
 ``quadratic``             exact moments of SGD on quadratics, and their noise floor
@@ -10,39 +11,26 @@
 ``momentum``              heavy ball and Nesterov: rates, stability, noise, a counterexample
 ``adaptive``              AdaGrad's regret, Adam's bias, RAdam, Adam's non-convergence
 ``decay``                 weight decay against the penalty, norms of scale-invariant weights
-``communication``         cost of collectives, speed-up, compression ratios, critical batch
-``compression``           compressors, unbiased compression, error feedback
-``compression_failures``  where biased compressors fail alone, in exact arithmetic
-``local``                 local SGD and FedAvg: bounds, drift, exact fixed points
-``gossip``                decentralized SGD, mixing rates of graphs, gradient tracking
-``compressed_gossip``     CHOCO-Gossip: averaging with neighbours by compressed messages
-``asynchrony``            delayed gradients: bound, exact stability threshold, rate and noise
-``byzantine``             robust aggregation: constants, breakdown points, robust descent
+``distributed``           many nodes: communication, compression, local steps, gossip,
+                          delays, Byzantine nodes
 ========================  ===========================================================
 
 numpy and scipy only: no torch, no training. All arguments are keywords. Where a plot would sweep, an
 argument may be a numpy array.
 """
 
-from optcourse.theory import (
-    adaptive,
+from optcourse.theory import adaptive, decay, gradient_descent, momentum, newton, quadratic, sampling, sgd
+from optcourse.theory.bound import Bound, transient, tune_step
+from optcourse.theory.distributed import (
     asynchrony,
     byzantine,
     communication,
     compressed_gossip,
     compression,
     compression_failures,
-    decay,
     gossip,
-    gradient_descent,
     local,
-    momentum,
-    newton,
-    quadratic,
-    sampling,
-    sgd,
 )
-from optcourse.theory.bound import Bound, transient, tune_step
 
 __all__ = [
     "Bound",

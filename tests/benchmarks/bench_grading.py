@@ -21,8 +21,8 @@ from pathlib import Path
 import nbformat
 from bench_optim import processor, save
 
-from optcourse.course.grading.lab import role
-from optcourse.course.grading.sandbox import bubblewrap
+from optcourse.grading.lab import role
+from optcourse.grading.sandbox import bubblewrap
 
 ROOT = Path(__file__).resolve().parents[2]
 

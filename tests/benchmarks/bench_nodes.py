@@ -28,7 +28,8 @@ from torch.func import functional_call, vmap
 from torch.profiler import profile
 
 from optcourse import data, models, nodes
-from optcourse.nodes.gradients import flat_gradient, flat_parameters
+from optcourse.models.rows import flat_parameters
+from optcourse.nodes.samples.gradients import flat_gradient
 
 BATCH = 16
 NODES = (1, 8, 32, 128, 512)

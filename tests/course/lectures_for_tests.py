@@ -8,7 +8,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from optcourse.course.catalog import Catalog
-from optcourse.course.kernels import Settings
+from optcourse.course.execution import Settings
 
 CHECK = "from optcourse import check\ncheck({topic!r}, {claim!r}, {measured}, '<=', {bound}, seeds=3)"
 

@@ -10,7 +10,7 @@ import zmq.asyncio
 from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.session import Session
 
-from optcourse.course.kernels import LOOK_AGAIN, LectureClient, PatientChannel
+from optcourse.course.execution import LOOK_AGAIN, LectureClient, PatientChannel
 
 
 async def seconds_until_reply(channel_class, timeout, swallow):

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 import optcourse
-from optcourse.course import runner
+from optcourse.course import cli, runner
 from optcourse.course.cli import main
 
 
@@ -80,7 +80,7 @@ def test_options_reach_the_run(folder, monkeypatch):
     folder.add("01_x", "x = 1")
     folder.add("02_y", "x = 1")
     monkeypatch.setattr(runner, "run", run)
-    monkeypatch.setattr(runner, "cores", lambda: 6)
+    monkeypatch.setattr(cli, "cores", lambda: 6)
     where = ["--lectures", folder.lectures, "--output", folder.output]
     assert invoke("run", "2", *where, "--profile", "full", "--seed", "3", "--device", "cpu", "--resume").exit_code == 1
     assert seen["names"] == ["02_y"] and seen["settings"] == runner.Settings("full", 3, "cpu")

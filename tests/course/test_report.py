@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from optcourse.checking import MIME
 from optcourse.course import catalog, pages, report
-from optcourse.course.kernels import Failure, Outcome, Settings
+from optcourse.course.execution import Failure, Outcome, Settings
 
 LECTURES = Path(__file__).parents[2] / "lectures"
 SETTINGS = Settings("quick", 0, "cpu")

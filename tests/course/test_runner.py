@@ -1,15 +1,16 @@
 """Lectures that go well and lectures broken on purpose, executed for real in tiny notebooks."""
 
 import json
-import os
 import sys
 
 import nbformat
 import pytest
 from lectures_for_tests import CHECK, gone
 
-from optcourse.course import kernels, report, runner
-from optcourse.course.kernels import Settings
+from optcourse.course import execution as kernels
+from optcourse.course import report, runner
+from optcourse.course.execution import Settings
+from optcourse.runtime import cores
 
 
 def records(folder):
@@ -27,7 +28,7 @@ def test_a_lecture_receives_its_parameters_and_a_quiet_environment(folder):
     )
     where = "import sys\nprint(sys.executable, os.getcwd())"
     path = folder.add("01_parameters", source, where)
-    assert folder.run(path, settings=Settings("full", 7, "cpu"), jobs=runner.cores()) == 0
+    assert folder.run(path, settings=Settings("full", 7, "cpu"), jobs=cores()) == 0
     assert outputs(folder, "01_parameters", "cell-1")[0].text == "full 7 cpu off 1\n"
     assert outputs(folder, "01_parameters", "cell-2")[0].text == f"{sys.executable} {folder.lectures}\n"
     assert sorted(p.name for p in folder.lectures.iterdir()) == ["01_parameters.ipynb"]
@@ -159,18 +160,3 @@ def test_a_kernel_computes_in_one_thread_unless_told_otherwise(folder, monkeypat
         monkeypatch.setenv("OPTCOURSE_THREADS", setting)
     source = f"import os\nassert os.environ['OPTCOURSE_THREADS'] == os.environ['OMP_NUM_THREADS'] == '{threads}'"
     assert folder.run(folder.add("01_threads", source)) == 0
-
-
-def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch):
-    from optcourse.course.pages import write_atomically
-
-    target = tmp_path / "page.html"
-    write_atomically(target, "old")
-
-    def killed(*paths):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(target, "new")
-    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]

@@ -3,7 +3,7 @@
 import pytest
 from corpus import Graded, grade_class
 
-from optcourse.course.grading import sandbox
+from optcourse.grading import sandbox
 
 
 @pytest.fixture(scope="class")

@@ -21,8 +21,8 @@ from urllib.parse import quote
 import pytest
 import tiny_lab
 
-from optcourse.course.grading import batch, collect, sandbox
-from optcourse.course.grading.grade import Result
+from optcourse.grading import batch, collect, sandbox
+from optcourse.grading.grade import Result
 
 LIMITS = sandbox.Limits(total=60, cell=3, exercise=3, memory=2 * 2**30, output=2000)
 #: In the box nobody is root; cells that would do harm elsewhere start with this.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from optcourse.course.grading.collect import find
-from optcourse.course.grading.submission import MAX_BYTES
+from optcourse.grading.collect import find
+from optcourse.grading.submission import MAX_BYTES
 
 
 def put(folder: Path, *names: str) -> Path:

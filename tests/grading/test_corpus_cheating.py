@@ -106,7 +106,7 @@ PATCHES = [
     cheat("patched eval", "import builtins\nbuiltins.eval = lambda *_: 1.0", score=0.0),
     cheat("patched json", "import json\njson.dumps = lambda *_, **__: '{\"values\": [{\"value\": 1}, {\"value\": 1}]}'",
           "crashed"),
-    cheat("patched encode", f"import optcourse.course.grading.values as v\nv.encode = v.decode = v.difference = {YES}",
+    cheat("patched encode", f"import optcourse.labs.values as v\nv.encode = v.decode = v.difference = {YES}",
           score=0.0),
     cheat("patched syntax trees", "import ast\nclass No(ast.NodeTransformer):\n    def visit_Expr(self, node):\n"
           "        return ast.copy_location(ast.Pass(), node)\nget_ipython().ast_transformers.append(No())"),

@@ -9,7 +9,7 @@ import tiny_lab
 from corpus import HONEST, LIMITS, Case, checksums, in_cell, left_over_processes, softmax
 from test_corpus_processes import CASES as PROCESSES
 
-from optcourse.course.grading import batch, collect, sandbox
+from optcourse.grading import batch, collect, sandbox
 
 #: Those of the corpus that need no box. (The cells that count on one refuse to run here.)
 NAMES = {

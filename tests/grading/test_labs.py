@@ -9,10 +9,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from optcourse.course.grading.grade import Result, grade
-from optcourse.course.grading.lab import Lab, from_source, role
-from optcourse.course.grading.release import release
-from optcourse.course.grading.sandbox import Limits
+from optcourse.grading.grade import Result, grade
+from optcourse.grading.lab import Lab, from_source, role
+from optcourse.grading.release import release
+from optcourse.grading.sandbox import Limits
 
 pytest.importorskip("nbgrader")
 LABS = Path(__file__).resolve().parents[2] / "labs"

@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from optcourse.course.grading.values import DTYPES, KEY, MAX_BYTES, Other, decode, difference, encode
+from optcourse.labs.values import DTYPES, KEY, MAX_BYTES, Other, decode, difference, encode
 
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False)
 DATA = st.recursive(

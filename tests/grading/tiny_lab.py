@@ -9,7 +9,7 @@ from typing import Any
 
 import nbformat
 
-from optcourse.course.grading.lab import Lab, from_source
+from optcourse.grading.lab import Lab, from_source
 
 NAME = "tiny"
 #: Stands in the hidden inputs: nothing a student gets back may hold it.
@@ -79,7 +79,7 @@ _RELEASE: list[nbformat.NotebookNode] = []
 def notebook(extra: dict[str, str] | None = None, **cells: str) -> nbformat.NotebookNode:
     """A submission with the right solutions, but for ``cells``; ``extra`` code follows the cell it is filed under."""
     if not _RELEASE:
-        from optcourse.course.grading.release import release
+        from optcourse.grading.release import release
 
         _RELEASE.append(release(source()))
     made = copy.deepcopy(_RELEASE[0])

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from optcourse import optim
-from optcourse.landscape import stepper, trajectory
+from optcourse.landscape import trajectory
+from optcourse.optim import stepper
 from optcourse.problems import Beale, Quadratic, Rosenbrock, Saddle
 
 METHODS = [

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from optcourse.nodes.aggregators import AGGREGATORS
+from optcourse.nodes.byzantine.aggregators import AGGREGATORS
 
 ROBUST = [name for name in AGGREGATORS if name != "mean"]
 

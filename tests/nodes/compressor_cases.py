@@ -2,7 +2,7 @@
 
 import torch
 
-from optcourse.nodes.compressors import identity, low_rank, qsgd, random_k, scaled_sign, top_k
+from optcourse.nodes.messages.compressors import identity, low_rank, qsgd, random_k, scaled_sign, top_k
 from optcourse.nodes.streams import Streams
 
 SHAPES = [(5, 7), (5,), (3, 2, 4), (), (11, 3)]

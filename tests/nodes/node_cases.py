@@ -5,10 +5,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from optcourse import data, models, nodes
+from optcourse.models.rows import flat_parameters
 from optcourse.nodes import aggregators, attacks, compressors
-from optcourse.nodes.clock import exponential
-from optcourse.nodes.gradients import flat_gradient, flat_parameters
-from optcourse.nodes.shards import Shards, split
+from optcourse.nodes.samples.gradients import flat_gradient
+from optcourse.nodes.samples.shards import Shards, split
+from optcourse.nodes.time.clock import exponential
 
 DIM = 18  # a 3 x 4 matrix and two vectors
 SHAPES = [(3, 4), (4,), (2,)]

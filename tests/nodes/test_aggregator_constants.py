@@ -5,7 +5,7 @@ import pytest
 import torch
 from aggregator_cases import ROBUST, bound_name, draw
 
-from optcourse.nodes.aggregators import AGGREGATORS, centered_clipping, nearest_neighbour_mixing
+from optcourse.nodes.byzantine.aggregators import AGGREGATORS, centered_clipping, nearest_neighbour_mixing
 from optcourse.theory import byzantine
 
 COUNTS = [(n, f) for n in range(3, 14) for f in range(1, (n - 1) // 2 + 1)]

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 from scipy.stats import trim_mean
 
-from optcourse.nodes.aggregators import (
+from optcourse.nodes.byzantine.aggregators import (
     AGGREGATORS,
     centered_clipping,
     geometric_median,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from aggregator_cases import draw
 
-from optcourse.nodes.aggregators import AGGREGATORS, bucketing, krum, multi_krum, nearest_neighbour_mixing
+from optcourse.nodes.byzantine.aggregators import AGGREGATORS, bucketing, krum, multi_krum, nearest_neighbour_mixing
 from optcourse.nodes.streams import Streams
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
 from optcourse.nodes import aggregators
-from optcourse.nodes.aggregators import (
+from optcourse.nodes.byzantine.aggregators import (
     AGGREGATORS,
     bucketing,
     centered_clipping,

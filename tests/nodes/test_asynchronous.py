@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optcourse.nodes.asynchronous import async_sgd, delay_adaptive
-from optcourse.nodes.clock import Clock, constant, exponential, stragglers
-from optcourse.nodes.launch import WorkerFailed, launch
-from optcourse.nodes.network import Network, NodeFailed
-from optcourse.nodes.real_async import record_async
-from optcourse.nodes.schedule import Job, Schedule, asynchronous_schedule
+from optcourse.nodes.algorithms.asynchronous import async_sgd, delay_adaptive
+from optcourse.nodes.network.network import Network, NodeFailed
+from optcourse.nodes.run.launch import WorkerFailed, launch
+from optcourse.nodes.run.record_async import record_async
 from optcourse.nodes.streams import Streams
-from optcourse.theory.asynchrony import delay_max_step, delay_radius
+from optcourse.nodes.time.clock import Clock, constant, exponential, stragglers
+from optcourse.nodes.time.schedule import Job, Schedule, asynchronous_schedule
+from optcourse.theory.distributed.asynchrony import delay_max_step, delay_radius
 
 D = 5
 

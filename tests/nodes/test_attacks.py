@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from optcourse.nodes.aggregators import AGGREGATORS, krum, mean
-from optcourse.nodes.attacks import (
+from optcourse.nodes.byzantine.aggregators import AGGREGATORS, krum, mean
+from optcourse.nodes.byzantine.attacks import (
     ATTACKS,
     alie,
     alie_z,

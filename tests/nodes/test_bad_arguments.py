@@ -11,9 +11,10 @@ import torch
 
 from optcourse import nodes
 from optcourse.nodes import Network, aggregators, compressors
-from optcourse.nodes.algorithm import last_iterate
-from optcourse.nodes.clock import constant, stragglers
+from optcourse.nodes.algorithms.algorithm import last_iterate
+from optcourse.nodes.messages.factors import orthogonalize
 from optcourse.nodes.streams import Streams
+from optcourse.nodes.time.clock import constant, stragglers
 
 N = 4
 W = nodes.mixing_matrix(nodes.topology("ring", N))
@@ -180,7 +181,7 @@ def test_half_precision_is_factorized(dtype):
     """Rounding an orthonormal basis U to eps changes U^T U by eps, U U^T P by sqrt(r) eps |P|, to first order."""
     eps, r = torch.finfo(dtype).eps, 2
     P = torch.randn(3, 10, r, generator=torch.Generator().manual_seed(0)).to(dtype)
-    U = nodes.factors.orthogonalize(P)
+    U = orthogonalize(P)
     assert U.dtype == dtype
     U, P = U.double(), P.double()
     torch.testing.assert_close(U.mT @ U, torch.eye(r).expand(3, r, r).double(), rtol=0, atol=1.01 * eps)

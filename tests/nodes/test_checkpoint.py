@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from optcourse import nodes
-from optcourse.nodes.checkpoint import Keeper, NoCheckpoint, snapshot
-from optcourse.nodes.launch import launch
+from optcourse.nodes.run.checkpoint import Keeper, NoCheckpoint, snapshot
+from optcourse.nodes.run.launch import launch
 
 NAMES = list(node_cases.cases(nodes.Network(8)))
 

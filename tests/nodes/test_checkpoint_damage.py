@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from optcourse import nodes
-from optcourse.nodes.checkpoint import Keeper
-from optcourse.nodes.checkpoint_files import complete_rounds
+from optcourse import files, nodes
+from optcourse.nodes.run.checkpoint import Keeper
+from optcourse.nodes.run.checkpoint_files import complete_rounds
 
 
 def counting(net, x, local_steps=1):
@@ -93,7 +93,7 @@ def test_a_full_disk_is_named_and_hides_no_other_error(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(files, "write", full)
     message = r"the rows cannot be written to .*round00000003-nodes0-3-of4\.pt: No space left on device"
     with pytest.raises(KeyError, match="the reason") as caught:
         watched.throw(KeyError("the reason"))

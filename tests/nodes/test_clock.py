@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optcourse.nodes import clock as clocks
-from optcourse.nodes.clock import Clock
+from optcourse.nodes.time import clock as clocks
+from optcourse.nodes.time.clock import Clock
 
 
 def test_a_mean_waits_for_the_slowest_and_mixing_for_the_neighbours_only():

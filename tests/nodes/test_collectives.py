@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optcourse.nodes.collectives import Plan, Transfer, execute, plan
+from optcourse.nodes.time.collectives import Plan, Transfer, execute, plan
 from optcourse.theory import communication as com
 
 REDUCES = [pattern for pattern in com.PATTERNS if pattern not in ("gossip", "one_peer")]

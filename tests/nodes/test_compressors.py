@@ -5,7 +5,7 @@ import pytest
 import torch
 from compressor_cases import COMPRESSORS, DTYPES, SHAPES, D, normal, same, streams
 
-from optcourse.nodes.compressors import identity, low_rank, qsgd, random_k, scaled_sign, top_k
+from optcourse.nodes.messages.compressors import identity, low_rank, qsgd, random_k, scaled_sign, top_k
 from optcourse.theory import communication as cost
 
 

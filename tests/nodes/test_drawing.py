@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from optcourse.nodes.drawing import draw_topology, node_positions
-from optcourse.nodes.graphs import GRAPHS, topology
+from optcourse.nodes.graphs.drawing import draw_topology, node_positions
+from optcourse.nodes.graphs.topology import GRAPHS, topology
 from optcourse.plotting import figure
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from optcourse import nodes
-from optcourse.nodes.checkpoint import Keeper
-from optcourse.nodes.launch import WorkerFailed, launch
+from optcourse.nodes.run.checkpoint import Keeper
+from optcourse.nodes.run.launch import WorkerFailed, launch
 
 TIMEOUT = 6.0
 #: What a loaded machine may add: saving rows, and the turn of a process that has to wait for a core.

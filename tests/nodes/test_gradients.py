@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from optcourse import models
-from optcourse.nodes import compiled, gradients
-from optcourse.nodes.gradients import evaluate, flat_gradient, flat_parameters
+from optcourse.models.rows import evaluate, flat_parameters
+from optcourse.nodes.samples import compiled, gradients
+from optcourse.nodes.samples.gradients import flat_gradient
 
 CLASSES = 3
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import circulant
 
-from optcourse.nodes.graphs import (
+from optcourse.nodes.graphs.topology import (
     GRAPHS,
     RULES,
     check_mixing,
@@ -20,7 +20,7 @@ from optcourse.nodes.graphs import (
     spectral_gap,
     topology,
 )
-from optcourse.theory.gossip import TOPOLOGIES, mixing_rate
+from optcourse.theory.distributed.gossip import TOPOLOGIES, mixing_rate
 
 SIZES = {"torus": (9, 16, 25, 36, 100), "hypercube": (2, 4, 8, 16, 64, 256)}
 NAMED = [

@@ -13,8 +13,8 @@ import pytest
 import torch.distributed as dist
 from nbclient import NotebookClient
 
-from optcourse.nodes import launch as launch_module
-from optcourse.nodes.launch import CannotLaunch, WorkerFailed, launch
+from optcourse.nodes.run import launch as launch_module
+from optcourse.nodes.run.launch import CannotLaunch, WorkerFailed, launch
 
 OFFLINE = str(Path(__file__).parents[1] / "offline")
 
@@ -67,7 +67,7 @@ def test_an_error_is_shown_with_rank_and_traceback_and_a_hung_process_is_ended(t
 
 LAUNCHER = """
 import os, sys, time
-from optcourse.nodes.launch import launch
+from optcourse.nodes.run.launch import launch
 def sleep():
     import torch.distributed as dist
     open(os.path.join(sys.argv[1], str(dist.get_rank())), "w").write(str(os.getpid()))
@@ -116,7 +116,7 @@ def test_a_notebook_can_launch_what_its_cells_define_without_a_network(monkeypat
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([OFFLINE, os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     cells = [
-        "import torch\nfrom optcourse.nodes.launch import launch\nb = torch.tensor([1.0, 3.0])",
+        "import torch\nfrom optcourse.nodes.run.launch import launch\nb = torch.tensor([1.0, 3.0])",
         "def mean():\n"
         "    import torch.distributed as dist\n"
         "    x = b[dist.get_rank()].clone()\n"

@@ -5,8 +5,8 @@ import pytest
 import torch
 from compressor_cases import SHAPES, D, normal, same, streams
 
-from optcourse.nodes.compressors import low_rank
-from optcourse.nodes.factors import matrix_views, orthogonalize, products
+from optcourse.nodes.messages.compressors import low_rank
+from optcourse.nodes.messages.factors import matrix_views, orthogonalize, products
 from optcourse.theory import compression as theory
 
 

@@ -14,7 +14,7 @@ from graph_cases import connected_graphs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optcourse.nodes.graphs import (
+from optcourse.nodes.graphs.topology import (
     check_mixing,
     matchings,
     mixing_matrix,
@@ -23,7 +23,7 @@ from optcourse.nodes.graphs import (
     spectral_gap,
     topology,
 )
-from optcourse.theory.gossip import mixing_rate
+from optcourse.theory.distributed.gossip import mixing_rate
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR")
 

@@ -15,8 +15,8 @@ import torch
 
 from optcourse.course.cli import main
 from optcourse.nodes import ALGORITHMS
-from optcourse.nodes.checkpoint_files import complete_rounds
-from optcourse.nodes.settings import OWN
+from optcourse.nodes.run.checkpoint_files import complete_rounds
+from optcourse.nodes.run.recipes import OWN
 
 COMMAND = [sys.executable, "-c", "from optcourse.course.cli import main; main()", "nodes", "run"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -3,16 +3,17 @@
 import errno
 import json
 import re
-from pathlib import Path
 
 import pytest
 
+from optcourse import files
 from optcourse.course.cli import main
-from optcourse.nodes import Network, experiment
-from optcourse.nodes.checkpoint import Keeper
-from optcourse.nodes.clock import constant
-from optcourse.nodes.schedule import asynchronous_schedule
-from optcourse.nodes.settings import Settings
+from optcourse.nodes import Network
+from optcourse.nodes.run import experiment
+from optcourse.nodes.run.checkpoint import Keeper
+from optcourse.nodes.run.recipes import Settings
+from optcourse.nodes.time.clock import constant
+from optcourse.nodes.time.schedule import asynchronous_schedule
 
 
 def run(options, folder):
@@ -68,7 +69,7 @@ def test_the_rows_of_a_run_that_diverged_are_named_without_useless_advice(tmp_pa
 
 
 def test_a_disk_that_is_full_is_named_and_the_run_goes_on(tmp_path, capfd, monkeypatch):
-    write, size = Path.write_bytes, []
+    write, size = files.write, []
 
     def fill(path, content):
         size.append(path)
@@ -77,7 +78,7 @@ def test_a_disk_that_is_full_is_named_and_the_run_goes_on(tmp_path, capfd, monke
         return write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", fill)
+        patch.setattr(files, "write", fill)
         assert run("psgd --nodes 4 --steps 20 --save-every 4", tmp_path) == 1
     cause, command, saved = capfd.readouterr().err.splitlines()
     assert re.search(r"rows cannot be written to .*: No space left on device; when that is mended, go on with$", cause)

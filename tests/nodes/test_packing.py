@@ -7,7 +7,7 @@ from compressor_cases import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optcourse.nodes.packing import pack, unpack
+from optcourse.nodes.messages.packing import pack, unpack
 
 
 @settings(max_examples=150, deadline=None)

@@ -7,7 +7,7 @@ from compressor_cases import DTYPES, normal, same, streams, within
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optcourse.nodes.compressors import qsgd, scaled_sign
+from optcourse.nodes.messages.compressors import qsgd, scaled_sign
 from optcourse.theory import compression as theory
 
 

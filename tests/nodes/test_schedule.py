@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optcourse.nodes.clock import constant, exponential, stragglers
-from optcourse.nodes.schedule import Job, Schedule, asynchronous_schedule
 from optcourse.nodes.streams import Streams
+from optcourse.nodes.time.clock import constant, exponential, stragglers
+from optcourse.nodes.time.schedule import Job, Schedule, asynchronous_schedule
 
 
 @st.composite

@@ -5,7 +5,7 @@ import torch
 
 from optcourse import data
 from optcourse.nodes import Network, attacks
-from optcourse.nodes.shards import SPLITS, Shards, split
+from optcourse.nodes.samples.shards import SPLITS, Shards, split
 
 
 class Part:

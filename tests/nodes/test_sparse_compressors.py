@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from optcourse.nodes.compressors import random_k, top_k
+from optcourse.nodes.messages.compressors import random_k, top_k
 from optcourse.theory import compression as theory
 
 

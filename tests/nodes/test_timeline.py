@@ -5,9 +5,9 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from optcourse.nodes.clock import Clock, Interval, constant
-from optcourse.nodes.schedule import asynchronous_schedule
-from optcourse.nodes.timeline import gantt, idle_share
+from optcourse.nodes.time.clock import Clock, Interval, constant
+from optcourse.nodes.time.schedule import asynchronous_schedule
+from optcourse.nodes.time.timeline import gantt, idle_share
 from optcourse.plotting import COLORS, figure
 
 KIND = {COLORS["blue"].lower(): "compute", COLORS["yellow"].lower(): "communicate", "#e8e8e8": "wait"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from optcourse.problems import BestIterateZigzag, LastIterateTrap, PiecewiseQuadratic
-from optcourse.simulate import gradient_descent
+from optcourse.training.simulate import gradient_descent
 
 
 @pytest.mark.parametrize("steps", [1, 4, 20])

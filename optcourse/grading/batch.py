@@ -1,0 +1,148 @@
+"""A whole class: grade each submission in its box, write everything an instructor needs, stop and go on."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+
+from optcourse import __version__, files
+from optcourse.grading import feedback, gradebook
+from optcourse.grading.collect import Submission
+from optcourse.grading.grade import Mark, Result, grade
+from optcourse.grading.lab import Lab
+from optcourse.grading.sandbox import Limits
+from optcourse.grading.submission import Cell
+
+COLUMNS = ("student", "status", "score", "max_score", "to_read", "flags", "seconds", "file")
+
+
+def grade_class(
+    lab: Lab,
+    submissions: list[Submission],
+    output: Path,
+    limits: Limits,
+    *,
+    jobs: int = 1,
+    again: bool = False,
+    done: Callable[[str, Result, bool], None] = lambda student, result, kept: None,
+) -> bool:
+    """Grade ``submissions`` into ``output``; calls ``done(student, result, kept)`` after each. False if interrupted.
+
+    A student whose file, lab and limits are unchanged since the last time is not graded again unless ``again``.
+    Written: ``results/LAB/STUDENT.json``, ``feedback/STUDENT/LAB.html``, ``autograded/STUDENT/LAB/LAB.ipynb``, then
+    ``gradebook.db``, ``grades.csv`` and ``status.csv``, in which students of earlier runs keep their rows.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    fresh: dict[str, Result] = {}
+    with _interruptible() as stopped, ThreadPoolExecutor(jobs) as pool:
+        waiting: dict[Future, Submission] = {}
+        for submission in submissions:
+            kept = None if again else _load(output, lab, submission, limits)
+            if kept is not None:
+                fresh[submission.student] = kept
+                done(submission.student, kept, True)
+            else:
+                waiting[pool.submit(_one, lab, submission, limits, stopped)] = submission
+        while waiting and not stopped.is_set():
+            for future in wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).done:
+                submission, result = waiting.pop(future), future.result()
+                if result is not None and not stopped.is_set():
+                    _save(output, lab, submission, limits, result)
+                    fresh[submission.student] = result
+                    done(submission.student, result, False)
+        pool.shutdown(cancel_futures=True)
+    gradebook.record(output / "gradebook.db", lab, fresh)
+    ungraded = write_status(output, lab.name)
+    gradebook.export(output / "gradebook.db", lab.name, output / "grades.csv", ungraded)
+    return not stopped.is_set()
+
+
+def _one(lab: Lab, submission: Submission, limits: Limits, stopped: threading.Event) -> Result | None:
+    if stopped.is_set():
+        return None
+    if submission.raw is None:
+        return Result("unreadable", None, lab.max_score, [*submission.flags, submission.refused], 0.0)
+    try:
+        return grade(lab, submission.raw, limits, submission.flags, stopped)
+    except Exception as error:  # a fault of ours must not stop the class, nor look like the student's
+        return Result("error", None, lab.max_score, [f"the grader failed: {type(error).__name__}: {error}"], 0.0)
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of raising in the middle of a write; a second one raises."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# Files ---------------------------------------------------------------------------------------------------------
+
+
+def _key(lab: Lab, submission: Submission, limits: Limits) -> str:
+    settings = json.dumps([lab.digest, asdict(limits), __version__, submission.flags, submission.refused])
+    return hashlib.sha256(settings.encode() + (submission.raw or b"")).hexdigest()
+
+
+def _load(output: Path, lab: Lab, submission: Submission, limits: Limits) -> Result | None:
+    try:
+        data = json.loads((output / "results" / lab.name / f"{submission.student}.json").read_text(encoding="utf-8"))
+        if data.pop("key") != _key(lab, submission, limits) or data["status"] == "error":
+            return None
+        data.pop("file")
+        data["marks"] = {name: Mark(**mark) for name, mark in data["marks"].items()}
+        data["cells"] = [Cell(**cell) for cell in data["cells"]]
+        return Result(**data)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _save(output: Path, lab: Lab, submission: Submission, limits: Limits, result: Result) -> None:
+    student = submission.student
+    files.write(output / "feedback" / student / f"{lab.name}.html", feedback.page(lab, student, result))
+    if not result.cells:
+        (output / "autograded" / student / lab.name / f"{lab.name}.ipynb").unlink(missing_ok=True)
+    else:
+        notebook = nbformat.writes(gradebook.autograded(lab, result))
+        files.write(output / "autograded" / student / lab.name / f"{lab.name}.ipynb", notebook)
+    data = {"key": _key(lab, submission, limits), "file": submission.origin, **result.to_json()}
+    files.write(output / "results" / lab.name / f"{student}.json", json.dumps(data))
+
+
+def write_status(output: Path, lab: str) -> frozenset[str]:
+    """status.csv from the results of this and all earlier runs; returns the students whose file earns no grade."""
+    rows = []
+    for path in sorted((output / "results" / lab).glob("*.json")):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        score = "" if data["score"] is None else f"{data['score']:g}"
+        maximum, seconds = f"{data['max_score']:g}", f"{data['seconds']:.1f}"
+        flags, to_read = "; ".join(data["flags"]), len(data["written"])
+        rows.append((path.stem, data["status"], score, maximum, to_read, flags, seconds, data["file"]))
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(COLUMNS)
+    table.writerows(rows)
+    files.write(output / "status.csv", text.getvalue())
+    return frozenset(row[0] for row in rows if row[2] == "")

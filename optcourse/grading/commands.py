@@ -1,0 +1,207 @@
+"""The commands for labs: ``optcourse labs release``, ``optcourse labs check``, ``optcourse grade``."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import click
+
+_FOLDER = click.Path(path_type=Path)
+#: How a status is counted in the progress bar.
+BAD = ("crashed", "timeout", "unreadable", "error")
+
+
+def labs_folder(explicit: Path | None) -> Path:
+    """``explicit``, else ``labs/`` of the current folder, else that of the source checkout."""
+    beside_package = Path(__file__).resolve().parents[2] / "labs"
+    for folder in [explicit] if explicit is not None else [Path("labs"), beside_package]:
+        if folder.is_dir():
+            return folder.resolve()
+    raise click.UsageError(f"no folder of labs at {explicit or 'labs'}; --labs names it")
+
+
+def _names(folder: Path, chosen: tuple[str, ...]) -> list[str]:
+    known = sorted(path.name for path in folder.glob("*") if (path / f"{path.name}.ipynb").is_file())
+    if unknown := [name for name in chosen if name not in known]:
+        raise click.UsageError(f"unknown lab {unknown[0]!r}; there are {', '.join(known) or 'none'} in {folder}")
+    return list(chosen) or known
+
+
+def _needs_nbgrader() -> None:
+    try:
+        import nbgrader  # noqa: F401
+    except ImportError:
+        raise click.UsageError("this needs nbgrader: pip install 'optcourse[grading]'") from None
+
+
+@click.group()
+def labs() -> None:
+    """Make the students' notebooks, and check one before handing it in."""
+
+
+@labs.command("release")
+@click.argument("names", nargs=-1, metavar="[LAB]...")
+@click.option("--labs", "folder", type=_FOLDER, help="The folder of the labs.  [default: labs]")
+@click.option("--dry-run", is_flag=True, help="Write nothing; exit status 1 if a release is not current.")
+def release_command(names: tuple[str, ...], folder: Path | None, dry_run: bool) -> int:
+    """Write labs/release/LAB/LAB.ipynb from labs/source, without solutions and hidden tests."""
+    _needs_nbgrader()
+    import nbformat
+
+    from optcourse.grading.release import release, write
+
+    folder, stale = labs_folder(folder), 0
+    for name in _names(folder / "source", names):
+        source = nbformat.read(folder / "source" / name / f"{name}.ipynb", as_version=4)
+        path = folder / "release" / name / f"{name}.ipynb"
+        notebook = release(source)
+        text = nbformat.writes(notebook) + "\n"
+        current = path.is_file() and path.read_text(encoding="utf-8") == text
+        if not current and not dry_run:
+            write(notebook, path)
+        stale += not current
+        click.echo(f"{name}: {'current' if current else 'not current' if dry_run else 'written'}")
+    return 1 if dry_run and stale else 0
+
+
+@labs.command("check")
+@click.argument("name", metavar="LAB")
+@click.argument("notebook", type=_FOLDER)
+@click.option("--labs", "folder", type=_FOLDER, help="The folder of the labs.  [default: labs]")
+def check_command(name: str, notebook: Path, folder: Path | None) -> int:
+    """Run the visible tests of NOTEBOOK: passed, failed or not attempted, and why.
+
+    Exit status: 0 when every exercise passes, else 1; 2 for wrong usage. Hidden tests grade; these teach.
+    """
+    from rich.console import Console
+
+    from optcourse.grading.check import check
+    from optcourse.grading.lab import from_release
+    from optcourse.grading.submission import Unreadable
+
+    folder = labs_folder(folder)
+    _names(folder / "release", (name,))
+    lab = from_release(folder / "release" / name / f"{name}.ipynb")
+    try:
+        with Console(stderr=True).status(f"running {notebook.name}"):  # in a terminal only
+            findings, flags = check(lab, notebook.read_bytes())
+    except (OSError, Unreadable) as error:
+        raise click.UsageError(f"{notebook}: {error}") from None
+    for finding in findings:
+        mark = {"passed": "✓", "answered": "✓", "failed": "✗"}.get(finding.state, "–")
+        click.echo(f"{mark} {finding.title} ({finding.points:g} points): {finding.state}")
+        for line in finding.why.splitlines():
+            click.echo(f"    {line}")
+    for flag in flags:
+        click.echo(f"note: {flag}")
+    return 0 if all(f.state in ("passed", "answered", "not answered") for f in findings) else 1
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=_FOLDER, metavar="PATH...")
+@click.option("--lab", "name", required=True, metavar="LAB", help="Which lab, lab01 for example.")
+@click.option("--jobs", type=click.IntRange(1), help="Submissions at a time.  [default: one a core, at most 8]")
+@click.option("--timeout", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds per submission.")
+@click.option("--memory", type=click.FloatRange(0.5), default=4.0, show_default=True, help="Gigabytes per process.")
+@click.option("--output", type=_FOLDER, help="Where everything goes.  [default: build/grades]")
+@click.option("--student", "students", multiple=True, help="Grade this student again, and no other. May be repeated.")
+@click.option("--labs", "folder", type=_FOLDER, help="The folder of the labs.  [default: labs]")
+def grade(
+    paths: tuple[Path, ...],
+    name: str,
+    jobs: int | None,
+    timeout: float,
+    memory: float,
+    output: Path | None,
+    students: tuple[str, ...],
+    folder: Path | None,
+) -> int:
+    """Grade every submission of LAB under PATH, each in a sandbox.
+
+    PATH is a folder of STUDENT/LAB.ipynb, of STUDENT_LAB.ipynb files, or a zip of either. Run it again to resume: only
+    what is new or changed is graded. Exit status: 0 when every submission has a definite status, 1 when the grader
+    itself failed on one, 2 for wrong usage, 130 when interrupted.
+    """
+    _needs_nbgrader()
+    from optcourse.grading import batch, collect, sandbox
+    from optcourse.grading.lab import from_source
+    from optcourse.runtime import cores
+
+    folder, output = labs_folder(folder), (output or Path("build/grades")).resolve()
+    _names(folder / "source", (name,))
+    try:
+        submissions = collect.find(list(paths), name)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise click.UsageError(str(error)) from None
+    if unknown := set(students) - {s.student for s in submissions}:
+        raise click.UsageError(f"no submission of {sorted(unknown)[0]!r} under {', '.join(map(str, paths))}")
+    chosen = [s for s in submissions if not students or s.student in students]
+    if sandbox.bubblewrap() is None:
+        click.echo(f"optcourse: warning: {sandbox.NOT_CONTAINED}", err=True)
+    lab = from_source(folder / "source" / name / f"{name}.ipynb")
+    limits = sandbox.Limits(timeout, min(30.0, timeout / 6), min(15.0, timeout / 10), int(memory * 2**30))
+    with _Progress(len(chosen)) as shown:
+        finished = batch.grade_class(
+            lab, chosen, output, limits, jobs=jobs or min(8, cores()), again=bool(students), done=shown.done
+        )
+    _table(output, chosen)
+    if not finished:
+        click.echo("interrupted; the same command goes on from here", err=True)
+        return 130
+    return 1 if shown.counts["error"] else 0
+
+
+class _Progress:
+    """Students done, failed and flagged, and the time left; in a terminal only."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self.counts: Counter[str] = Counter()
+        columns = (
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
+        self._live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._live.add_task("", total=total, note="")
+
+    def __enter__(self) -> _Progress:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def done(self, student: str, result: object, kept: bool) -> None:
+        """One student more."""
+        del student, kept
+        self.counts[result.status] += 1
+        failed = sum(self.counts[status] for status in BAD)
+        self._live.update(self._task, advance=1, note=f"{failed} failed, {self.counts['flagged']} flagged")
+
+
+def _table(output: Path, chosen: list) -> None:
+    """The rows of status.csv of this run, and where the files are."""
+    import csv
+
+    from rich.console import Console
+    from rich.table import Table
+
+    names = {submission.student for submission in chosen}
+    with (output / "status.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["student"] in names]
+    table = Table("student", "status", "score", "of", "flags", "seconds")
+    for row in rows:
+        table.add_row(*(row[key] for key in ("student", "status", "score", "max_score", "flags", "seconds")))
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+    console.print(table)
+    counts = Counter(row["status"] for row in rows)
+    console.print(f"{len(rows)} submissions: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
+    console.print(f"status.csv, grades.csv, gradebook.db and feedback/ are in {output}", soft_wrap=True)

@@ -1,0 +1,11 @@
+"""Networks, and many of them at once.
+
+==============  ============================================================================
+``networks``    small networks, plain or residual, each with a chosen normalization layer
+``rows``        networks of one shape whose parameters are the rows of one matrix
+==============  ============================================================================
+"""
+
+from optcourse.models.networks import ACTIVATIONS, NORMS, Block, cnn1d, cnn2d, mlp, n_parameters, softmax_regression
+
+__all__ = ["ACTIVATIONS", "NORMS", "Block", "cnn1d", "cnn2d", "mlp", "n_parameters", "softmax_regression"]

@@ -1,0 +1,1 @@
+"""The algorithms: generators of iterates whose lines read like the slides."""

@@ -1,0 +1,117 @@
+"""What all distributed algorithms share: arguments are checked at the call, gradients take simulated time."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optcourse.arguments import integer, positive
+from optcourse.nodes.graphs.topology import check_mixing
+from optcourse.nodes.network.network import Network, described
+
+Gradient = Callable[[Tensor], Tensor]
+Iterates = Iterator[Tensor]
+
+#: Every algorithm by name, for the command line and for tests that run them all.
+ALGORITHMS: dict[str, Callable[..., Iterates]] = {}
+
+
+def algorithm(rule: Callable[..., Iterates]) -> Callable[..., Iterates]:
+    """Make a generator function ``rule(net, grad, x, lr, ...)`` an algorithm of the course.
+
+    The call checks ``x`` (floating point, [rows, d], d >= 1, the same d and dtype in all processes) and ``lr`` (> 0: a
+    number, or a tensor or array of shape () or [d], which is cast to the dtype and device of x) before the first
+    iterate is asked for, and every gradient for its shape. Nothing is differentiated: x, lr and gradients are detached.
+    With a clock in the network a gradient costs what the compute law says.
+    """
+
+    @functools.wraps(rule)
+    def start(net: Network, grad: Gradient, x: Tensor, lr: Any, *args: Any, **options: Any) -> Iterates:
+        net.agree("x", x)
+        x = x.detach()
+        lr = _step_size(lr, x)
+        if not callable(grad):
+            raise TypeError(f"grad must be a function of x, got {grad!r}")
+        inspect.signature(rule).bind(net, grad, x, lr, *args, **options)  # a wrong option fails here, not at next()
+        net.memory.clear()
+
+        def gradient(x: Tensor, rows: Tensor | None = None) -> Tensor:
+            x = x.detach()  # its own tensor: grad may ask it to require a gradient
+            g = grad(x) if rows is None else grad(x, rows)
+            if not isinstance(g, Tensor) or (g.shape, g.dtype, g.layout) != (x.shape, x.dtype, x.layout):
+                raise ValueError(f"grad must return a tensor like x, {described(x)}, got {described(g)}")
+            if net.clock and rows is None:
+                net.clock.compute()
+            return g.detach()
+
+        return rule(net, gradient, x, lr, *args, **options)
+
+    ALGORITHMS[rule.__name__] = start
+    return start
+
+
+def last_iterate(iterates: Iterates, steps: int) -> Tensor:
+    """The iterate after ``steps`` more steps of an algorithm, for who does not look at those on the way.
+
+    Raises ``ValueError`` for steps < 1, or more than there are before the algorithm ends (that of a schedule does).
+    """
+    steps, taken, last = integer("steps", steps, 1), 0, None
+    for taken, last in enumerate(islice(iterates, steps), 1):  # noqa: B007
+        pass
+    if taken < steps:
+        raise ValueError(f"steps must be at most {taken}, the number of iterates that there were, got {steps}")
+    return last
+
+
+def schedule(net: Network, W: Tensor | Sequence[Tensor]) -> Callable[[int], Tensor]:
+    """The mixing matrix of round k: ``W`` itself, or the matrices of a list in turn.
+
+    Raises ``ValueError`` unless each is doubly stochastic [n, n] and information reaches every node, ``TypeError`` for
+    what is no tensor.
+    """
+    matrices = list(W) if isinstance(W, Sequence) else [W]
+    if not matrices:
+        raise ValueError("W must hold at least one matrix, got an empty list")
+    if len(matrices) == 1:
+        check_mixing(matrices[0], net.n)
+    else:
+        for matrix in matrices:
+            check_mixing(matrix, net.n, connected=False)
+        dense = [m.to_dense() if m.layout != torch.strided else m for m in matrices]
+        check_mixing(sum(dense) / len(dense), net.n)
+    return lambda k: matrices[k % len(matrices)]
+
+
+def fixed(net: Network, W: Tensor) -> Tensor:
+    """The mixing matrix of an algorithm that uses the same one in all rounds: ``W`` itself.
+
+    Raises ``ValueError`` for a list, and as :func:`schedule`.
+    """
+    if isinstance(W, Sequence):
+        raise ValueError(
+            f"W must be one matrix [{net.n}, {net.n}] for all rounds, got a {type(W).__name__} of {len(W)}"
+        )
+    check_mixing(W, net.n)
+    return W
+
+
+def _step_size(lr: Any, x: Tensor) -> float | Tensor:
+    """``lr`` as a number, or as a tensor of shape () or [d] with the dtype and device of x."""
+    if not isinstance(lr, (Tensor, np.ndarray)):
+        (lr,) = positive(lr=lr)
+        if not lr.ndim:
+            return float(lr)
+    sizes = torch.as_tensor(lr).detach()
+    if sizes.is_complex() or sizes.dtype == torch.bool or sizes.layout != torch.strided:
+        raise TypeError(f"lr must be a real number, or a tensor of them, got {described(sizes)}")
+    positive(lr=sizes.double().cpu().numpy())
+    if sizes.shape not in ((), x.shape[1:]):
+        raise ValueError(f"lr must be a number or have shape [{x.shape[1]}], got shape {list(sizes.shape)}")
+    return sizes.to(x)

@@ -1,0 +1,104 @@
+r"""Compressed messages: unbiased quantization, error feedback, PowerSGD.
+
+``compress`` maps [rows, d] to a ``Message``, see ``optcourse.nodes.messages``. Lecture 15 derives the algorithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from optcourse.arguments import integer
+from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
+from optcourse.nodes.messages.factors import matrix_views, orthogonalize, products
+from optcourse.nodes.messages.message import Message
+from optcourse.nodes.network.network import Network
+
+Compressor = Callable[[Tensor], Message]
+
+
+@algorithm
+def qsgd(net: Network, grad: Gradient, x: Tensor, lr: float, compress: Compressor) -> Iterates:
+    r"""SGD with compressed gradients, :math:`x \leftarrow x-\gamma\frac1n\sum_jC(g_j(x))`, and no memory.
+
+    For *unbiased* compressors (``compressors.qsgd``, ``random_k(unbiased=True)``): bound
+    ``theory.compression.unbiased_bound``. With a biased one it may diverge (lecture 15.4). Per step one message to
+    all. Source: Alistarh, Grubic, Li, Tomioka & Vojnovic 2017, "QSGD", Algorithm 1.
+    """
+    for _ in net.rounds():
+        x = x - lr * net.mean(compress(grad(x)))
+        yield x
+
+
+@algorithm
+def error_feedback(net: Network, grad: Gradient, x: Tensor, lr: float, compress: Compressor) -> Iterates:
+    r"""EF-SGD: what a message left out is remembered and added to the next one.
+
+    :math:`p_i=\gamma g_i(x)+e_i`, :math:`x \leftarrow x-\mathrm{mean}\,C(p_i)`, :math:`e_i \leftarrow p_i-C(p_i)`, for
+    any compressor with contraction delta > 0. Bound: ``theory.compression.ef_bound``; x - mean(e) follows plain SGD.
+    Per step one message to all. Source: Karimireddy, Rebjock, Stich & Jaggi 2019, Algorithm 2, on n nodes.
+    """
+    e = net.initial("e", torch.zeros_like(x))
+    for _ in net.rounds():
+        p = lr * grad(x) + e
+        q = compress(p)
+        e = p - q.dense()
+        x = x - net.mean(q)
+        yield x
+
+
+@algorithm
+def powersgd(
+    net: Network, grad: Gradient, x: Tensor, lr: float, shapes: Sequence[tuple[int, ...]], rank: int = 1
+) -> Iterates:
+    r"""PowerSGD: the mean of the nodes' gradient *matrices* by one power iteration, whose factors are what travels.
+
+    With error feedback, for every parameter of ``shapes`` that is a matrix: :math:`M_i=\gamma G_i+E_i`,
+    :math:`P=\mathrm{orth}(\mathrm{mean}\,M_iQ)`, :math:`Q_i=M_i^\top P`, :math:`Q=\mathrm{mean}\,Q_i`,
+    :math:`X \leftarrow X-PQ^\top`, :math:`E_i=M_i-PQ_i^\top`; Q starts the next step. Vectors travel whole. Both steps
+    are linear: a mean (an all-reduce) suffices where top-k must gather. Per step r(a+b) numbers for an a x b matrix, in
+    two averages: all P, then all Q and the vectors.
+    Source: Vogels, Karimireddy & Jaggi 2019, "PowerSGD", Algorithms 1 and 2; there E_i subtracts the mean
+    :math:`PQ^\top`, which for heterogeneous nodes lets the memories drift apart without bound (their mean is the same).
+    Raises ``ValueError`` for shapes that do not add up to d, or a rank outside 1..min(a, b).
+    """
+    matrices, _ = matrix_views(x, shapes)
+    for a, b in (view.shape[1:] for view in matrices):
+        integer("rank", rank, 1, min(a, b))
+    e = net.initial("e", torch.zeros_like(x))
+    factors = net.initial("factors", [_random_factor(view, rank, i) for i, view in enumerate(matrices)])
+    for _ in net.rounds():
+        p = lr * grad(x) + e
+        sent, update = torch.zeros_like(p), torch.zeros_like(p)
+        (M, vectors), (own, own_vectors), (new, new_vectors) = (matrix_views(t, shapes) for t in (p, sent, update))
+        P = [products(*pair) for pair in zip(M, factors, strict=True)]
+        P = [orthogonalize(mean).expand(net.rows, -1, -1) for mean in _means(net, P)]
+        Q_own = [products(M_i.mT, P_i) for M_i, P_i in zip(M, P, strict=True)]
+        means = _means(net, Q_own + vectors)
+        Q, means = means[: len(M)], means[len(M) :]
+        for i in range(len(M)):
+            own[i].copy_(products(P[i], Q_own[i].mT))
+            new[i].copy_(products(P[i][:1], Q[i].mT))
+        for i, v in enumerate(vectors):
+            own_vectors[i].copy_(v)
+            new_vectors[i].copy_(means[i])
+        factors = [mean.expand_as(own) for mean, own in zip(Q, Q_own, strict=True)]
+        e, x = p - sent, x - update
+        yield x
+
+
+def _means(net: Network, tensors: list[Tensor]) -> list[Tensor]:
+    """The mean of each over the nodes, ``[1, ...]``, all in one message."""
+    if not tensors:
+        return []
+    together = net.mean(torch.cat([t.flatten(1) for t in tensors], 1))
+    parts = together.split([t[:1].numel() for t in tensors], 1)
+    return [part.reshape(1, *t.shape[1:]) for part, t in zip(parts, tensors, strict=True)]
+
+
+def _random_factor(matrices: Tensor, rank: int, seed: int) -> Tensor:
+    """A first Q [rows, b, rank], the same at every node."""
+    Q = torch.randn(matrices.shape[2], rank, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return Q.to(matrices).expand(len(matrices), -1, -1)

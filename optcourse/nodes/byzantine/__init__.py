@@ -1,0 +1,1 @@
+"""Byzantine nodes: attacks, and the rules that withstand them."""

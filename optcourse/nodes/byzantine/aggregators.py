@@ -1,0 +1,287 @@
+r"""Robust aggregation: one vector from the n vectors that the nodes sent, f = ``n_byzantine`` of which may be anything.
+
+Every rule is called ``rule(X, n_byzantine)`` with X of shape [n, d], a row per node, and returns a vector [d] in the
+dtype of X; no rule knows *which* rows are Byzantine. ``AGGREGATORS`` lists the rules by the names that
+:func:`optcourse.theory.distributed.byzantine.kappa` knows as well: it bounds how far each ends from the honest mean.
+
+Rules that need distances between rows take them from one Gram matrix, n^2 numbers instead of n d in every later step.
+
+All rules raise ``ValueError`` when X is not a 2-D floating-point tensor with at least one row, when a row is not
+finite (the message names the node), and unless n_byzantine is in 0..f with f the rule's
+:func:`~optcourse.theory.distributed.byzantine.breakdown`; ``TypeError`` when n_byzantine is no integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, wraps
+
+import torch
+from torch import Tensor
+
+from optcourse.arguments import choice, integer, real
+from optcourse.nodes.byzantine.vectors import (
+    centred_gram,
+    check_rule,
+    check_vectors,
+    coordinate_median,
+    distances,
+    sorted_columns,
+)
+from optcourse.nodes.streams import Streams
+
+Aggregator = Callable[..., Tensor]
+
+
+def mean(X: Tensor, n_byzantine: int) -> Tensor:
+    """The average of all rows, [d]: what a single Byzantine node moves anywhere.
+
+    The one rule whose breakdown point, 0, is not enforced, so that its failure can be shown: n_byzantine in 0..n.
+
+    >>> mean(torch.tensor([[0.0], [1.0], [1000.0]]), n_byzantine=1)
+    tensor([333.6667])
+    """
+    integer("n_byzantine", n_byzantine, 0, len(check_vectors(X)))
+    return X.mean(0)
+
+
+def median(X: Tensor, n_byzantine: int) -> Tensor:
+    """The median of every coordinate, [d]; for even n the average of the two middle values (torch takes the lower).
+
+    Source: Yin, Chen, Ramchandran & Bartlett 2018, "Byzantine-robust distributed learning", Definition 1.
+
+    >>> median(torch.tensor([[0.0], [1.0], [3.0], [1000.0]]), n_byzantine=1)
+    tensor([2.])
+    """
+    check_rule(X, n_byzantine, "median")
+    return coordinate_median(X)
+
+
+def trimmed_mean(X: Tensor, n_byzantine: int) -> Tensor:
+    """In every coordinate the average without the f largest and the f smallest values, [d].
+
+    Source: Yin, Chen, Ramchandran & Bartlett 2018, Definition 2, with f/n as the trimmed fraction.
+
+    >>> trimmed_mean(torch.tensor([[0.0], [1.0], [3.0], [1000.0]]), n_byzantine=1)
+    tensor([2.])
+    """
+    f = check_rule(X, n_byzantine, "trimmed_mean")
+    return sorted_columns(X)[f : len(X) - f].mean(0)
+
+
+def krum(X: Tensor, n_byzantine: int, neighbours: str = "honest") -> Tensor:
+    r"""The row with the least score, [d]: the sum of squared distances to its nearest rows; the first one of a tie.
+
+    ``neighbours="honest"`` counts the n-f nearest rows, itself included (as many as there are honest nodes);
+    ``"paper"`` the n-f-2 nearest others, which asks for 2f + 2 < n: ``krum_paper`` in ``AGGREGATORS``.
+
+    Source: Blanchard, El Mhamdi, Guerraoui & Stainer 2017, "Machine learning with adversaries", Section 4.
+
+    >>> krum(torch.tensor([[0.0], [1.0], [1.5], [1000.0]]), n_byzantine=1)
+    tensor([1.])
+    """
+    return multi_krum(X, n_byzantine, 1, neighbours)
+
+
+def multi_krum(X: Tensor, n_byzantine: int, m: int | None = None, neighbours: str = "honest") -> Tensor:
+    r"""The average of the m rows with the least scores of :func:`krum`, [d]; m in 1..n-f, by default n-f.
+
+    The constant of :func:`krum` holds for every such m: the m least scores have at most the honest average, and the
+    square root in Minkowski's inequality is concave.
+
+    Source: Blanchard, El Mhamdi, Guerraoui & Stainer 2017, Section 5. Raises ``ValueError`` for an m out of range.
+
+    >>> multi_krum(torch.tensor([[0.0], [1.0], [1.5], [1000.0]]), n_byzantine=1, m=2)
+    tensor([1.2500])
+    """
+    paper = choice("neighbours", neighbours, ("honest", "paper")) == "paper"
+    f = check_rule(X, n_byzantine, "krum_paper" if paper else "krum")
+    n = len(X)
+    m = n - f if m is None else integer("m", m, 1, n - f)
+    if paper and n < 3:
+        raise ValueError(f"neighbours must be 'honest' for fewer than 3 rows, got 'paper' and {n} rows")
+    counted = n - f - 1 if paper else n - f  # the row itself, at distance 0, is one of them
+    # Sorted, so that a sum does not depend on the order of the nodes.
+    scores = squared_distances(X).sort(1).values[:, :counted].sum(1)
+    return X[scores.argsort(stable=True)[:m]].mean(0)
+
+
+def geometric_median(X: Tensor, n_byzantine: int, tolerance: float = 1e-8, iterations: int = 1000) -> Tensor:
+    r"""The point with the least sum of distances to the rows, :math:`\arg\min_z\sum_i\|x_i-z\|`, [d].
+
+    A row is returned as it is when it is the minimizer: when the unit vectors from it to the others add up to at most
+    the number of rows at its place. Otherwise Weiszfeld's iteration, z <- mean of the rows with weights 1/||x_i - z||,
+    descends from the best row; it stays below the values at all rows, so none of these distances becomes zero. It
+    stops when the average unit vector is shorter than ``tolerance``, or after ``iterations`` steps; stopped by the
+    first, the sum of distances is at most a factor 1/(1 - 2 tolerance) above the least.
+
+    Source: Vardi & Zhang 2000, "The multivariate L1-median and associated data depth", for the step that leaves a row;
+    Pillutla, Kakade & Harchaoui 2022, "Robust aggregation for federated learning", for the use.
+    Raises ``ValueError`` unless 0 < tolerance < 1/2 and iterations >= 1.
+
+    >>> geometric_median(torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [0.0, 0.0]]), n_byzantine=1)
+    tensor([0., 0.])
+    """
+    check_rule(X, n_byzantine, "geometric_median")
+    real("tolerance", tolerance, 0, 0.5, open_low=True, open_high=True)
+    center, Y, gram = centred_gram(X)
+    # n numbers per iteration: too little work for an accelerator.
+    w = _weiszfeld(gram.cpu(), tolerance, integer("iterations", iterations, 1)).to(X.device)
+    row = int(w.argmax())
+    return X[row].clone() if w[row] == 1 else (center + w @ Y).to(X.dtype)
+
+
+def centered_clipping(
+    X: Tensor,
+    n_byzantine: int,
+    center: Tensor | None = None,
+    radius: float | str = "median",
+    iterations: int = 3,
+) -> Tensor:
+    r"""v <- v + mean_i clip(x_i - v) repeated, [d]; clip shortens what is longer than ``radius`` tau to length tau.
+
+    .. math:: v \leftarrow v+\frac1n\sum_i(x_i-v)\min\Big(1,\frac{\tau}{\|x_i-v\|}\Big)
+
+    ``center`` [d] is the first v: the paper takes what it aggregated in the round before; by default the
+    coordinate-wise median. ``radius`` is a length in the units of X, or ``"median"``: in every step the median of
+    the distances ||x_i - v||, which f < n/2 attackers cannot push beyond the largest honest distance. The theory's
+    kappa is for the radius :func:`~optcourse.theory.distributed.byzantine.clipping_radius`, which a server cannot know.
+
+    Source: Karimireddy, He & Jaggi 2021, "Learning from history for Byzantine robust optimization", Algorithm 2.
+    Raises ``ValueError`` for a center of another shape or not finite, a radius that is not > 0, iterations < 1.
+
+    >>> centered_clipping(torch.tensor([[0.0], [1.0], [2.0], [1000.0]]), 1, torch.zeros(1), radius=2.0, iterations=1)
+    tensor([1.2500])
+    """
+    check_rule(X, n_byzantine, "centered_clipping")
+    if isinstance(radius, str):
+        choice("radius", radius, ("median",))
+    else:
+        real("radius", radius, 0, open_low=True)
+    v = coordinate_median(X) if center is None else torch.as_tensor(center, dtype=X.dtype, device=X.device)
+    if v.shape != X.shape[1:] or not v.isfinite().all():
+        raise ValueError(f"center must be finite with shape {list(X.shape[1:])}, got shape {list(v.shape)}: {center}")
+    for _ in range(integer("iterations", iterations, 1)):
+        offsets = X - v
+        lengths = torch.linalg.vector_norm(offsets, dim=1)
+        tau = coordinate_median(lengths[:, None]) if radius == "median" else radius
+        # A row at v has no direction and needs none.
+        shrink = (tau / lengths.clamp(min=torch.finfo(X.dtype).tiny)).clamp(max=1)
+        v = v + shrink @ offsets / len(X)
+    return v
+
+
+def bucketing(rule: Aggregator, size: int, random: Streams | torch.Generator) -> Aggregator:
+    """``rule`` on the averages of ``size`` rows at a time, drawn at random: mixes unlike honest nodes before judging.
+
+    Each call permutes the rows, cuts them into ceil(n/size) buckets (the last may be smaller) and hands their averages
+    to ``rule`` with n_byzantine = min(f, number of buckets), for in the worst case every attacker spoils a bucket of
+    its own. The spread of the honest shrinks by ``size``, the tolerated f as well: size < n/(2f).
+
+    ``random`` must draw alike in every process: a ``torch.Generator``, or ``Streams(name, seed, range(n))`` of *all*
+    nodes. The wrapper takes what the rule takes. Source: Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on
+    heterogeneous datasets via bucketing", Algorithm 1.
+
+    Raises ``ValueError`` for a size < 1; the wrapper, besides the rule's, for streams of another number of nodes.
+
+    >>> X = torch.tensor([[0.0], [4.0], [0.0], [4.0]])
+    >>> bucketing(mean, size=2, random=torch.Generator().manual_seed(0))(X, n_byzantine=1)
+    tensor([2.])
+    """
+    integer("size", size, 1)
+
+    @wraps(rule)
+    def bucketed(X: Tensor, n_byzantine: int, **options) -> Tensor:
+        n = len(check_vectors(X))
+        f = integer("n_byzantine", n_byzantine, 0, n)
+        if isinstance(random, torch.Generator):
+            order = torch.randperm(n, generator=random, device=random.device)
+        elif len(random.nodes) == n:
+            order = random.uniform(dtype=torch.float64).argsort(stable=True)
+        else:
+            raise ValueError(f"random must be streams of all {n} nodes, got streams of {len(random.nodes)}")
+        buckets = torch.stack([bucket.mean(0) for bucket in X[order.to(X.device)].split(size)])
+        try:
+            return rule(buckets, n_byzantine=min(f, len(buckets)), **options)
+        except ValueError as error:
+            raise ValueError(f"{error} (buckets of size {size} of {n} vectors)") from None
+
+    return bucketed
+
+
+def nearest_neighbour_mixing(rule: Aggregator) -> Aggregator:
+    r"""``rule`` on the rows after each was replaced by the average of its n-f nearest rows, itself included.
+
+    If the rule has constant kappa, the mixed one has at most 8f/(n-f) (1 + kappa): of the order f/n for every rule
+    of bounded kappa, as is the best possible f/(n-2f). Source: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot & Stephan
+    2023, "Fixing by mixing: a recipe for optimal Byzantine ML under heterogeneity". The wrapper takes what the rule
+    takes; n_byzantine < n/2.
+
+    >>> nearest_neighbour_mixing(median)(torch.tensor([[0.0], [1.0], [2.0], [3.0], [1000.0]]), n_byzantine=1)
+    tensor([1.5000])
+    """
+
+    @wraps(rule)
+    def mixed(X: Tensor, n_byzantine: int, **options) -> Tensor:
+        f = check_rule(X, n_byzantine, "krum")
+        center, Y, gram = centred_gram(X)
+        n = len(X)
+        nearest = distances(gram).argsort(dim=1, stable=True)[:, : n - f]
+        mixing = torch.zeros_like(gram).scatter_(1, nearest, 1 / (n - f))
+        return rule((center + mixing @ Y).to(X.dtype), n_byzantine=f, **options)
+
+    return mixed
+
+
+def squared_distances(X: Tensor) -> Tensor:
+    r"""All ||x_i - x_j||^2 as float64 [n, n], from one Gram matrix; exactly 0 on the diagonal.
+
+    Distances below 1e-7 of the rows' distance from the coordinate-wise median count as 0: the Gram matrix cannot
+    tell them apart. Raises ``ValueError`` naming the node when a squared length overflows float64.
+
+    >>> squared_distances(torch.tensor([[0.0], [1.0], [3.0]]))
+    tensor([[0., 1., 9.],
+            [1., 0., 4.],
+            [9., 4., 0.]], dtype=torch.float64)
+    """
+    return distances(centred_gram(check_vectors(X))[2])
+
+
+#: The rules by name; the names of ``optcourse.theory.distributed.byzantine.RULES``, and ``multi_krum``.
+AGGREGATORS: dict[str, Aggregator] = {
+    "mean": mean,
+    "trimmed_mean": trimmed_mean,
+    "median": median,
+    "geometric_median": geometric_median,
+    "krum": krum,
+    "krum_paper": partial(krum, neighbours="paper"),
+    "multi_krum": multi_krum,
+    "centered_clipping": centered_clipping,
+}
+
+
+def _weiszfeld(gram: Tensor, tolerance: float, iterations: int) -> Tensor:
+    """Weights w [n], of sum 1, of the geometric median sum_i w_i y_i of rows with Gram matrix y_i . y_j."""
+    n, squares = len(gram), gram.diagonal()
+    D2 = distances(gram)
+    # Row k of U weighs the rows in the sum of unit vectors from y_k to the rows elsewhere, of length force[k].
+    U = torch.where(D2 > 0, D2.rsqrt(), 0)
+    U -= torch.diag(U.sum(1))
+    force = ((U @ gram) * U).sum(1).clamp(min=0).sqrt()
+    here = (D2 == 0).sum(1)
+    minimizer = force <= here * (1 + 1e-9)
+    k = int(torch.where(minimizer.any() & ~minimizer, torch.inf, D2.sqrt().sum(1)).argmin())
+    w = torch.nn.functional.one_hot(torch.tensor(k), n).to(gram)
+    if minimizer[k]:
+        return w
+    # The full step, to the weighted mean of the rows elsewhere, could end beside a worse row and slowly leave it.
+    w += U[k] / -U[k, k] * (1 - here[k] / force[k])
+    for _ in range(iterations):
+        # Of y_i . y_j, not of squared distances: those of a far row would swamp the near ones.
+        inner = gram @ w
+        pull = (squares - 2 * inner + w @ inner).clamp(min=torch.finfo(gram.dtype).tiny).rsqrt()
+        change = pull / pull.sum() - w
+        w = w + change
+        if pull.sum() * (change @ gram @ change).clamp(min=0).sqrt() <= tolerance * n:
+            break
+    return w

@@ -1,0 +1,1 @@
+"""Graphs: topologies, mixing matrices and their gaps, pictures of them."""

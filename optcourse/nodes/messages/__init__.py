@@ -1,0 +1,1 @@
+"""Messages: compressors, and the payloads whose bytes are counted."""

@@ -1,0 +1,116 @@
+"""The kinds of compressed messages: which tensors travel, and how a receiver reads them.
+
+A receiver holds rows of many nodes: :meth:`Message.with_payload` takes any number of rows. Row i of ``dense()``
+depends on row i of the payload alone, to the last bit, so that sender and receiver read the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from optcourse.nodes.messages.factors import Shapes, matrix_views, products
+from optcourse.nodes.messages.message import Message
+from optcourse.nodes.messages.packing import pack, unpack
+
+
+class Plain(Message):
+    """Payload: the vectors themselves, ``[m, d]``."""
+
+    def dense(self) -> Tensor:
+        """The payload."""
+        return self.payload[0]
+
+
+class Sparse(Message):
+    """Payload: values ``[m, k]`` and their positions, int32 ``[m, k]``. Known to both sides: ``size`` = d."""
+
+    def __init__(self, values: Tensor, indices: Tensor, size: int) -> None:
+        super().__init__((values, indices.int()))
+        self.size = size
+
+    def dense(self) -> Tensor:
+        """Zeros but for the values."""
+        values, indices = self.payload
+        return values.new_zeros(len(values), self.size).scatter_(1, indices.long(), values)
+
+
+class SharedSparse(Message):
+    """Payload: values ``[m, k]``. Known to both sides: ``size`` = d and ``indices [k]``, the same for every node."""
+
+    def __init__(self, values: Tensor, indices: Tensor, size: int) -> None:
+        super().__init__((values,))
+        self.indices, self.size = indices, size
+
+    def dense(self) -> Tensor:
+        """Zeros but for the values."""
+        (values,) = self.payload
+        return values.new_zeros(len(values), self.size).index_copy_(1, self.indices, values)
+
+
+class Quantized(Message):
+    """Payload: norms ``[m, buckets]`` and packed codes, uint8. Known: ``size`` = d, ``levels`` = s and ``bucket``.
+
+    Entry i of a bucket with norm N and code c in 0..2s is N (c - s)/s.
+    """
+
+    def __init__(self, norms: Tensor, codes: Tensor, levels: int, bucket: int) -> None:
+        self.bits = code_bits(levels)
+        self.size, self.levels, self.bucket = codes.shape[1], levels, bucket
+        super().__init__((norms, pack(codes, self.bits)))
+
+    def dense(self) -> Tensor:
+        """The codes, read as multiples of norm/levels."""
+        norms, packed = self.payload
+        codes = unpack(packed, self.bits, self.size)
+        return spread(norms, self.bucket, self.size) * ((codes - self.levels).to(norms.dtype) / self.levels)
+
+
+class Signs(Message):
+    """Payload: scales ``[m]`` and one bit per entry, uint8 ``[m, ceil(d/8)]``. Known to both sides: ``size`` = d."""
+
+    def __init__(self, scales: Tensor, positive: Tensor) -> None:
+        super().__init__((scales, pack(positive, 1)))
+        self.size = positive.shape[1]
+
+    def dense(self) -> Tensor:
+        """scale where the bit is 1, -scale where it is 0."""
+        scales, packed = self.payload
+        return torch.where(unpack(packed, 1, self.size).bool(), scales[:, None], -scales[:, None])
+
+
+class Factors(Message):
+    """Payload: for every matrix P ``[a, r]`` and Q ``[b, r]``, then the other parameters, in one row of values.
+
+    Known to both sides: ``shapes`` and ``rank``.
+    """
+
+    def __init__(self, factors: list[tuple[Tensor, Tensor]], rest: list[Tensor], shapes: Shapes, rank: int) -> None:
+        super().__init__((torch.cat([t.flatten(1) for pair in factors for t in pair] + rest, dim=1),))
+        self.shapes, self.rank = shapes, rank
+
+    def dense(self) -> Tensor:
+        """P Q^T in the place of every matrix."""
+        (values,) = self.payload
+        x = values.new_empty(len(values), sum(map(math.prod, self.shapes)))
+        matrices, rest = matrix_views(x, self.shapes)
+        lengths = [side * self.rank for M in matrices for side in M.shape[1:]] + [r.shape[1] for r in rest]
+        parts = iter(values.split(lengths, dim=1))
+        for M in matrices:
+            P, Q = (next(parts).unflatten(1, (side, self.rank)) for side in M.shape[1:])
+            M.copy_(products(P, Q.mT))
+        for r in rest:
+            r.copy_(next(parts))
+        return x
+
+
+def spread(norms: Tensor, bucket: int, size: int) -> Tensor:
+    """For every entry the norm of its bucket."""
+    return norms if norms.shape[1] == 1 else norms.repeat_interleave(bucket, dim=1)[:, :size]
+
+
+def code_bits(levels: int) -> int:
+    """ceil(log2(2 levels + 1)): the codes are 0..2 levels."""
+    return (2 * levels).bit_length()

@@ -1,0 +1,1 @@
+"""Runs: real processes, checkpoints, and the ``optcourse nodes`` command."""

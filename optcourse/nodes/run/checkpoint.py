@@ -1,0 +1,259 @@
+"""Rows that outlive their process: each process saves its own nodes, and any number of processes goes on from there.
+
+>>> import tempfile, torch
+>>> from optcourse import nodes
+>>> def run(steps, folder, resume=False):
+...     net = nodes.Network(4)
+...     keeper = Keeper(folder, net, every=10)
+...     x = keeper.restore(torch.ones(4, 2)) if resume else keeper.begin(torch.ones(4, 2))
+...     for x in keeper.watch(nodes.psgd(net, lambda x: x, x, lr=0.1), steps): pass
+...     return x
+>>> with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+...     _ = run(15, one)
+...     torch.equal(run(30, one, resume=True), run(30, other))
+True
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optcourse import files
+from optcourse.arguments import integer
+from optcourse.nodes.algorithms.algorithm import Iterates
+from optcourse.nodes.network.network import Network
+from optcourse.nodes.run.checkpoint_files import (
+    complete_rounds,
+    file_name,
+    files_of_round,
+    read_rows,
+    saved_files,
+    what_is_missing,
+)
+from optcourse.nodes.run.checkpoint_rows import compact, fits, frozen, own_positions, own_rows, ranges, to_device
+
+
+class NoCheckpoint(ValueError):
+    """There is no round at which the rows of all nodes were saved."""
+
+
+def snapshot(net: Network, iterates: Iterates, x: Tensor) -> dict[str, Any]:
+    """What continues an algorithm that has just yielded ``x``: the own rows, its memory, random numbers and counters.
+
+    The memory are the local variables that the algorithm declared with ``net.initial``: tensors with one row per own
+    node, or lists of them. The snapshot refers to the tensors of the algorithm, and copies none.
+    """
+    variables = iterates.gi_frame.f_locals
+    memory = {name: variables[name] for name in net.memory}
+    clock = net.clock and {"times": net.clock.times.clone(), "calls": net.clock.calls}
+    return {
+        "round": net.round + 1,
+        "n": net.n,
+        "nodes": net.mine.tolist(),
+        "processes": net.world,
+        "dtype": str(x.dtype),
+        "x": x,
+        "memory": {name: list(value) if isinstance(value, list) else value for name, value in memory.items()},
+        "per_node": [name for name, per_node in net.memory.items() if per_node and fits(memory[name], net.rows)],
+        "positions": net.stream_positions,
+        "bytes_sent": net.bytes_sent.clone(),
+        "wire_bytes": net.wire_bytes,
+        "clock": clock,
+    }
+
+
+class Keeper:
+    """Saves the own rows in ``folder`` after round 1, after every ``every`` rounds, and when something goes wrong.
+
+    Call :meth:`begin` or :meth:`restore` *before* the algorithm, and take the iterates from :meth:`watch`. ``folder``
+    is one that all processes share. The last two rounds that all nodes have saved are kept, and what is newer: of
+    processes that do not wait for each other some may be ahead. ``settings`` (JSON) describe the run; a run with
+    others is not continued. ``record`` (JSON) may be set to anything that the rows should carry along; it may know more
+    than the round that it was saved with.
+
+    Processes that are stopped are not all in the same round. One that waits for messages stands *before* them, and
+    neighbours are at most one communication apart, the ends of a path of w processes w - 1. So each of w > 1 processes
+    holds what it had before the last w communications as well, and saves all of it when it stops: the rows of the
+    slowest are then complete. (``async_sgd``, whose processes may be further apart, can lose what came since a save.)
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike, net: Network, every: int = 50, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self.folder, self.net, self.every = Path(folder), net, integer("every", every, 1)
+        self.settings = json.loads(json.dumps(dict(settings or {})))
+        self.record: Any = None
+        self._start([])
+
+    # ------------------------------------------------------------------ during a run
+
+    @property
+    def done(self) -> int:
+        """The full rounds so far; ``watched`` of them since this keeper was made."""
+        return self._held[-1]["round"] if self._held else 0
+
+    @property
+    def saved(self) -> int | None:
+        """The newest round whose rows this process has saved, or gone on from; None before the first."""
+        return max(self._saved, default=None)
+
+    def begin(self, x: Tensor) -> Tensor:
+        """Start anew: the rows of an earlier run are deleted when the first new ones are saved. Returns ``x``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._start([])
+        return x
+
+    def _start(self, held: list[dict[str, Any]], saved: Mapping[int, str] | None = None) -> None:
+        self.watched, self._before, self._saved = 0, {}, dict(saved or {})
+        self._held = deque(held, maxlen=self.net.world + 1 if self.net.world > 1 else 1)
+
+    def watch(self, iterates: Iterates, steps: int) -> Iterates:
+        """The iterates until round ``steps``; whatever ends them early, the rows of the last full round are saved.
+
+        That includes an error in the loop over them, and leaving it. Raises ``OSError`` when rows cannot be written.
+        """
+        try:
+            for k in range(self.done, steps):
+                x = next(iterates, None)
+                if x is None:  # the algorithm itself has an end
+                    break
+                self._keep(snapshot(self.net, iterates, x))
+                if self.watched == 1:
+                    self._replace_older()
+                yield x
+                if (k + 1) % self.every == 0:  # with what the caller recorded about this round
+                    self._write(self._held[-1])
+            if self.watched:
+                self._write(self._held[-1])
+        except BaseException as error:
+            try:
+                self.save()
+            except OSError as trouble:
+                error.add_note(str(trouble))
+            raise
+
+    def _keep(self, state: dict[str, Any]) -> None:
+        """Hold on to a snapshot for some rounds: a tensor that stays from round to round may be written into."""
+        current, before = state["memory"], self._before
+        if self._held and torch.equal(state["bytes_sent"], self._held[-1]["bytes_sent"]):
+            self._held.pop()  # nobody can have waited there
+        self._held.append(state | {"memory": {name: frozen(t, before.get(name)) for name, t in current.items()}})
+        self._before = current
+        self.watched += 1
+
+    def save(self) -> int | None:
+        """Write the rows of the last rounds, unless they are there; returns the last one, None before the first.
+
+        Raises ``OSError`` when they cannot be written.
+        """
+        for state in reversed(self._held):
+            self._write(state)
+        return self.done or None
+
+    def _write(self, state: dict[str, Any]) -> None:
+        r, record = state["round"], json.dumps(self.record)
+        if self._saved.get(r) == record:
+            return
+        path = self.folder / file_name(r, state["nodes"][0], state["nodes"][-1], state["n"])
+        content = io.BytesIO()
+        torch.save(compact(state) | {"settings": json.dumps(self.settings), "record": record}, content)
+        try:
+            files.write(path, content.getbuffer())
+        except OSError as error:
+            raise OSError(f"the rows cannot be written to {path}: {error.strerror or error}") from error
+        self._saved[r] = record
+        self._prune()
+
+    def _replace_older(self) -> None:
+        """Save the first rows of this run, and then only delete those that it does not go on from.
+
+        All processes are here at the same time: a mistake in the arguments has stopped them before, with nothing lost.
+        """
+        state, net = self._held[-1], self.net
+        self._write(state)
+        net._wire.agree("the first round", [state["round"]])  # all have saved
+        if net.rank == 0:
+            new = {file_name(state["round"], own[0], own[-1], net.n) for own in ranges(net.split)}
+            for r, *_, path in saved_files(self.folder, None):
+                if r >= state["round"] and path.name not in new:
+                    path.unlink(missing_ok=True)
+        net._wire.agree("the first round", [state["round"]])  # nobody saves more before that
+
+    # ------------------------------------------------------------------ the next run
+
+    def restore(self, x: Tensor) -> Tensor:
+        """The rows of the newest round that all nodes have saved, whatever number of processes saved them.
+
+        ``x`` says which shape, dtype and device is expected. The network goes on from there: round, random numbers,
+        bytes, clock, and the memory of the algorithm that is started next. Raises :class:`NoCheckpoint` (it names the
+        nodes), and ``ValueError`` for rows of another run (n, shape, dtype, ``settings``), for files that cannot be
+        read, and for an algorithm with memory on edges in another number of processes.
+        """
+        complete = complete_rounds(self.folder, self.net.n)
+        newest = complete[-1] if complete else -1
+        self.net._wire.agree("the newest round in the folder", [newest])  # one that all processes share
+        if newest < 0:
+            raise NoCheckpoint(what_is_missing(self.folder, self.net.n))
+        paths = files_of_round(self.folder, self.net.n, newest)
+        parts = [read_rows(path) for path in paths]
+        for part, path in zip(parts, paths, strict=True):
+            self._compare(part, x)
+            if any(list(part[name] or ()) != list(parts[0][name] or ()) for name in ("memory", "clock", "per_node")):
+                raise ValueError(f"{path} and {paths[0]} cannot be rows of one run: they remember different things")
+        whole = self._assemble(parts, x)
+        self.record = json.loads(parts[0]["record"])
+        self._start([whole], {newest: json.dumps(self.record)})
+        return whole["x"]
+
+    def _compare(self, part: dict[str, Any], x: Tensor) -> None:
+        """Raise ``ValueError`` unless the rows are those of this run."""
+        found = {"dtype": part["dtype"], "d": list(part["x"].shape[1:])} | json.loads(part["settings"])
+        wanted = {"dtype": str(x.dtype), "d": list(x.shape[1:])} | self.settings
+        names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
+        if names:
+            listed = "; ".join(f"{name} was {found.get(name)!r} and is now {wanted.get(name)!r}" for name in names)
+            raise ValueError(f"the rows in {self.folder} belong to another run: {listed}")
+
+    def _assemble(self, parts: list[dict[str, Any]], x: Tensor) -> dict[str, Any]:
+        """Own rows from the parts; sets the network."""
+        net = self.net
+        same = [part["nodes"] for part in parts] == ranges(net.split)
+        memory = {}
+        for name in parts[0]["memory"]:
+            if same:
+                memory[name] = parts[net.rank]["memory"][name]
+            elif all(name in part["per_node"] for part in parts):
+                memory[name] = own_rows([part["memory"][name] for part in parts], net.mine)
+            else:
+                raise ValueError(
+                    f"the memory {name!r} of this algorithm belongs to edges: it goes on in {parts[0]['processes']} "
+                    f"processes, as it was saved, and not in {net.world}"
+                )
+        memory = {name: to_device(value, x.device) for name, value in memory.items()}
+        state = parts[net.rank if same else 0] | {
+            "nodes": net.mine.tolist(),
+            "x": own_rows([part["x"] for part in parts], net.mine).to(x.device),
+            "memory": memory,
+        }
+        net.resume(state["round"], memory, own_positions(parts, net.mine.tolist()))
+        net.bytes_sent.copy_(state["bytes_sent"])
+        together = sum(part["wire_bytes"] for part in parts)
+        net._wire.sent = state["wire_bytes"] if same else together if net.rank == 0 else 0
+        if net.clock and state["clock"]:
+            net.clock.times, net.clock.calls = state["clock"]["times"], state["clock"]["calls"]
+        return state
+
+    def _prune(self) -> None:
+        complete = complete_rounds(self.folder, self.net.n)
+        for r, *_, path in saved_files(self.folder, self.net.n):
+            if len(complete) > 1 and r < complete[-2]:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,198 @@
+"""``optcourse nodes``: train a model on simulated nodes, on local processes, or under ``torchrun``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from optcourse.arguments import real
+from optcourse.nodes.algorithms.algorithm import ALGORITHMS
+from optcourse.nodes.byzantine.aggregators import AGGREGATORS
+from optcourse.nodes.run import recipes as offered
+from optcourse.nodes.run.process import FAILED, INTERRUPTED, LOST, USAGE, leave, one_process, say_what_is_saved
+from optcourse.nodes.run.recipes import Settings
+
+_LINES = {
+    "psgd": "parallel SGD: everybody averages every gradient",
+    "local_sgd": "local SGD, or FedAvg: average the models after some local steps",
+    "post_local_sgd": "parallel SGD first, local SGD in the second half",
+    "scaffold": "local SGD whose steps are corrected for heterogeneous data",
+    "diloco": "AdamW on every node, Nesterov momentum on their mean change",
+    "dsgd": "decentralized SGD: average with the neighbours",
+    "gradient_tracking": "decentralized, each node follows the mean gradient",
+    "d2": "decentralized SGD without the error of heterogeneous data",
+    "relay_sum": "sums relayed along a tree: every step reaches every node once",
+    "choco": "decentralized, and only compressed changes travel",
+    "qsgd": "unbiased quantized gradients",
+    "error_feedback": "compressed gradients, and what was left out is sent later",
+    "powersgd": "low-rank gradients from a power iteration that all nodes share",
+    "robust_sgd": "a robust rule instead of the mean, against nodes that lie",
+    "async_sgd": "a server that applies gradients when they arrive",
+}
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def nodes(context: click.Context) -> None:
+    """Distributed training, on simulated nodes or real processes."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@nodes.command("list")
+def list_command() -> int:
+    """The algorithms, one line each."""
+    width = max(map(len, ALGORITHMS))
+    for name in sorted(ALGORITHMS, key=[*_LINES, *ALGORITHMS].index):
+        click.echo(f"{name:{width}}  {_LINES.get(name, '')}".rstrip())
+    return 0
+
+
+@nodes.command("run")
+@click.argument("algorithm")
+@click.option("--nodes", type=int, default=8, show_default=True, help="Nodes, shared out among the processes.")
+@click.option("--steps", type=int, default=200, show_default=True, help="Rounds in total.")
+@click.option("--lr", type=float, help="Learning rate.  [default: one that trains digits]")
+@click.option("--batch-size", type=int, default=16, show_default=True, help="Samples per gradient and node.")
+@click.option("--data", type=click.Choice(offered.DATA), default="digits", show_default=True)
+@click.option("--model", type=click.Choice(offered.MODELS), default="mlp", show_default=True)
+@click.option("--split", type=click.Choice(offered.SPLITS), default="iid", show_default=True, help="Who has what.")
+@click.option("--alpha", type=float, help="Of the Dirichlet split: small is heterogeneous.  [default: 0.5]")
+@click.option("--topology", type=click.Choice(offered.TOPOLOGIES), help="Who talks to whom.  [default: ring]")
+@click.option("--compressor", type=click.Choice(offered.COMPRESSORS), help="What makes messages small.")
+@click.option("--levels", type=int, help="Of qsgd's quantization.  [default: 4]")
+@click.option("-k", type=int, help="Entries that top_k and random_k keep.  [default: d/20]")
+@click.option("--rank", type=int, help="Of low_rank and powersgd.  [default: 2]")
+@click.option("--local-steps", type=int, help="Steps between two averages.  [default: 5, diloco 10]")
+@click.option("--consensus-lr", type=float, help="How far choco moves to its neighbours.  [default: 0.2]")
+@click.option("--aggregator", type=click.Choice(list(AGGREGATORS)), help="[default: trimmed_mean]")
+@click.option("--attack", type=click.Choice(["none", *offered.ATTACKS]), help="[default: sign_flip]")
+@click.option("--n-byzantine", type=int, help="Nodes that lie.  [default: a fifth]")
+@click.option("--latency", type=float, default=1e-4, show_default=True, help="Simulated seconds per message.")
+@click.option("--bandwidth", type=float, default=1e9, show_default=True, help="Simulated bytes per second.")
+@click.option("--compute", type=float, default=1e-3, show_default=True, help="Simulated seconds per gradient.")
+@click.option("--processes", type=click.IntRange(1), help="Local processes; 1 is the simulator.  [default: 1]")
+@click.option("--exact", is_flag=True, help="The same bits for every number of processes.")
+@click.option("--dtype", type=click.Choice(list(offered.DTYPES)), default="float32", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything.")
+@click.option("--backend", type=click.Choice(["gloo", "nccl"]), default="gloo", show_default=True, help="nccl: GPUs.")
+@click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds until silence is a loss.")
+@click.option("--save-every", type=click.IntRange(1), default=50, show_default=True, help="Rounds between two saves.")
+@click.option("--output", type=click.Path(path_type=Path), help="Result and rows.  [default: build/nodes/ALGORITHM]")
+@click.option("--resume", is_flag=True, help="Go on from the newest round that all nodes have saved.")
+@click.pass_context
+def run(context: click.Context, **options: Any) -> int:
+    """Train with ALGORITHM and say what it cost: loss, bytes, simulated and real time.
+
+    Alone it simulates all nodes or starts --processes; under 'torchrun --nproc-per-node P -m optcourse.nodes run' it
+    is one of P processes. Exit status: 0, 1 when the training failed, 2 for wrong usage, 3 when a process was lost
+    (--resume continues), 130 when interrupted (--resume continues).
+    """
+    try:
+        settings = Settings(**{field.name: options[field.name] for field in fields(Settings)})
+        _check_machine(settings, options)
+    except (ValueError, TypeError) as error:
+        raise click.UsageError(str(error)) from None
+    output = options["output"] or Path("build/nodes") / settings.algorithm
+    how = {name: options[name] for name in ("backend", "timeout", "save_every", "resume")}
+    how |= {"output": str(output), "again": _again(context)}
+    if "RANK" not in os.environ and (options["processes"] or 1) > 1:
+        return _start(settings, how, options["processes"])
+    return one_process(settings, how)
+
+
+def _check_machine(settings: Settings, options: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for what this machine does not have."""
+    import torch
+
+    real("timeout", options["timeout"], 1, 86400)
+    world = int(os.environ.get("WORLD_SIZE", options["processes"] or 1))
+    if "RANK" in os.environ and options["processes"] not in (None, world):
+        raise ValueError(f"processes must be {world} or left away under torchrun, got {options['processes']}")
+    if settings.nodes < world:
+        raise ValueError(f"nodes must be at least the number of processes, {world}, got {settings.nodes}")
+    if options["backend"] == "nccl":
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        if torch.cuda.device_count() < here:
+            found = torch.cuda.device_count()
+            raise ValueError(f"backend nccl needs a GPU per process: {here} processes, {found} GPUs")
+    output = options["output"]
+    if output and any(part.exists() and not part.is_dir() for part in (output, *output.parents)):
+        raise ValueError(f"output must be a folder, got {output}")
+
+
+def _again(context: click.Context) -> str:
+    """The command that continues this run."""
+    given = []
+    for parameter in context.command.params:
+        value = context.params[parameter.name]
+        if context.get_parameter_source(parameter.name) is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        if isinstance(parameter, click.Argument):
+            given.append(str(value))
+        elif parameter.name != "resume":
+            given += [parameter.opts[-1]] if parameter.is_flag else [parameter.opts[-1], str(value)]
+    world = os.environ.get("WORLD_SIZE")
+    start = ["torchrun", "--nproc-per-node", world, "-m", "optcourse.nodes"] if world else ["optcourse", "nodes"]
+    return shlex.join([*start, "run", *given, "--resume"])
+
+
+# ------------------------------------------------------------------------------------------------ all processes
+
+
+def _start(settings: Settings, how: dict[str, Any], processes: int) -> int:
+    """Run local processes to their end; returns the exit status."""
+    from optcourse.nodes.run.launch import GRACE, CannotLaunch, Workers
+
+    work = "import sys; from optcourse.nodes.run.process import worker; worker(sys.argv[1])"
+    try:
+        workers = Workers([sys.executable, "-c", work, json.dumps([asdict(settings), how])], processes)
+    except CannotLaunch as error:
+        raise click.UsageError(f"{error}; --processes 1 simulates the nodes") from None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with workers:
+        try:
+            end = None
+            while None in workers.exits():
+                if any(workers.exits()):
+                    end = end or time.monotonic() + how["timeout"] + GRACE  # the others have noticed by then
+                    waiting = [rank for rank, status in enumerate(workers.exits()) if status is None]
+                    if waiting == [workers.lost()] or time.monotonic() > end:
+                        break
+                time.sleep(0.05)
+        except KeyboardInterrupt:
+            workers.interrupt()
+            workers.kill()
+            say_what_is_saved(settings, how, INTERRUPTED)
+            return INTERRUPTED
+        statuses = workers.exits()
+    lost = [rank for rank, status in enumerate(statuses) if status is None or status < 0]
+    if len(lost) == processes:
+        click.echo("optcourse: all processes were lost", err=True)
+    order = (LOST, INTERRUPTED, USAGE, FAILED)
+    status = LOST if lost else next((status for status in order if status in statuses), max(statuses))
+    say_what_is_saved(settings, how, status)
+    return status
+
+
+def main() -> None:
+    """``python -m optcourse.nodes``: every usage error is one line on standard error and exit status 2."""
+    try:
+        status = nodes.main(prog_name="python -m optcourse.nodes", standalone_mode=False)
+    except click.ClickException as error:
+        if os.environ.get("RANK", "0") == "0":
+            click.echo(f"optcourse: {' '.join(error.format_message().split())}", err=True)
+        status = USAGE
+    except click.Abort:
+        click.echo("optcourse: interrupted", err=True)
+        status = INTERRUPTED
+    leave(status)

@@ -1,0 +1,191 @@
+"""One process of ``optcourse nodes run``: it trains, saves when something goes wrong, and says so once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from optcourse.nodes.network.network import Network, NodeFailed
+from optcourse.nodes.run import experiment
+from optcourse.nodes.run.checkpoint_files import newest_round
+from optcourse.nodes.run.experiment import Settings
+
+#: Exit statuses besides 0: the training failed, wrong usage, a process was lost, interrupted.
+FAILED, USAGE, LOST, INTERRUPTED = 1, 2, 3, 130
+
+
+class _Terminated(BaseException):
+    """Somebody asked this process to end: ``torchrun`` does when it has seen another one die."""
+
+
+def worker(text: str) -> None:
+    """One of the processes of ``--processes``: what it saved, the process that started it will say."""
+    from optcourse.nodes.run.launch import GRACE, leave_with_parent
+
+    def parent_died() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(GRACE)
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+    leave_with_parent(parent_died)
+    settings, how = json.loads(text)
+    try:
+        status = _train(Settings(**settings), how)
+    except click.ClickException as error:
+        if os.environ["RANK"] == "0":
+            click.echo(f"optcourse: {error.format_message()}", err=True)
+        status = USAGE
+    leave(status)
+
+
+def one_process(settings: Settings, how: dict[str, Any]) -> int:
+    """Train in this process, with the others that the environment names; returns the exit status.
+
+    With others (``torchrun``), rows that they save after this process has left are not in its message.
+    """
+    status = _train(settings, how)
+    if os.environ.get("RANK", "0") == ("1" if how.get("lost") == 0 else "0"):
+        say_what_is_saved(settings, how, status)
+    return status
+
+
+def _train(settings: Settings, how: dict[str, Any]) -> int:
+    """Train, and say what went wrong, but not what is saved; ``how["lost"]`` is set to the rank of a lost process."""
+    import torch
+
+    from optcourse.nodes.run.checkpoint import Keeper
+    from optcourse.nodes.run.launch import join
+    from optcourse.runtime import progress
+
+    def terminated(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminated)
+    torch.set_num_threads(int(os.environ.get("OPTCOURSE_THREADS", "1")))
+    net = keeper = None
+    output = Path(how["output"])
+    try:
+        device = "cpu"
+        if how["backend"] == "nccl":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+            torch.cuda.set_device(device)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            try:
+                join(how["backend"], how["timeout"])
+            except RuntimeError as error:
+                raise ValueError(f"the processes cannot reach each other: {error}") from None
+        net = Network(settings.nodes, exact=settings.exact, clock=settings.clock(), timeout=how["timeout"])
+        output.mkdir(parents=True, exist_ok=True)
+        keeper = Keeper(output / "rows", net, how["save_every"], _of_the_run(settings))
+
+        def show(steps: Iterable, name: str) -> Iterable:
+            total = len(steps) if hasattr(steps, "__len__") else settings.steps - keeper.done
+            return progress(steps, desc=name, total=total) if net.rank == 0 and sys.stderr.isatty() else steps
+
+        result = experiment.train(settings, net, keeper, how["resume"], show, device)
+        if net.rank == 0:
+            (output / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+            _print_result(result, output)
+        return 0
+    except NodeFailed as error:
+        return _lost(error, net, keeper, how)
+    except (KeyboardInterrupt, _Terminated) as error:
+        rank = net.lost() if net and isinstance(error, _Terminated) else None
+        if rank is not None:
+            why = "another process was lost, and this one asked to end"
+            return _lost(NodeFailed(rank, net.round, why), net, keeper, how)
+        _save(keeper)
+        return INTERRUPTED
+    except Exception as error:
+        begun, expected = keeper is not None and keeper.watched > 0, isinstance(error, (ValueError, OSError))
+        if expected and not begun:
+            raise click.UsageError(str(error)) from None
+        reason = str(error) if expected else f"{type(error).__name__}: {error}"
+        # The same numbers would be refused again, but not on an emptier disk.
+        if keeper and keeper.saved and not isinstance(error, ValueError):
+            reason += f"; when that is mended, go on with\n  {how['again']}"
+        click.echo(f"optcourse: process {net.rank if net else 0}: {reason}", err=True)
+        if not isinstance(error, OSError):
+            _save(keeper)
+        return FAILED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _lost(error: NodeFailed, net: Network | None, keeper: Any, how: dict[str, Any]) -> int:
+    """Save, and let one of the survivors say who was lost."""
+    how["lost"] = error.rank
+    _save(keeper)
+    if net is None or net.rank == (1 if error.rank == 0 else 0):
+        click.echo(f"optcourse: {error}", err=True)
+    return LOST
+
+
+def _save(keeper: Any) -> None:
+    try:
+        keeper and keeper.save()
+    except OSError as error:
+        click.echo(f"optcourse: {error}", err=True)
+
+
+def say_what_is_saved(settings: Settings, how: dict[str, Any], status: int) -> None:
+    """Which round a run that ended with ``status`` goes on from, if it does, and how."""
+    if status not in (FAILED, LOST, INTERRUPTED):
+        return
+    interrupted = "interrupted; " if status == INTERRUPTED else ""
+    go_on = "" if status == FAILED else f"; go on with\n  {how['again']}"
+    folder = Path(how["output"]) / "rows"
+    r = newest_round(folder, settings.nodes, _of_the_run(settings))
+    if r is None:
+        click.echo(f"optcourse: {interrupted}no round of this run was saved by all processes", err=True)
+    else:
+        rounds = "1 round" if r == 1 else f"{r} rounds"
+        click.echo(f"optcourse: {interrupted}the rows after {rounds} are saved in {folder}{go_on}", err=True)
+
+
+def _of_the_run(settings: Settings) -> dict[str, Any]:
+    """The settings that must stay the same when a run goes on; where they end is free, except for their halves."""
+    fixed = asdict(settings)
+    if settings.algorithm not in ("post_local_sgd", "async_sgd"):
+        del fixed["steps"]
+    return fixed
+
+
+def _print_result(result: dict[str, Any], output: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(f"{result['settings']['algorithm']}, round {result['round']}", "")
+    simulated = result["simulated_seconds"]
+    for name, text in (
+        ("training loss", f"{result['loss']:.4g}"),
+        ("test accuracy", f"{result['test_accuracy']:.2%}"),
+        ("consensus distance", f"{result['consensus_distance']:.3g}"),
+        ("bytes sent per node", f"{result['bytes_per_node']:,.0f}"),
+        ("bytes between processes", f"{result['wire_bytes']:,d}"),
+        ("simulated seconds", "" if simulated is None else f"{simulated:.4g}"),
+        ("real seconds", f"{result['real_seconds']:.3g}"),
+    ):
+        table.add_row(name, text)
+    Console(width=None if sys.stdout.isatty() else 100, markup=False, highlight=False).print(table)
+    click.echo(f"history and settings are in {output / 'result.json'}")
+
+
+def leave(status: int) -> None:
+    """End this process, without waiting for what is still under way to a peer that may be gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "RANK" in os.environ and status:
+        os._exit(status)
+    sys.exit(status)

@@ -1,0 +1,1 @@
+"""Samples: who holds which data, and the gradients of all nodes in one call."""

@@ -1,0 +1,1 @@
+"""Time: clocks, schedules, all-reduce plans and their charts."""

@@ -1,0 +1,149 @@
+"""Figures behind the sliders of the lectures: plain functions of numbers, drawn alike with and without sliders.
+
+Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory`` and
+``optcourse.training.simulate`` compute, and returns the figure.
+
+>>> import matplotlib.pyplot as plt
+>>> fig = momentum_figure(lr=1.0, momentum=0.5, kappa=25.0)
+>>> fig.axes[1].get_title()
+'factor per step 0.911, gradient descent 0.960'
+>>> plt.close(fig)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from optcourse.arguments import choice, integer, real
+from optcourse.optim import schedules
+from optcourse.plotting import COLORS, contour, figure, path, theory
+from optcourse.problems import Quadratic
+from optcourse.theory import momentum as momentum_theory
+from optcourse.theory import quadratic
+from optcourse.training import simulate
+
+
+def with_sliders(draw: Callable[..., Figure], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
+    """Controls above the figure that ``draw`` makes of their values; moving one redraws it.
+
+    Every keyword names an argument of ``draw`` and gives its widget. The figure is an image widget and not
+    captured output, which needs a front end; an error of ``draw`` for the initial values is raised here.
+    """
+    image = ipywidgets.Image(format="png")
+
+    def redraw(*_: object) -> None:
+        fig, png = draw(**{name: control.value for name, control in controls.items()}), BytesIO()
+        fig.savefig(png, format="png")
+        plt.close(fig)
+        image.value = png.getvalue()
+
+    redraw()
+    for control in controls.values():
+        control.observe(redraw, "value")
+    return ipywidgets.VBox([*controls.values(), image])
+
+
+#: The bowl is drawn on this window, and every path starts here.
+WINDOW, START = ((-1.1, 1.1), (-1.1, 1.1)), (-1.0, 0.8)
+
+
+def momentum_figure(lr: float, momentum: float, kappa: float, *, steps: int = 60) -> Figure:
+    r"""Heavy ball on :math:`\frac12(x_1^2/\kappa + x_2^2)`: its path, and its rate among all rates.
+
+    Left, ``steps`` iterates beside those of gradient descent with the same ``lr``. Right, the
+    steps that one more digit takes, by ``theory.momentum.hb_radius`` (the worse of both eigenvalues), over the
+    plane of step size and momentum: white where the iteration diverges, this setting and the best one marked.
+
+    ``lr`` in (0, 4), in units of 1/L; ``momentum`` in [0, 1); ``kappa`` = L/mu >= 1. Raises ``ValueError`` otherwise.
+    """
+    real("lr", lr, 0, 4, open_low=True, open_high=True)
+    real("momentum", momentum, 0, 1, open_high=True)
+    real("kappa", kappa, 1)
+    integer("steps", steps, 1)
+    bowl = Quadratic([1 / kappa, 1.0])
+    fig, (left, right) = figure(ncols=2, height=4.2)
+    _draw_paths(left, bowl, lr, momentum, steps)
+    _draw_rates(right, bowl, lr, momentum)
+    return fig
+
+
+def _draw_paths(ax: Axes, bowl: Quadratic, lr: float, momentum: float, steps: int) -> None:
+    contour(ax, bowl.value, WINDOW, levels=20)
+    for name, beta, color in (("gradient descent", 0.0, "red"), ("heavy ball", momentum, "blue")):
+        points = simulate.heavy_ball(bowl, START, lr=lr, momentum=beta, steps=steps)
+        path(ax, points, label=name, color=COLORS[color], linewidth=1.2, alpha=0.8)
+    ax.set_xticks([-1, -0.5, 0, 0.5, 1])
+    ax.set_title(f"{steps} steps, γ = {lr:.3g}/L, β = {momentum:.3g}, κ = {bowl.L / bowl.mu:.3g}")
+    ax.legend(loc="lower right")
+
+
+def _draw_rates(ax: Axes, bowl: Quadratic, lr: float, momentum: float) -> None:
+    lrs, betas = np.meshgrid(np.linspace(0.02, 3.98, 200), np.linspace(0, 0.995, 200))
+    rates = _slowest_factor(bowl, lrs, betas)
+    steps_per_digit = -1 / np.log10(np.where((rates > 0) & (rates < 1), rates, np.nan))
+    image = ax.pcolormesh(lrs, betas, steps_per_digit, cmap="viridis_r", norm=LogNorm(1, 1000))
+    ax.figure.colorbar(image, ax=ax, label="steps per digit", extend="both")
+    best = momentum_theory.hb_parameters(mu=bowl.mu, L=bowl.L)
+    ax.plot(*best, "*", color=COLORS["red"], markersize=14, label="best for this κ")
+    ax.plot(lr, momentum, "o", color="white", markeredgecolor=COLORS["black"], markersize=9, label="this setting")
+    ax.set(xlim=(0, 4), ylim=(0, 1), xlabel="step size γL", ylabel="momentum β")
+    ax.grid(False)
+    here, without = (float(_slowest_factor(bowl, lr, beta)) for beta in (momentum, 0.0))
+    ax.set_title(f"factor per step {here:.3f}, gradient descent {without:.3f}")
+    ax.legend(loc="lower right")
+
+
+def _slowest_factor(bowl: Quadratic, lr: np.ndarray | float, momentum: np.ndarray | float) -> np.ndarray:
+    """The asymptotic factor per step of heavy ball in the eigendirection that contracts least; broadcasts."""
+    lr, momentum = np.asarray(lr)[..., None], np.asarray(momentum)[..., None]
+    return momentum_theory.hb_radius(eigenvalues=bowl.eigenvalues, lr=lr, momentum=momentum).max(-1)
+
+
+#: Multipliers of the rate over a run of T steps, by the name on the slider; all divide the run by themselves.
+SCHEDULES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "constant": lambda k, T: np.ones(len(k)),
+    "warm-up": lambda k, T: schedules.warmup(k, steps=max(1, T // 5)),
+    "step decay": lambda k, T: schedules.step_decay(k, every=-(-T // 4), factor=0.25),
+    "exponential": lambda k, T: schedules.exponential(k, rate=0.01 ** (1 / T)),
+    "triangular": lambda k, T: schedules.triangular(k, half_period=-(-T // 8)),
+    "cosine": lambda k, T: schedules.cosine_restarts(k, period=T, low=0.001),
+    "cosine with restarts": lambda k, T: schedules.cosine_restarts(k, period=-(-T // 4), low=0.001),
+}
+
+
+def schedule_figure(schedule: str, lr: float, sigma2: float, *, steps: int = 400) -> Figure:
+    """SGD with a schedule on a noisy bowl with eigenvalues 1/20 and 1: the rate, and the exact mean loss.
+
+    Left, the rate; right, E f - f* by ``theory.quadratic.expected_gap``, beside that of the constant rate ``lr``.
+
+    ``schedule`` is a key of ``SCHEDULES``; ``lr``, its highest rate, in (0, 2), in units of 1/L; ``sigma2`` >= 0 is the
+    variance of the gradient noise. Raises ``ValueError`` otherwise.
+    """
+    choice("schedule", schedule, SCHEDULES)
+    real("lr", lr, 0, 2, open_low=True, open_high=True)
+    real("sigma2", sigma2, 0)
+    k = np.arange(integer("steps", steps, 1))
+    bowl = Quadratic([0.05, 1.0], sigma2=sigma2)
+    fig, (left, right) = figure(ncols=2)
+    final = {}
+    for name, color in (("constant", "grey"), (schedule, "blue")):
+        rates = lr * SCHEDULES[name](k, steps)
+        gap = quadratic.expected_gap(
+            eigenvalues=bowl.eigenvalues, x0=[3.0, 3.0], noise_variances=bowl.noise_variances, lr=rates
+        )
+        left.plot(k, rates, color=COLORS[color], label=name)
+        theory(right, np.arange(steps + 1), gap, color=COLORS[color], label=name)
+        final[name] = gap[-1]
+    left.set(xlabel="step", ylabel="γL", ylim=(0, None), title=f"rate: {schedule}")
+    right.set(xlabel="step", ylabel="mean of f − f*", yscale="log", ylim=(1e-4, 10))
+    right.set_title(f"after {steps} steps {final[schedule]:.3g}, constant {final['constant']:.3g}")
+    right.legend(loc="upper right")
+    return fig

@@ -1,0 +1,217 @@
+r"""Compressed gradients: variance and contraction of compressors, where they fail alone, and error feedback.
+
+Two classes. *Unbiased*: E[Q(v)] = v and E||Q(v) - v||^2 <= omega ||v||^2. *Contraction*: E||C(v) - v||^2 <=
+(1 - delta)||v||^2 with 0 < delta <= 1, the expectation over C if it is random; C = 0 has no delta > 0 and no guarantee.
+n nodes hold f_i, f is their mean; sigma2 bounds the conditional variance of each node's gradient, zeta2 the
+heterogeneity (1/n) sum ||grad f_i - grad f||^2, and G2 the second moment E||g_i||^2. Noise and compressors are
+independent between nodes. ``delta0`` = f(x_0) - f*; ``steps`` = T, so the average runs over x_0 ... x_{T-1}.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from optcourse.arguments import nonnegative, positive, real
+from optcourse.theory.bound import Bound, tune_step
+from optcourse.theory.distributed.compressors import (
+    delta_low_rank,
+    delta_sign,
+    delta_sparse,
+    delta_top_k,
+    delta_unbiased,
+    qsgd_omega,
+    qsgd_variance,
+)
+
+__all__ = [
+    "delta_low_rank",
+    "delta_sign",
+    "delta_sparse",
+    "delta_top_k",
+    "delta_unbiased",
+    "ef_bound",
+    "ef_bound_at",
+    "ef_memory",
+    "ef_single_bound_at",
+    "qsgd_omega",
+    "qsgd_variance",
+    "unbiased_bound",
+    "unbiased_bound_at",
+]
+
+
+def unbiased_bound_at(
+    *,
+    L: ArrayLike,
+    delta0: ArrayLike,
+    sigma2: ArrayLike,
+    zeta2: ArrayLike,
+    omega: ArrayLike,
+    n_nodes: ArrayLike,
+    steps: ArrayLike,
+    lr: ArrayLike,
+) -> Bound:
+    r"""Average squared gradient of x - lr (1/n) sum Q_i(g_i), Q unbiased, without error feedback.
+
+    Statement, lr <= 1/(L(1+omega/n)): :math:`\frac1T\sum_{t<T}E\|\nabla f(x_t)\|^2 \le \frac{2\Delta_0}{\gamma T} +
+    \frac{L\gamma\sigma_\omega^2}n`, :math:`\sigma_\omega^2 = (1+\omega)\sigma^2+\omega\zeta^2`. Proof: the averaged
+    message has mean grad f and second moment <= (1+omega/n)||grad f||^2 + sigma_omega^2/n; then as for SGD.
+
+    Tight: random-k scaled by d/k on L||x||^2/2 without noise, at the largest lr, as T grows. Slack: 1 there; 2.1
+    where noise dominates. omega = 0 gives back mini-batch SGD.
+
+    Raises ``ValueError`` unless L, delta0, n_nodes, steps, lr > 0, sigma2, zeta2, omega >= 0 and lr is in range (NaN
+    and ``valid=False`` at such points of a sweep).
+
+    >>> unbiased_bound_at(L=1.0, delta0=1.0, sigma2=1.0, zeta2=2.0, omega=4.0, n_nodes=4, steps=10, lr=0.5).terms
+    {'initial gap': 0.4, 'noise': 1.625}
+    """
+    L, delta0, n, T, lr = positive(L=L, delta0=delta0, n_nodes=n_nodes, steps=steps, lr=lr)
+    sigma2, zeta2, omega = nonnegative(sigma2=sigma2, zeta2=zeta2, omega=omega)
+    terms = {"initial gap": 2 * delta0 / (lr * T), "noise": L * lr * ((1 + omega) * sigma2 + omega * zeta2) / n}
+    condition = L * lr * (1 + omega / n) <= 1 + 1e-12
+    return Bound.where(condition, f"lr <= 1/(L (1 + omega/n)), got lr = {lr} and L = {L}", terms, lr)
+
+
+def unbiased_bound(
+    *,
+    L: ArrayLike,
+    delta0: ArrayLike,
+    sigma2: ArrayLike,
+    zeta2: ArrayLike,
+    omega: ArrayLike,
+    n_nodes: ArrayLike,
+    steps: ArrayLike,
+) -> Bound:
+    r"""The same with :math:`\gamma = \left[L(1+\omega/n)+\sqrt{TL\sigma_\omega^2/(2n\Delta_0)}\right]^{-1}`.
+
+    Statement: at most :math:`\frac{2L(1+\omega/n)\Delta_0}T + \sqrt{\frac{8L\Delta_0\sigma_\omega^2}{nT}}`.
+    Compression costs a factor 1 + omega in the noise, which n nodes still divide by n. Slack: 1.01 without noise,
+    2.1 with. Arguments and errors as :func:`unbiased_bound_at`.
+
+    >>> bound = unbiased_bound(L=1.0, delta0=0.5, sigma2=1.0, zeta2=0.0, omega=3.0, n_nodes=4, steps=100)
+    >>> bound.terms
+    {'deterministic': 0.0175, 'noise': 0.2}
+    """
+    L, delta0, n, T = positive(L=L, delta0=delta0, n_nodes=n_nodes, steps=steps)
+    sigma2, zeta2, omega = nonnegative(sigma2=sigma2, zeta2=zeta2, omega=omega)
+    smooth, noise = L * (1 + omega / n), ((1 + omega) * sigma2 + omega * zeta2) / n
+    lr = 1 / (smooth + np.sqrt(T * L * noise / (2 * delta0)))
+    terms = {"deterministic": 2 * smooth * delta0 / T, "noise": np.sqrt(8 * L * delta0 * noise / T)}
+    return Bound.where(True, "", terms, lr)
+
+
+def ef_memory(*, G2: ArrayLike, delta: ArrayLike, lr: ArrayLike) -> Bound:
+    r"""Second moment of what error feedback keeps: p = e + lr g, the message is C(p), then e = p - C(p).
+
+    Statement: :math:`E\|e_t\|^2 \le \frac{(1-\delta)\gamma^2G^2}{(1-\sqrt{1-\delta})^2}` for every t. Proof: the
+    root m of E||e||^2 obeys m' <= sqrt(1-delta)(m + lr G), by Minkowski's inequality. At most the published
+    :math:`4(1-\delta)\gamma^2G^2/\delta^2`, which it meets as delta -> 0.
+
+    Tight: equality in the limit of t for C(p) = (1 - sqrt(1-delta)) p and constant g. Slack: 1. Source: Karimireddy et
+    al. 2019, Lemma 3, for the published constant.
+
+    Raises ``ValueError`` unless G2 >= 0, lr > 0 and 0 < delta <= 1.
+
+    >>> round(float(ef_memory(G2=1.0, delta=0.75, lr=1.0)), 12)
+    1.0
+    """
+    (G2,), (lr,), delta = nonnegative(G2=G2), positive(lr=lr), _delta(delta)
+    return Bound.where(True, "", {"memory": _memory(delta) * lr**2 * G2}, lr)
+
+
+def ef_single_bound_at(
+    *, L: ArrayLike, delta0: ArrayLike, G2: ArrayLike, delta: ArrayLike, steps: ArrayLike, lr: ArrayLike
+) -> Bound:
+    r"""Average squared gradient of error feedback on one node, any step size, in the form of Theorem II.
+
+    Statement: :math:`\frac1T\sum_{t<T}E\|\nabla f(x_t)\|^2 \le \frac{2\Delta_0}{\gamma T} + L\gamma G^2 +
+    \frac{4L^2\gamma^2G^2(1-\delta)}{\delta^2}`. Proof: x - e moves by -lr g, so that -<grad f(x-e), grad f(x)>
+    appears; it is at most -||grad f(x)||^2/2 + L^2||e||^2/2. Then :func:`ef_memory` in its published form.
+
+    Slack: 2.1 where noise or the initial gap dominates; 3 with more than half of it in the memory term (send all
+    or nothing, on a quadratic). Source: Karimireddy et al. 2019, Theorem II; this derivation gives L lr G2.
+
+    Raises ``ValueError`` unless L, delta0, steps, lr > 0, G2 >= 0 and 0 < delta <= 1.
+
+    >>> ef_single_bound_at(L=1.0, delta0=1.0, G2=2.0, delta=0.5, steps=40, lr=0.5).terms
+    {'initial gap': 0.1, 'noise': 1.0, 'memory': 4.0}
+    """
+    L, delta0, T, lr = positive(L=L, delta0=delta0, steps=steps, lr=lr)
+    (G2,), delta = nonnegative(G2=G2), _delta(delta)
+    memory = 4 * L**2 * lr**2 * G2 * (1 - delta) / delta**2
+    return Bound.where(True, "", {"initial gap": 2 * delta0 / (lr * T), "noise": L * lr * G2, "memory": memory}, lr)
+
+
+def ef_bound_at(
+    *,
+    L: ArrayLike,
+    delta0: ArrayLike,
+    sigma2: ArrayLike,
+    G2: ArrayLike,
+    delta: ArrayLike,
+    n_nodes: ArrayLike,
+    steps: ArrayLike,
+    lr: ArrayLike,
+) -> Bound:
+    r"""Average squared gradient of error feedback on n nodes, however different their f_i are.
+
+    Statement, lr < 1/L: :math:`\frac1T\sum_{t<T}E\|\nabla f(x_t)\|^2 \le \frac1{1-L\gamma}\left[\frac{2\Delta_0}
+    {\gamma T}+\frac{L\gamma\sigma^2}n+L^2M\right]`, where M is :func:`ef_memory`. Proof: as
+    :func:`ef_single_bound_at` with x minus the mean of the e_i, and E||mean g_i||^2 <= ||grad f||^2 + sigma2/n.
+    Only f need be L-smooth; heterogeneity enters through G2 alone.
+
+    Slack: 2.1 where noise or the initial gap dominates, 3 with more than half of it in the memory term.
+
+    Raises ``ValueError`` unless L, delta0, n_nodes, steps, lr > 0, sigma2, G2 >= 0, 0 < delta <= 1 and lr < 1/L (NaN
+    and ``valid=False`` at such points of a sweep).
+
+    >>> ef_bound_at(L=1.0, delta0=1.0, sigma2=1.0, G2=2.0, delta=0.75, n_nodes=4, steps=40, lr=0.5).terms
+    {'initial gap': 0.2, 'noise': 0.25, 'memory': 1.0}
+    """
+    L, delta0, n, T, lr = positive(L=L, delta0=delta0, n_nodes=n_nodes, steps=steps, lr=lr)
+    (sigma2, G2), delta = nonnegative(sigma2=sigma2, G2=G2), _delta(delta)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        memory = L**2 * lr**2 * G2 * _memory(delta)
+        raw = {"initial gap": 2 * delta0 / (lr * T), "noise": L * lr * sigma2 / n, "memory": memory}
+        terms = {name: term / (1 - L * lr) for name, term in raw.items()}
+    return Bound.where(L * lr < 1, f"lr < 1/L, got lr = {lr} and L = {L}", terms, lr)
+
+
+def ef_bound(
+    *,
+    L: ArrayLike,
+    delta0: ArrayLike,
+    sigma2: ArrayLike,
+    G2: ArrayLike,
+    delta: ArrayLike,
+    n_nodes: ArrayLike,
+    steps: ArrayLike,
+) -> Bound:
+    r"""The same with the step size of :func:`optcourse.theory.bound.tune_step`, at most 1/(2L).
+
+    Statement: at most :math:`\sqrt{\frac{32L\Delta_0\sigma^2}{nT}} + 2\left(\frac{32L^2\Delta_0^2G^2c}{T^2}
+    \right)^{1/3} + \frac{8L\Delta_0}T`, :math:`c = \frac{1-\delta}{(1-\sqrt{1-\delta})^2} \le 4(1-\delta)/\delta^2`.
+    Proof: 1/(1 - L lr) <= 2 in :func:`ef_bound_at`. The leading term is twice that of uncompressed SGD; the
+    second falls as (1/(delta T))^(2/3) and is behind after :func:`optcourse.theory.bound.transient`. In "1/sqrt(nT)
+    + 1/(delta^2 T)" an n is hidden: lr ~ sqrt(n/T) makes the second term n/(delta^2 T).
+
+    Slack: 4.1 where noise dominates; without noise 3.1 (no compression) and 6.3 (delta = 0.1, all or nothing, T =
+    200). Arguments and errors as :func:`ef_bound_at`.
+
+    >>> ef_bound(L=1.0, delta0=1.0, sigma2=2.0, G2=9.0, delta=1.0, n_nodes=4, steps=100).terms
+    {'noise': 0.4, 'drift': 0.0, 'deterministic': 0.08}
+    """
+    L, delta0, n, T = positive(L=L, delta0=delta0, n_nodes=n_nodes, steps=steps)
+    (sigma2, G2), delta = nonnegative(sigma2=sigma2, G2=G2), _delta(delta)
+    return tune_step(r0=4 * delta0, b=2 * L * sigma2 / n, e=2 * L**2 * G2 * _memory(delta), d=2 * L, steps=T)
+
+
+def _memory(delta: np.ndarray) -> np.ndarray:
+    """(1 - delta)/(1 - sqrt(1 - delta))^2 without cancellation for small delta."""
+    return (1 - delta) * np.square((1 + np.sqrt(1 - delta)) / delta)
+
+
+def _delta(value: ArrayLike) -> np.ndarray:
+    return np.asarray(real("delta", value, 0, 1, open_low=True), dtype=float)

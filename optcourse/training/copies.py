@@ -1,0 +1,93 @@
+"""Many copies of one network learn side by side: at every rate of a grid, each in its own order of the samples.
+
+Their parameters are the rows of a matrix, see :mod:`optcourse.models.rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from optcourse.arguments import integer, nonnegative
+from optcourse.models.rows import losses, stack
+from optcourse.optim.stepper import stepper
+from optcourse.runtime import progress
+from optcourse.training.fit import batches
+
+
+class Trained(NamedTuple):
+    """What :func:`train` returns, for each column of rates and each network."""
+
+    #: Mini-batch losses ``[steps, columns, nets]``, each before its step.
+    losses: np.ndarray
+    #: Parameters at the end ``[columns, nets, d]``.
+    weights: Tensor
+    #: What was seen on the way ``[looks, columns, nets, ...]``; None without ``look``.
+    looks: np.ndarray | None
+
+
+def train(
+    nets: Sequence[nn.Module],
+    samples: tuple[Tensor, Tensor],
+    method: type[Any],
+    lr: np.ndarray,
+    *,
+    orders: Sequence[int],
+    batch_size: int,
+    start: Tensor | None = None,
+    change: Callable[[Tensor], Tensor] | None = None,
+    look: Callable[[Tensor], Tensor] | None = None,
+    every: int = 1,
+    new_step: Callable[..., Callable[[Tensor, Tensor], Tensor]] = stepper,
+    **settings: Any,
+) -> Trained:
+    """Train copies of ``nets`` (of one shape) side by side, one for each column of the rates lr ``[steps, columns]``.
+
+    A copy's losses are those of :func:`optcourse.training.fit` of that network alone, up to rounding. Network i draws
+    its mini-batches of ``samples = (x, y)`` in an order with seed ``orders[i]``, the same in every column;
+    ``change(x)`` may alter a batch ``[nets, B, ...]`` on the way. ``method`` is an element-wise optimizer of
+    ``optcourse.optim`` with its ``settings``, or what else ``new_step(method, lr=..., **settings)`` makes of it: a
+    function x, gradient -> next x of parameters ``[columns * nets, d]``, where lr ``[columns * nets, 1]`` changes in
+    place. ``start`` are other first parameters, ``[nets, d]`` or ``[columns, nets, d]``. ``look(w)`` is given all
+    parameters ``[columns * nets, d]`` at first and after every ``every`` steps.
+
+    Raises ``ValueError`` for no network, rates that are negative, not finite or no table, a wrong number of orders or
+    labels, a start of another shape, and what :func:`optcourse.training.batches` and the method refuse.
+    """
+    (rates,) = nonnegative(lr=lr)
+    if rates.ndim != 2 or rates.size == 0:
+        raise ValueError(f"lr must have shape [steps, columns], both at least 1, got {list(rates.shape)}")
+    if len(nets) == 0 or len(orders) != len(nets):
+        raise ValueError(f"orders must be one seed for each of nets, at least one, got {len(orders)} for {len(nets)}")
+    if len(samples[0]) != len(samples[1]):
+        raise ValueError(f"samples must be (x, y) of one length, got {len(samples[0])} and {len(samples[1])}")
+    integer("every", every, 1)
+    columns, w = rates.shape[1], stack(nets)
+    if start is not None:
+        if start.shape not in (w.shape, (columns, *w.shape)):
+            raise ValueError(f"start must have shape {list(w.shape)} or {[columns, *w.shape]}, got {list(start.shape)}")
+        w = start.detach()
+    w = w.expand(columns, len(nets), -1).flatten(0, 1).clone()
+    rates = torch.as_tensor(rates, dtype=w.dtype).repeat_interleave(len(nets), dim=1).unsqueeze(2)
+    now = rates.amax(0)  # of all rates, for the method's checks
+    step = new_step(method, lr=now, **settings)
+    (x, y), streams = samples, [batches(len(samples[1]), batch_size, torch.Generator().manual_seed(i)) for i in orders]
+    seen, looks = w.new_empty(len(rates), len(w)), [look(w)] if look else []
+    for k in progress(range(len(rates)), desc="training"):
+        i = torch.stack([next(stream) for stream in streams])
+        batch, labels = (change(x[i]) if change else x[i]), y[i]
+        batch, labels = (part.repeat(columns, *[1] * (part.dim() - 1)) for part in (batch, labels))
+        at = w.detach().requires_grad_()
+        loss = losses(nets[0], at, batch, labels)
+        (g,) = torch.autograd.grad(loss.sum(), at)
+        seen[k] = loss.detach()
+        now.copy_(rates[k])
+        w = step(w, g)
+        if look and (k + 1) % every == 0:
+            looks.append(look(w))
+    found = torch.stack(looks).double().unflatten(1, (columns, -1)).numpy() if look else None
+    return Trained(seen.double().unflatten(1, (columns, -1)).numpy(), w.unflatten(0, (columns, -1)), found)

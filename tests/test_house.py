@@ -1,0 +1,84 @@
+"""The plan of the rooms: imports go down, never in a circle; a file and a folder fit into a head."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "optcourse"
+FILES = sorted(PACKAGE.rglob("*.py"))
+NAMES = {".".join(("optcourse", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in FILES}
+NAMES = {name.removesuffix(".__init__"): path for name, path in NAMES.items()}
+
+#: From the ground to the roof: a room imports rooms of earlier lines only. The top's own names (``check``,
+#: ``start``, ...) come from the ground.
+FLOORS = """
+arguments
+files plotting labs
+checking measure
+runtime
+data losses
+theory problems models
+optim
+landscape training
+sliders nodes
+grading
+course
+"""
+FLOOR = {room: floor for floor, line in enumerate(FLOORS.split("\n")) for room in line.split()}
+#: Modules of a folder, and lines of a file.
+MOST, LONGEST = 13, 300
+
+
+def imported(path):
+    """The modules that a file imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in NAMES)
+        elif isinstance(node, ast.ImportFrom) and node.module in NAMES:
+            for alias in node.names:
+                inside = f"{node.module}.{alias.name}"
+                yield inside if inside in NAMES else node.module
+
+
+ARROWS = {name: {target for target in imported(path) if target != name} for name, path in NAMES.items()}
+
+
+def room(name):
+    return name.split(".")[1]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "optcourse"])
+def test_imports_go_down(name):
+    above = {
+        target
+        for target in ARROWS[name] - {"optcourse"}
+        if room(target) != room(name) and FLOOR[room(target)] >= FLOOR[room(name)]
+    }
+    assert not above, f"{name} is below or beside {', '.join(sorted(above))}, and imports it"
+
+
+def test_no_import_runs_in_a_circle():
+    graphlib.TopologicalSorter(ARROWS).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda f: f.name)
+def test_a_folder_holds_about_a_dozen_modules(folder):
+    inside = [path.name for path in folder.glob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+    assert len(inside) <= MOST, inside
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_fits_into_a_head(path):
+    assert len(path.read_text().splitlines()) <= LONGEST
+
+
+def test_theory_needs_no_torch():
+    reached, todo = set(), ["optcourse.theory"]
+    while todo:
+        name = todo.pop()
+        reached.add(name)
+        todo += ARROWS[name] - reached
+    users = [name for name in reached if "import torch" in NAMES[name].read_text()]
+    assert users == [], "optcourse.theory imports no torch"

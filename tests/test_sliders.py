@@ -1,0 +1,168 @@
+"""The figures behind the sliders show what theory and simulation compute."""
+
+from io import BytesIO
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optcourse import problems, sliders
+from optcourse.theory import quadratic
+from optcourse.training import simulate
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+def test_a_moved_slider_redraws_with_the_same_function():
+    calls = []
+
+    def draw(height, name):
+        calls.append((height, name))
+        fig, ax = plt.subplots(figsize=(2, 1))
+        ax.plot([0, height])
+        return fig
+
+    def png(fig):
+        fig.savefig(buffer := BytesIO(), format="png")
+        return buffer.getvalue()
+
+    height, name = ipywidgets.FloatSlider(1.0, min=0.0, max=5.0), ipywidgets.Text("a")
+    panel = sliders.with_sliders(draw, height=height, name=name)
+    assert panel.children[:2] == (height, name) and plt.get_fignums() == []
+    assert panel.children[2].value == png(draw(1.0, "a"))
+    height.value = 3.0
+    assert panel.children[2].value == png(draw(3.0, "a"))
+    assert calls == [(1.0, "a"), (1.0, "a"), (3.0, "a"), (3.0, "a")]
+
+
+def test_an_error_for_the_initial_values_is_not_swallowed():
+    with pytest.raises(ValueError, match="kappa must be in"):
+        values = {"lr": 1.0, "momentum": 0.5, "kappa": 0.5}
+        sliders.with_sliders(sliders.momentum_figure, **{k: ipywidgets.FloatText(v) for k, v in values.items()})
+
+
+def title_numbers(fig):
+    words = fig.axes[1].get_title().replace(",", "").split()
+    return float(words[3]), float(words[-1])
+
+
+def test_the_rate_in_the_title_is_the_one_of_the_drawn_path():
+    """kappa = 9 at the best setting: the factor is (3 - 1)/(3 + 1), and gradient descent's is 1 - lr mu."""
+    fig = sliders.momentum_figure(lr=2.25, momentum=0.25, kappa=9.0, steps=40)
+    here, without = title_numbers(fig)
+    assert here == pytest.approx(0.5, abs=1e-3) and without == pytest.approx(abs(1 - 2.25), abs=1e-3)
+    drawn = {line.get_label(): np.stack(line.get_data(), axis=-1) for line in fig.axes[0].lines}
+    points = drawn["heavy ball"]
+    assert points.shape == (41, 2)
+    x, old = np.array(sliders.START), np.array(sliders.START)
+    for point in points:
+        np.testing.assert_allclose(point, x, atol=1e-12)
+        x, old = x - 2.25 * np.array([1 / 9, 1.0]) * x + 0.25 * (x - old), x
+
+
+def test_without_momentum_both_paths_are_the_same():
+    lines = sliders.momentum_figure(lr=1.0, momentum=0.0, kappa=10.0).axes[0].lines
+    paths = [np.stack(line.get_data()) for line in lines if line.get_label() in ("gradient descent", "heavy ball")]
+    np.testing.assert_array_equal(*paths)
+
+
+def test_the_map_is_white_exactly_where_the_iteration_diverges():
+    """Stable iff lr L < 2(1 + momentum)."""
+    fig = sliders.momentum_figure(lr=1.0, momentum=0.5, kappa=4.0)
+    steps_per_digit = fig.axes[1].collections[0].get_array().reshape(200, 200)
+    lrs, betas = np.meshgrid(np.linspace(0.02, 3.98, 200), np.linspace(0, 0.995, 200))
+    clear = abs(lrs - 2 * (1 + betas)) > 1e-6
+    white = np.ma.getmaskarray(steps_per_digit)
+    np.testing.assert_array_equal(white[clear], (lrs > 2 * (1 + betas))[clear])
+    # Without momentum at lr = 0.02 the factor is 1 - 0.02/4.
+    assert steps_per_digit[0, 0] == pytest.approx(-1 / np.log10(1 - 0.02 / 4))
+
+
+@settings(max_examples=5, deadline=None)
+@given(lr=st.floats(0.01, 3.99), beta=st.floats(0.0, 0.99), kappa=st.floats(1.0, 1000.0))
+def test_every_setting_of_the_sliders_draws(lr, beta, kappa):
+    fig = sliders.momentum_figure(lr, beta, kappa)
+    fig.canvas.draw()
+    assert [ax.get_xlabel() for ax in fig.axes[:2]] == ["$x_1$", "step size γL"]
+    plt.close(fig)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"lr": 0.0}, r"lr must be in \(0, 4\), got 0"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1"),
+        ({"kappa": 0.5}, r"kappa must be in \[1, inf\), got 0.5"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments_are_named(bad, message):
+    with pytest.raises(ValueError, match=message):
+        sliders.momentum_figure(**({"lr": 1.0, "momentum": 0.5, "kappa": 10.0} | bad))
+
+
+def test_the_gap_with_a_constant_rate_is_the_closed_form():
+    setting = {
+        "eigenvalues": np.array([0.1, 2.0]),
+        "x0": np.array([3.0, -1.0]),
+        "noise_variances": np.array([1.0, 0.5]),
+    }
+    gap = quadratic.expected_gap(**setting, lr=np.full(50, 0.7))
+    moments = quadratic.sgd_moments(**setting, lr=0.7, steps=np.arange(51))
+    np.testing.assert_allclose(gap, 0.5 * moments @ setting["eigenvalues"], rtol=1e-12)
+
+
+def test_the_gap_with_changing_rates_and_batches_is_the_mean_of_runs():
+    bowl = problems.Quadratic([0.2, 1.0], noise_variances=[1.0, 3.0])
+    rates = np.r_[np.full(10, 0.5), np.full(10, 0.1)]
+    batches = np.r_[np.full(10, 1), np.full(10, 4)]
+    gap = quadratic.expected_gap(
+        eigenvalues=bowl.eigenvalues,
+        x0=[2.0, 2.0],
+        noise_variances=bowl.noise_variances / batches[:, None],
+        lr=rates,
+    )
+    rng, x = np.random.default_rng(0), np.full((20_000, 2), 2.0)
+    for k, (lr, batch) in enumerate(zip(rates, batches.tolist(), strict=True), 1):
+        x = x - lr * bowl.stochastic_gradient(x, rng, batch)
+        values = bowl.value(x)
+        assert abs(values.mean() - gap[k]) <= 5 * values.std() / np.sqrt(len(x))
+
+
+def test_the_constant_schedule_is_the_simulated_run_without_noise():
+    fig = sliders.schedule_figure("constant", lr=0.5, sigma2=0.0, steps=30)
+    bowl = problems.Quadratic([0.05, 1.0])
+    expected = simulate.gradient_descent(bowl, [3.0, 3.0], lr=0.5, steps=30, record=bowl.value)
+    for line in fig.axes[1].lines:
+        np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", sliders.SCHEDULES)
+def test_every_schedule_draws_its_rates_and_says_where_it_ends(schedule):
+    fig = sliders.schedule_figure(schedule, lr=1.5, sigma2=0.3, steps=97)
+    fig.canvas.draw()
+    rates, gap = (ax.lines[-1].get_ydata() for ax in fig.axes)
+    assert rates.shape == (97,) and gap.shape == (98,)
+    assert 0 < rates.min() and rates.max() == pytest.approx(1.5, rel=0.1)
+    assert f"after 97 steps {gap[-1]:.3g}," in fig.axes[1].get_title()
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"schedule": "linear"}, "schedule must be one of"),
+        ({"lr": 2.0}, r"lr must be in \(0, 2\), got 2"),
+        ({"sigma2": -1.0}, r"sigma2 must be in \[0, inf\), got -1"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments_of_the_schedule_are_named(bad, message):
+    with pytest.raises(ValueError, match=message):
+        sliders.schedule_figure(**({"schedule": "cosine", "lr": 1.0, "sigma2": 1.0} | bad))
