@@ -2,77 +2,100 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from optcourse.arguments import integer, real
 
 
-class Wrapper(Optimizer):
-    """An optimizer that owns another one and shares its groups, state and defaults.
+def _inner(name: str) -> Any:
+    """An attribute that is the inner optimizer's: nothing here can go stale when it is replaced there."""
+    return property(lambda self: getattr(self.optimizer, name), lambda self, to: setattr(self.optimizer, name, to))
 
-    So a scheduler can sit on either, ``zero_grad`` and ``add_param_group`` reach the inner one, and
-    ``state_dict`` holds the inner one's under ``"base"`` beside the wrapper's own entries.
+
+def _setting(name: str) -> Any:
+    """A number of a wrapper. It lives in the first parameter group, so every checkpoint holds it."""
+    return property(
+        lambda self: self.param_groups[0][self.prefix + name],
+        lambda self, to: self.param_groups[0].update({self.prefix + name: to}),
+    )
+
+
+class Wrapper(Optimizer):
+    """An optimizer around another one, whose groups, state and defaults are its own.
+
+    So a scheduler can sit on either, and ``state_dict`` is the inner one's with the wrapper's entries among its
+    groups and states, under names that begin with :attr:`prefix`: all tools that know torch's layout can read it.
     """
+
+    #: What it remembers for each parameter, in ``state[p][prefix + name]``.
+    slots: ClassVar[tuple[str, ...]] = ()
+    param_groups, state, defaults = _inner("param_groups"), _inner("state"), _inner("defaults")
 
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {optimizer!r}")
-        self.optimizer = optimizer
-        super().__init__(optimizer.param_groups, optimizer.defaults)
-        self._share()
+        self.__setstate__({"optimizer": optimizer})  # torch's constructor would collect groups of our own
 
-    def _share(self) -> None:
-        self.param_groups = self.optimizer.param_groups
-        self.state = self.optimizer.state
-        self.defaults = self.optimizer.defaults
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the inner optimizer (torch's constructor calls this before we share)."""
-        if self.param_groups is self.optimizer.param_groups:
-            self.optimizer.add_param_group(param_group)
-        else:
-            super().add_param_group(param_group)
-
-    def own_state(self) -> dict[str, Any]:
-        """What the wrapper itself must save."""
-        raise NotImplementedError
-
-    def load_own_state(self, saved: dict[str, Any]) -> None:
-        """The inverse of :meth:`own_state`."""
-        raise NotImplementedError
-
-    def state_dict(self) -> dict[str, Any]:
-        """``{"base": the inner optimizer's state_dict, ...}``."""
-        return {"base": self.optimizer.state_dict(), **self.own_state()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` saved; ``ValueError`` if it came from a bare optimizer."""
-        if "base" not in state_dict:
-            wanted = f"state_dict must be one saved by {type(self).__name__}, with an entry 'base'"
-            raise ValueError(f"{wanted}, got the entries {list(state_dict)}")
-        self.optimizer.load_state_dict(state_dict["base"])
-        self._share()
-        self.load_own_state(state_dict)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The inner optimizer keeps the groups and their state."""
-        return {"optimizer": self.optimizer, **self.own_state()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Wrap the unpickled inner optimizer anew."""
-        self.__init__(state["optimizer"])
-        self.load_own_state(state)
+    @property
+    def prefix(self) -> str:
+        """``"lookahead_"``; ``"lookahead_sam_"`` around SAM: no two wrappers on one optimizer share a name."""
+        inner = self.optimizer.prefix if isinstance(self.optimizer, Wrapper) else ""
+        return f"{type(self).__name__.lower()}_{inner}"
 
     def parameters(self) -> list[Tensor]:
         """All parameters of all groups, in order."""
         return [p for group in self.param_groups for p in group["params"]]
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the inner optimizer."""
+        self.optimizer.add_param_group(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients as the inner optimizer does."""
+        self.optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The inner optimizer's, which holds our entries too; hooks of both run."""
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
+        return self._through(self._optimizer_state_dict_post_hooks, self.optimizer.state_dict())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what :meth:`state_dict` saved; ``ValueError`` if another kind of optimizer saved it. Hooks run."""
+        state_dict = self._through(self._optimizer_load_state_dict_pre_hooks, dict(state_dict))
+        groups = state_dict.get("param_groups") or [{}]
+        missing = [name for name in self.param_groups[0] if name.startswith(self.prefix) and name not in groups[0]]
+        if missing:
+            raise ValueError(
+                f"state_dict must be one saved by {type(self).__name__}, with {', '.join(missing)} in its first "
+                f"parameter group, got {', '.join(map(str, groups[0])) or 'no group'}"
+            )
+        names, saved = {self.prefix + slot for slot in self.slots}, state_dict["state"]
+        rest = {key: {name: v for name, v in state.items() if name not in names} for key, state in saved.items()}
+        self.optimizer.load_state_dict({**state_dict, "state": rest})
+        for key, p in zip((key for group in groups for key in group["params"]), self.parameters(), strict=True):
+            for name in names & saved.get(key, {}).keys():
+                self.state[p][name] = saved[key][name].detach().to(p, copy=True)
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
+
+    def _through(self, hooks: dict[int, Callable], state_dict: dict[str, Any]) -> dict[str, Any]:
+        for hook in hooks.values():
+            result = hook(self, state_dict)
+            state_dict = state_dict if result is None else result
+        return state_dict
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The inner optimizer keeps everything."""
+        return {"optimizer": self.optimizer}
 
 
 class Lookahead(Wrapper):
@@ -93,43 +116,40 @@ class Lookahead(Wrapper):
     (NeurIPS 2019), Algorithm 1.
     """
 
+    slots = ("slow",)
+    k, alpha, fast_steps = map(_setting, ("k", "alpha", "fast_steps"))
+
     def __init__(self, optimizer: Optimizer, k: int = 5, alpha: float = 0.5) -> None:
-        self.k = integer("k", k, 1)
-        self.alpha = real("alpha", alpha, 0.0, 1.0)
-        self.fast_steps = 0
-        self.slow: dict[Tensor, Tensor] = {}
         super().__init__(optimizer)
+        self.k, self.alpha, self.fast_steps = integer("k", k, 1), real("alpha", alpha, 0.0, 1.0), 0
+        for state in self.state.values():  # of an earlier Lookahead around the same optimizer
+            state.pop(self.prefix + "slow", None)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One fast step, and after every ``k`` of them a synchronization."""
-        for p in self.parameters():
-            if p not in self.slow:
-                self.slow[p] = p.detach().clone()
-        loss = self.optimizer.step(closure)
+        name, slow = self.prefix + "slow", {}
+        try:
+            for p in self.parameters():  # kept apart meanwhile: torch's optimizers begin where a state is empty
+                slow[p] = self.state[p].pop(name) if name in self.state[p] else p.detach().clone()
+            loss = self.optimizer.step(closure)
+        finally:
+            for p, weights in slow.items():
+                self.state[p][name] = weights
         self.fast_steps += 1
-        if self.fast_steps == self.k:
+        if self.fast_steps >= self.k:
             self.synchronize()
         return loss
 
     @torch.no_grad()
     def synchronize(self) -> None:
         """Move the slow weights towards the fast ones, and the fast ones onto them."""
-        for p, slow in self.slow.items():
-            slow = slow.to(p)  # after module.double() or module.to(device)
-            self.slow[p] = slow.copy_(p) if self.alpha == 1 else slow.lerp_(p, self.alpha)
-            p.copy_(slow)
+        name = self.prefix + "slow"
+        for p in self.parameters():
+            if name in self.state[p]:
+                slow = self.state[p][name].to(p)  # after module.double() or module.to(device)
+                self.state[p][name] = slow.copy_(p) if self.alpha == 1 else slow.lerp_(p, self.alpha)
+                p.copy_(slow)
         self.fast_steps = 0
-
-    def own_state(self) -> dict[str, Any]:
-        """Settings, position in the cycle and slow weights in parameter order."""
-        slow = [self.slow[p].clone() if p in self.slow else None for p in self.parameters()]
-        return {"k": self.k, "alpha": self.alpha, "fast_steps": self.fast_steps, "slow": slow}
-
-    def load_own_state(self, saved: dict[str, Any]) -> None:
-        """The inverse; slow weights move to their parameter's device and dtype."""
-        self.k, self.alpha, self.fast_steps = saved["k"], saved["alpha"], saved["fast_steps"]
-        pairs = zip(self.parameters(), saved["slow"], strict=True)
-        self.slow = {p: slow.detach().to(p).clone() for p, slow in pairs if slow is not None}
 
 
 class SAM(Wrapper):
@@ -143,19 +163,27 @@ class SAM(Wrapper):
 
     Norms run over all parameters with gradients together. ``p`` may be any number in [1, ∞], ``math.inf``
     included (``ρ sign(g)``); at ``p = 1`` the whole of ``ρ`` goes to the largest coordinate. Most libraries
-    have p = 2 only. A zero gradient is not perturbed.
+    have p = 2 only. A zero gradient is not perturbed; where a group says ``maximize``, the worst point is the lowest.
 
     Call ``step(closure)`` with a closure that clears the gradients, computes the loss, calls ``backward``
     and returns the loss; it runs twice, and the first loss is returned. Or compute the gradients, call
-    :meth:`first_step`, compute them again, call :meth:`second_step`. In the second pass
-    batch-norm layers normalize as usual, but their running statistics are put back afterwards: the data would
-    be counted twice, at weights that nobody keeps. Parameters are restored exactly, bit by bit.
+    :meth:`first_step`, compute them again, call :meth:`second_step`. Parameters are restored exactly, bit by bit,
+    and so are the buffers of their modules: batch-norm layers normalize as usual in the second pass, but would count
+    the data twice, at weights that nobody keeps.
 
     ``base_optimizer``: a class or function called with ``(params, **defaults)``. Default: the paper's ``rho=0.05``.
+    Raises ``RuntimeError`` for sparse gradients, before anything has moved.
 
     Source: Foret, Kleiner, Mobahi and Neyshabur, Sharpness-Aware Minimization for Efficiently Improving
     Generalization (ICLR 2021), equation (2) and Algorithm 1.
     """
+
+    rho, p = map(_setting, ("rho", "p"))
+    #: What to put back while the parameters are at x + ε̂.
+    _home: list[tuple[Tensor, Tensor]] | None = None
+    _buffers: Sequence[tuple[nn.Module, str, Tensor]] = ()
+    #: The number of our parameters and the modules that hold them.
+    _owners: tuple[int, Sequence[nn.Module]] = (0, ())
 
     def __init__(
         self,
@@ -165,118 +193,109 @@ class SAM(Wrapper):
         p: float = 2,
         **defaults: Any,
     ) -> None:
-        self.rho = real("rho", rho, 0.0)
-        self.p = p if p == math.inf else real("p", p, 1.0)
-        self._home: list[tuple[Tensor, Tensor]] = []
-        self._statistics: NormStatistics | None = None
         super().__init__(base_optimizer(params, **defaults))
+        self.rho, self.p = real("rho", rho, 0.0), p if p == math.inf else real("p", p, 1.0)
 
     @torch.no_grad()
     def first_step(self) -> None:
-        """Climb from ``x`` to ``x + ε̂``; the next forward pass leaves batch-norm statistics alone."""
+        """Climb from ``x`` to ``x + ε̂``."""
         if self._home:
-            raise RuntimeError("SAM.first_step was called twice: call second_step in between")
-        parameters = [p for p in self.parameters() if p.grad is not None and p.numel()]
-        self._home = [(p, p.detach().clone()) for p in parameters]
-        for p, epsilon in zip(parameters, worst_direction([p.grad for p in parameters], self.p), strict=True):
-            p.add_(epsilon.to(p), alpha=self.rho)
-        self._statistics = NormStatistics()
+            raise RuntimeError("SAM.first_step was called twice: call second_step (or return_home) in between")
+        signs = {p: -1 if group.get("maximize") else 1 for group in self.param_groups for p in group["params"]}
+        params = [p for p in signs if p.grad is not None and p.numel()]
+        if any(p.grad.layout != torch.strided for p in params):
+            raise RuntimeError("SAM does not support sparse gradients: make them dense first")
+        direction = worst_direction([p.grad for p in params], self.p)
+        self._buffers, self._home = self._running_statistics(), [(p, p.detach().clone()) for p in params]
+        for p, epsilon in zip(params, direction, strict=True):
+            p.add_(epsilon.to(p), alpha=signs[p] * self.rho)
 
     @torch.no_grad()
+    def return_home(self) -> None:
+        """Go back from ``x + ε̂`` to ``x``, for instance when the second pass has failed."""
+        for p, home in self._home or ():
+            p.copy_(home)
+        for module, name, value in self._buffers:
+            getattr(module, name).copy_(value)
+        self._home, self._buffers = None, ()
+
     def second_step(self) -> None:
         """Return to ``x`` and let the base optimizer use the gradients found at ``x + ε̂``."""
-        self._return_home()
-        self.optimizer.step()
+        if self._home is None:
+            raise RuntimeError("SAM.second_step needs a first_step before it")
+        self.step()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Both passes; ``closure`` is needed, since the gradient is computed twice."""
-        if closure is None:
-            raise TypeError(
-                "closure must be given: SAM.step computes the gradient twice (or use first_step/second_step)"
-            )
-        with torch.enable_grad():
-            loss = closure()
-        self.first_step()
-        try:
+        """Both passes; without a closure only the end of them, where the gradients at ``x + ε̂`` are known."""
+        loss = None
+        if closure is not None:
             with torch.enable_grad():
-                closure()
-        except BaseException:
-            self._return_home()
-            raise
-        self.second_step()
+                loss = closure()
+            try:
+                self.first_step()
+                with torch.enable_grad():
+                    closure()
+            except BaseException:
+                self.return_home()
+                raise
+        elif self._home is None and not self._stationary():
+            raise TypeError("closure must be given: SAM computes the gradient twice (or use first_step/second_step)")
+        self.return_home()
+        self.optimizer.step()
         return loss
 
-    @torch.no_grad()
-    def _return_home(self) -> None:
-        if self._statistics is None:
-            raise RuntimeError("SAM.second_step needs a first_step before it")
-        for p, home in self._home:
-            p.copy_(home)
-        self._statistics.restore()
-        self._home, self._statistics = [], None
+    def _stationary(self) -> bool:
+        """Whether all gradients are known to be zero: then x + ε̂ is x, and the second ones are known too."""
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        return bool(grads) and not any(g.layout != torch.strided or g.any() for g in grads)
 
-    def own_state(self) -> dict[str, Any]:
-        """Radius and norm."""
-        return {"rho": self.rho, "p": self.p}
+    def _running_statistics(self) -> list[tuple[nn.Module, str, Tensor]]:
+        """Copies of the buffers of all modules that hold our parameters."""
+        parameters = self.parameters()
+        if self._owners[0] != len(parameters):
+            self._owners = len(parameters), owners(parameters)
+        modules = {id(module): module for owner in self._owners[1] for module in owner.modules()}.values()
+        places = {id(b): (module, name) for module in modules for name, b in module.named_buffers(recurse=False)}
+        return [(module, name, getattr(module, name).detach().clone()) for module, name in places.values()]
 
-    def load_own_state(self, saved: dict[str, Any]) -> None:
-        """The inverse."""
-        self.rho, self.p = saved["rho"], saved["p"]
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Wrap the unpickled inner optimizer anew; a perturbation under way is not kept."""
-        optimizer = state["optimizer"]
-        self.__init__([], lambda _: optimizer)
-        self.load_own_state(state)
+def owners(parameters: Iterable[Tensor]) -> list[nn.Module]:
+    """All living modules that hold one of the parameters, themselves or in a submodule.
+
+    An optimizer is given tensors, which do not know their modules. A hook would tell which modules run, but not
+    in compiled or scripted code; so they are looked for among all objects (some 0.1 s), once.
+    """
+    wanted, found = {id(p) for p in parameters}, []
+    for module in (thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)):
+        with suppress(Exception):  # whose constructor failed half-way: not ours
+            if any(id(p) in wanted for p in module.parameters()):
+                found.append(module)
+    return found
 
 
 def worst_direction(grads: list[Tensor], p: float) -> list[Tensor]:
     """The unit-``p``-norm direction that maximizes ``⟨ε, g⟩`` over all tensors of ``grads`` together.
 
-    Scaling ``g`` does not change it, so powers are taken of ``|g| / max |g|``: they cannot overflow.
-    Zero if the gradient is zero.
+    Scaling ``g`` does not change it, so powers are taken of ``|g| / max |g|``, in at least float32: they cannot
+    overflow. Zero if the gradient is zero; NaN where that makes it unknown.
     """
-    largest = max((g.abs().max().double().cpu() for g in grads), default=0.0)
+    if not grads:
+        return []
+    tops = torch.stack([g.abs().max().double().cpu() for g in grads])
+    largest = tops.max()
     if largest == 0:
         return [torch.zeros_like(g) for g in grads]
     if p == math.inf:
-        return [g.sign() for g in grads]
-    if p == 1:
-        return _one_hot(grads, largest)
+        return [g.sgn() for g in grads]
+    if p == 1:  # all mass on one coordinate of largest modulus
+        result = [torch.zeros_like(g, memory_format=torch.contiguous_format) for g in grads]
+        winner = int(tops.argmax())
+        flat = grads[winner].reshape(-1)
+        place = flat.abs().argmax()
+        result[winner].view(-1)[place] = flat[place] / flat[place].abs()
+        return result
     q = p / (p - 1)
-    unit = [g / largest.to(g) for g in grads]
-    powers = [u.sign() * u.abs() ** (q - 1) for u in unit]
+    unit = [g.to(torch.promote_types(g.dtype, torch.float32)) / largest for g in grads]
+    powers = [u.sgn() * u.abs() ** (q - 1) for u in unit]
     total = sum((u.abs() ** q).sum(dtype=torch.float64).cpu() for u in unit)  # ||g / max||_q^q
     return [power / float(total ** (1 / p)) for power in powers]
-
-
-def _one_hot(grads: list[Tensor], largest: Tensor) -> list[Tensor]:
-    """All mass on one coordinate of largest modulus."""
-    result = [torch.zeros_like(g, memory_format=torch.contiguous_format) for g in grads]
-    winner = next(i for i, g in enumerate(grads) if g.abs().max().double() == largest)
-    place = grads[winner].abs().argmax()
-    result[winner].view(-1)[place] = grads[winner].reshape(-1)[place].sign()
-    return result
-
-
-class NormStatistics:
-    """Remembers the running statistics of every normalization layer that runs, to put them back.
-
-    The layers are found as they run, by a hook on all modules: an optimizer knows parameters, not layers.
-    """
-
-    def __init__(self) -> None:
-        self.saved: dict[torch.nn.Module, dict[str, Tensor]] = {}
-        self.hook = register_module_forward_pre_hook(self._remember)
-
-    def _remember(self, module: torch.nn.Module, inputs: Any) -> None:
-        is_norm = isinstance(module, torch.nn.modules.batchnorm._NormBase)
-        if is_norm and module.training and module not in self.saved:
-            self.saved[module] = {name: b.detach().clone() for name, b in module.named_buffers(recurse=False)}
-
-    def restore(self) -> None:
-        """Stop listening and put back every buffer."""
-        self.hook.remove()
-        for module, buffers in self.saved.items():
-            for name, value in buffers.items():
-                getattr(module, name).copy_(value)

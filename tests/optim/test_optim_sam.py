@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -95,18 +96,56 @@ def test_sam_settles_in_the_two_cycle_of_the_theory():
     assert abs(before) == pytest.approx(size, rel=1e-9) and x.item() == pytest.approx(-before, rel=1e-9)
 
 
-def test_sam_counts_batch_norm_statistics_once():
+class Counter(nn.Module):
+    """A layer without parameters whose buffer is replaced, not changed in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        self.seen = self.seen + len(x)
+        return x
+
+
+WAYS = {
+    "plain": lambda model: model,
+    "compiled": lambda model: torch.compile(model, backend="eager"),
+    "compiled graph": lambda model: torch.compile(model, backend="aot_eager"),
+    "compiled function": lambda model: torch.compile(lambda x: model(x), backend="eager"),
+    "scripted": torch.jit.script,
+    "scripted in a function": lambda model: partial(nn.Module.__call__, torch.jit.script(model)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("way", WAYS)
+def test_sam_counts_batch_norm_statistics_once(way):
     model, plain = network(norm=True), network(norm=True)
+    run = WAYS[way](model)
     optimizer = optim.SAM(model.parameters(), optim.SGD, rho=0.5, lr=0.0)
     reference = torch.optim.SGD(plain.parameters(), lr=0.0)
     for _ in range(3):
-        optimizer.step(closure_for(model, optimizer))
+        optimizer.step(closure_for(run, optimizer))
         reference.step(closure_for(plain, reference))
     for (name, a), (_, b) in zip(model.named_buffers(), plain.named_buffers(), strict=True):
-        assert torch.equal(a, b), name
+        torch.testing.assert_close(a, b, msg=name)
     assert model[1].num_batches_tracked == 3
-    model(DATA)
-    assert model[1].num_batches_tracked == 4, "the hook is gone after the step"
+    run(DATA)
+    assert model[1].num_batches_tracked == 4, "after the step data count again"
+
+
+def test_sam_counts_once_in_every_buffer_of_a_model_and_of_layers_added_later():
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, affine=False), Counter()).double()
+    optimizer = optim.SAM(model.parameters(), optim.SGD, rho=0.5, lr=0.1)
+    for step in range(1, 4):
+        optimizer.step(closure_for(model, optimizer))
+        assert model[1].num_batches_tracked == step and model[2].seen == 16 * step
+    extra = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 2)).double()
+    optimizer.add_param_group({"params": list(extra.parameters())})
+    both = nn.Sequential(model, extra)
+    optimizer.step(closure_for(both, optimizer))
+    assert extra[0].num_batches_tracked == 1 and model[2].seen == 16 * 4
 
 
 def test_sam_in_two_calls_equals_the_closure():
@@ -148,6 +187,113 @@ def test_sam_at_a_stationary_point_or_without_gradients():
     x.grad = torch.zeros(2)
     optimizer.step(lambda: None)
     assert torch.equal(x, torch.zeros(2))
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_costs_one_step(p, bad):
+    """As in any optimizer: no error of ours, and the next good batch is a step again."""
+    x = nn.Parameter(torch.ones(3))
+    optimizer = optim.SAM([x], optim.SGD, lr=0.1, p=p)
+
+    def step(scale):
+        def closure():
+            optimizer.zero_grad()
+            loss = (x * torch.tensor([1.0, scale, 1.0])).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        return x.isfinite().all().item()
+
+    assert [step(scale) for scale in (1.0, bad)] == [True, False]
+    x.data.fill_(1.0)
+    assert step(1.0)
+    torch.testing.assert_close(x.detach(), torch.full((3,), 0.9))
+
+
+def test_sam_climbs_down_where_a_group_is_maximized():
+    """f = x² + y², to be low in x and high in y: the worst point nearby has a larger x and a smaller y."""
+    x, y = (nn.Parameter(torch.tensor([v], dtype=torch.float64)) for v in (3.0, 4.0))
+    groups = [{"params": [x]}, {"params": [y], "maximize": True}]
+    optimizer = optim.SAM(groups, torch.optim.SGD, rho=1.0, lr=0.1)
+    seen = []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = x.square().sum() + y.square().sum()
+        loss.backward()
+        seen.append((x.item(), y.item()))
+        return loss
+
+    optimizer.step(closure)
+    assert seen == [(3.0, 4.0), (pytest.approx(3.6), pytest.approx(3.2))]
+    assert (x.item(), y.item()) == (pytest.approx(3 - 0.1 * 7.2), pytest.approx(4 + 0.1 * 6.4))
+
+
+def test_worst_direction_of_half_precision_gradients():
+    """Ten thousand entries whose squares are nothing in float16 make up half of the norm."""
+    g = torch.cat([torch.ones(1), torch.full((10_000,), 1e-2)])
+    exact = worst_direction([g.double()], 2)[0]
+    torch.testing.assert_close(worst_direction([g.half()], 2)[0].double(), exact, rtol=1e-3, atol=1e-6)
+    tiny = torch.cat([torch.ones(1), torch.full((10_000,), 1e-4)])
+    share = worst_direction([tiny.half()], 2)[0][1:].double().norm().item()
+    assert share == pytest.approx(worst_direction([tiny.half().double()], 2)[0][1:].norm().item(), rel=1e-3)
+
+
+def test_sam_refuses_sparse_gradients_every_time_and_goes_on():
+    layer = nn.Embedding(3, 2, sparse=True)
+    optimizer = optim.SAM(layer.parameters(), torch.optim.SGD, lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = layer(torch.tensor([1])).sum()
+        loss.backward()
+        return loss
+
+    before = layer.weight.detach().clone()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="SAM does not support sparse gradients"):
+            optimizer.step(closure)
+    layer.sparse = False
+    optimizer.step(closure)
+    torch.testing.assert_close((before - layer.weight.detach())[1], torch.full((2,), 0.1))
+
+
+def test_a_second_pass_given_up_by_hand():
+    model = network(norm=True)
+    optimizer = optim.SAM(model.parameters(), optim.SGD, rho=0.1, lr=0.1)
+    closure = closure_for(model, optimizer)
+    closure()
+    home = copy.deepcopy(model.state_dict())
+    optimizer.first_step()
+    closure()
+    optimizer.return_home()
+    assert equal(model.state_dict().values(), home.values())
+    optimizer.step(closure)
+
+
+def test_a_scheduler_counts_steps_in_two_calls(recwarn):
+    model = network()
+    optimizer = optim.SAM(model.parameters(), optim.SGD, lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    closure = closure_for(model, optimizer)
+    for _ in range(2):
+        closure()
+        optimizer.first_step()
+        closure()
+        optimizer.second_step()
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 0.025
+    assert not [str(w.message) for w in recwarn if "lr_scheduler" in str(w.message)]
+
+
+def test_without_a_closure_a_gradient_of_zero_is_a_step_of_the_base_optimizer():
+    x = nn.Parameter(torch.ones(2))
+    optimizer = optim.SAM([x], optim.SGD, lr=0.1, weight_decay=1.0)
+    x.grad = torch.zeros(2)
+    optimizer.step()
+    torch.testing.assert_close(x.detach(), torch.full((2,), 0.9))
 
 
 def test_sam_misuse_is_explained():

@@ -8,6 +8,11 @@ import pytest
 import torch
 from optim_cases import CASES, closure_for, equal, network, parameters, train, twins
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 from optcourse import optim
 
@@ -58,6 +63,57 @@ def test_lookahead_evaluates_at_slow_weights_on_request():
     optimizer.step()
     optimizer.synchronize()
     assert p.item() == 1 - 0.25 * 0.5 and optimizer.fast_steps == 0
+
+
+def test_lookahead_around_lookahead_by_hand():
+    """f = x²/2, rate 1/2: the inner one (k = 1) goes half of the way at every step, the outer one at every second.
+
+    An outer synchronization moves the fast weights only: the inner slow ones are state, kept like momentum.
+    """
+    p = nn.Parameter(torch.ones(1, dtype=torch.float64))
+    optimizer = optim.Lookahead(optim.Lookahead(optim.SGD([p], lr=0.5), k=1), k=2)
+    path = []
+    for _ in range(4):
+        p.grad = p.detach().clone()
+        optimizer.step()
+        path.append(p.item())
+    inner = [3 / 4, 9 / 16, (9 / 16 + 25 / 64) / 2, 183 / 512]
+    assert path == [inner[0], (1 + inner[1]) / 2, inner[2], (25 / 32 + inner[3]) / 2]
+
+
+def test_a_new_lookahead_around_the_same_optimizer_forgets_the_old_slow_weights():
+    p = nn.Parameter(torch.ones(1))
+    base = optim.SGD([p], lr=0.5)
+    for start in (1.0, 100.0):
+        p.data.fill_(start)
+        p.grad = torch.ones(1)
+        optimizer = optim.Lookahead(base, k=1, alpha=0.5)
+        optimizer.step()
+        assert p.item() == start - 0.25
+
+
+@pytest.mark.parametrize("base", [torch.optim.Adam, optim.Adam])
+def test_lookahead_leaves_the_inner_state_to_the_inner_optimizer(base):
+    """A parameter whose first gradient comes late; a state that its user clears."""
+    a, b = (parameters(((3,), (2, 2))) for _ in range(2))
+    ours, reference = optim.Lookahead(base(a, lr=0.1), k=2, alpha=1.0), base(b, lr=0.1)
+    for step in range(6):
+        for params, optimizer in ((a, ours), (b, reference)):
+            for p in params[: 1 if step < 3 else 2]:
+                p.grad = p.detach() + step
+            if step == 5:
+                optimizer.state.clear()
+            optimizer.step()
+    assert equal(a, b)
+
+
+def test_lookahead_synchronizes_at_once_when_k_is_lowered():
+    p = nn.Parameter(torch.ones(1))
+    optimizer = optim.Lookahead(optim.SGD([p], lr=0.5), k=5)
+    for k in (5, 5, 1):
+        optimizer.k, p.grad = k, torch.ones(1)
+        optimizer.step()
+    assert optimizer.fast_steps == 0 and p.item() == 1 - 0.5 * 1.5
 
 
 # Both ------------------------------------------------------------------------------------------------
@@ -133,6 +189,65 @@ def test_groups_added_to_a_wrapper_are_trained(kind):
     assert len(optimizer.param_groups) == 2
 
 
+@pytest.mark.parametrize("flatten", [False, True])
+@pytest.mark.parametrize("base", ["SGD", "Adam", "torch"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_distributed_checkpoints_resume_bit_equal(kind, base, flatten):
+    options = StateDictOptions(flatten_optimizer_state_dict=flatten)
+    model, other = network(), network(seed=5)
+    optimizer, resumed = (wrap(kind, m.parameters(), base) for m in (model, other))
+    for _ in range(4):
+        optimizer.step(closure_for(model, optimizer))
+    saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer, options=options))
+    other.load_state_dict(model.state_dict())
+    set_optimizer_state_dict(other, resumed, saved, options=options)
+    for m, o in ((model, optimizer), (other, resumed)):
+        for _ in range(5):
+            o.step(closure_for(m, o))
+    assert equal(model.parameters(), other.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hooks_of_a_wrapper_are_called_once_each(kind):
+    model, log = network(), []
+    optimizer = wrap(kind, model.parameters())
+    names = ["step_pre", "step_post", "state_dict_pre", "state_dict_post", "load_state_dict_pre"]
+    for name in (*names, "load_state_dict_post"):
+        getattr(optimizer, f"register_{name}_hook")(lambda *_, name=name: log.append(name))
+    optimizer.step(closure_for(model, optimizer))
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert log == [*names, "load_state_dict_post"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hooks_may_replace_the_state_dict(kind):
+    model, other = network(), network()
+    optimizer, resumed = (wrap(kind, m.parameters(), "torch") for m in (model, other))
+    optimizer.register_state_dict_post_hook(lambda _, saved: {"wrapped": saved})
+    resumed.register_load_state_dict_pre_hook(lambda _, saved: saved["wrapped"])
+    optimizer.step(closure_for(model, optimizer))
+    resumed.load_state_dict(optimizer.state_dict())
+    assert list(optimizer.state_dict()) == ["wrapped"]
+    assert repr(resumed.state_dict()) == repr(optimizer.state_dict()["wrapped"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_replaced_in_the_inner_optimizer_is_replaced_in_the_wrapper(kind):
+    model = network()
+    optimizer = wrap(kind, model.parameters())
+    optimizer.step(closure_for(model, optimizer))
+    optimizer.optimizer.load_state_dict(optimizer.optimizer.state_dict())
+    for name in ("param_groups", "state", "defaults"):
+        assert getattr(optimizer, name) is getattr(optimizer.optimizer, name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrappers_keep_the_names_of_parameters(kind):
+    model = network()
+    optimizer = wrap(kind, model.named_parameters(), "torch")
+    assert optimizer.state_dict()["param_groups"][0]["param_names"] == [name for name, _ in model.named_parameters()]
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -144,7 +259,8 @@ def test_groups_added_to_a_wrapper_are_trained(kind):
         (lambda p: optim.SAM(p, optim.SGD, p=0.5), ValueError, r"p must be in \[1, inf\), got 0.5"),
         (lambda p: optim.SAM(p, optim.SGD, lr=-1.0), ValueError, "lr must be"),
         (lambda p: optim.SAM(p, lambda ps: None), TypeError, "optimizer must be"),
-        (lambda p: optim.SAM(p, optim.SGD).load_state_dict(optim.SGD(p).state_dict()), ValueError, "base"),
+        (lambda p: optim.SAM(p, optim.SGD).load_state_dict(optim.SGD(p).state_dict()), ValueError, "sam_rho, sam_p"),
+        (lambda p: optim.Lookahead(optim.SGD(p)).load_state_dict({}), ValueError, "lookahead_k.*got no group"),
     ],
 )
 def test_bad_arguments_are_named(make, error, words):
