@@ -14,9 +14,14 @@ def unit_norm(t: Tensor) -> Tensor:
     """The Euclidean norm of every row ``t[i]``, broadcastable to ``t``; of all of ``t`` if it has no rows.
 
     A row holds what feeds one output unit: axis 0 of a linear or convolution weight of any
-    dimension. A vector (bias, gain) counts as one unit, as in the authors' code.
+    dimension. A vector (bias, gain) counts as one unit, as in the authors' code. In at least float32, with
+    the largest entry set apart: squares neither overflow nor vanish.
     """
-    return torch.linalg.vector_norm(t, dim=tuple(range(1, t.dim())) if t.dim() > 1 else None, keepdim=True)
+    t = t.to(torch.promote_types(t.dtype, torch.float32))
+    axes = tuple(range(min(1, t.dim() - 1), t.dim()))
+    largest = t.abs().amax(axes, keepdim=True)
+    scale = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
+    return scale * torch.linalg.vector_norm(t / scale, dim=axes, keepdim=True)
 
 
 @torch.no_grad()
@@ -30,21 +35,27 @@ def adaptive_clip_grad_(parameters: Iterable[Tensor] | Tensor, clip_factor: floa
     Row ``i`` is an output unit, ``λ = clip_factor > 0``. ``eps`` lets units that start at zero move. A
     step of SGD with rate ``lr`` then changes no unit by more than ``λ lr`` of its length.
 
-    Returns the largest ratio ‖G_i‖/max(‖W_i‖, ε) found, before clipping (0 without gradients).
-    Raises ``ValueError`` for a bad argument. Defaults: ``eps=1e-3``; the paper uses λ from 0.01 to
-    0.16 depending on batch size and does not clip the last linear layer.
+    Returns the largest ratio ‖G_i‖/max(‖W_i‖, ε) found, before clipping (0 without gradients, NaN if one is NaN).
+    Raises ``TypeError`` and ``ValueError`` for bad arguments, sparse gradients among them, before it clips any.
+    Defaults: ``eps=1e-3``; the paper uses λ from 0.01 to 0.16 depending on batch size and does not clip the last
+    linear layer.
 
     Source: Brock, De, Smith and Simonyan, High-Performance Large-Scale Image Recognition Without
     Normalization (ICML 2021), equation (3).
     """
     real("clip_factor", clip_factor, 0.0, open_low=True)
     real("eps", eps, 0.0, open_low=True)
+    if not isinstance(parameters, Iterable):
+        raise TypeError(f"parameters must be a tensor or an iterable of tensors, got {parameters!r}")
     parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    largest = torch.zeros(())
     for p in parameters:
-        if p.grad is None:
-            continue
+        if not isinstance(p, Tensor):
+            raise TypeError(f"parameters must be tensors, as of model.parameters(), got {p!r} among them")
+        if p.grad is not None and p.grad.layout != torch.strided:
+            raise ValueError(f"parameters must have dense gradients, got {p.grad.layout} for shape {list(p.shape)}")
+    largest = torch.zeros(())
+    for p in (p for p in parameters if p.grad is not None and p.numel()):
         ratio = unit_norm(p.grad) / unit_norm(p).clamp(min=eps)
         p.grad.mul_(torch.where(ratio > clip_factor, clip_factor / ratio, 1.0))
-        largest = torch.maximum(largest.to(ratio), ratio.max())
+        largest = torch.maximum(largest.to(ratio.device), ratio.max())
     return largest

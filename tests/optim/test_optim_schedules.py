@@ -1,5 +1,6 @@
 """Schedules against torch's schedulers and closed forms; adaptive clipping against loops."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -107,6 +108,47 @@ def test_clipping_by_loops(shape):
 
 def test_clipping_skips_parameters_without_gradient():
     assert optim.adaptive_clip_grad_([torch.nn.Parameter(torch.ones(2))], 0.1) == 0
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0,), (2, 0, 3)])
+def test_clipping_has_nothing_to_do_where_there_are_no_numbers(shape):
+    p = torch.nn.Parameter(torch.zeros(shape))
+    p.grad = torch.zeros(shape)
+    assert optim.adaptive_clip_grad_(p, 0.1) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", [1e-30, 1e-6, 1.0, 6e4, 1e30])
+@pytest.mark.parametrize("shape", [(2, 3), (5,)])
+def test_clipping_at_any_scale_and_precision(dtype, size, shape):
+    p = torch.nn.Parameter(torch.full(shape, 0.5, dtype=dtype))
+    g = torch.full(shape, min(size, torch.finfo(dtype).max), dtype=torch.float64).to(dtype)
+    p.grad = g.clone()
+    rows = math.sqrt(shape[-1])
+    ratio = g.flatten()[0].item() * rows / max(0.5 * rows, 1e-3)
+    assert optim.adaptive_clip_grad_(p, 0.01).item() == pytest.approx(ratio, rel=1e-6)
+    expected = g.double() * min(1.0, 0.01 / ratio if ratio else 1.0)
+    torch.testing.assert_close(p.grad.double(), expected, rtol=torch.finfo(dtype).eps, atol=0)
+
+
+def test_clipping_shows_nan_and_leaves_other_units_alone():
+    p = torch.nn.Parameter(torch.ones(2, 2))
+    p.grad = torch.tensor([[math.nan, 1.0], [0.0, 1.0]])
+    assert optim.adaptive_clip_grad_((q for q in [p]), 0.1).isnan()
+    assert p.grad[0].isnan().any() and p.grad[1, 1].item() == pytest.approx(0.1 * math.sqrt(2))
+
+
+def test_clipping_names_what_is_no_parameter():
+    layer = torch.nn.Linear(2, 1)
+    sparse = torch.nn.Embedding(3, 2, sparse=True)
+    sparse(torch.tensor([1])).sum().backward()
+    layer.weight.grad = torch.ones(1, 2)
+    for parameters in (layer.named_parameters(), layer, [{"params": [layer.weight]}]):
+        with pytest.raises(TypeError, match="^parameters must be"):
+            optim.adaptive_clip_grad_(parameters, 0.01)
+    with pytest.raises(ValueError, match="^parameters must have dense gradients"):
+        optim.adaptive_clip_grad_([layer.weight, sparse.weight], 0.01)
+    assert torch.equal(layer.weight.grad, torch.ones(1, 2)), "nothing is clipped by half"
 
 
 @pytest.mark.parametrize(
