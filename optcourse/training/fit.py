@@ -11,18 +11,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from optcourse.arguments import integer
+from optcourse.arguments import integer, real
 from optcourse.data import Dataset
 from optcourse.runtime import progress
 
@@ -54,7 +56,7 @@ class History:
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite; the parameters are those before the failed update.
+    """The loss became NaN or infinite; parameters and buffers are those before the failed update.
 
     ``step``, ``loss`` and ``lr`` say where, ``history`` is what was recorded until then.
     """
@@ -95,16 +97,17 @@ def fit(
     replacement : draw batches independently instead of by a new permutation each epoch. Either
         way the order of the data is a function of ``seed`` only.
     loss : ``loss(model(x), y)``, a mean over the batch.
-    schedule : a function from the step to a factor on the learning rate (the rates are put back
-        at the end), or a torch scheduler of this optimizer, stepped after every update.
+    schedule : a function from the step to a factor >= 0 on the learning rates of all groups, also of those that a
+        callback adds (the rates are put back at the end), or a torch scheduler, stepped after every update.
     callbacks : each is called as ``callback(step, model)`` after every update (``step`` updates
         are done then); one that returns True ends the training.
     evaluate_every : evaluate before the first and after every so many updates, and at the end;
         None: only at the start and at the end.
 
     Every update is ``optimizer.step(closure)``, so optimizers that evaluate the loss several
-    times (L-BFGS, SAM) work too. ``KeyboardInterrupt`` returns the history so far with
-    ``interrupted=True``. Raises :class:`NonFiniteLoss`.
+    times (L-BFGS, SAM) work too; one that fails or is interrupted leaves parameters and buffers as they were before
+    it. ``KeyboardInterrupt`` returns the history so far with ``interrupted=True``. Raises :class:`NonFiniteLoss`, and
+    before the first update ``ValueError`` if batch normalization would meet a last batch of a single sample.
     """
     train, test = _sets(data)
     n = len(train[1])
@@ -116,9 +119,13 @@ def fit(
     integer("steps", steps, 1)
     every = steps if evaluate_every is None else integer("evaluate_every", evaluate_every, 1)
     generator = torch.Generator().manual_seed(integer("seed", seed, 0, 2**63 - 1))
-    rates = [group["lr"] for group in optimizer.param_groups]
     scheduler = _scheduler(schedule, optimizer)
+    factor = None if scheduler else schedule
+    smallest = batch_size if replacement or steps <= n // batch_size else n % batch_size or batch_size
+    if smallest == 1:
+        _check_one_sample(model, train[0][:1], f"got {batch_size} for {n} samples")
 
+    rates, buffers = [], [name for name, _ in model.named_buffers()]
     records: list[tuple[float, ...]] = []
     evaluations: list[tuple[float, ...]] = []
 
@@ -135,23 +142,25 @@ def fit(
             start = time.perf_counter()
             index = next(indices).to(train[0].device)
             x, y = train[0][index], train[1][index]
+            if factor is not None:
+                _set_rates(optimizer, rates, real("schedule(step)", float(factor(step)), 0.0))
             lr, losses = float(optimizer.param_groups[0]["lr"]), []
 
             def closure(
                 x: Tensor = x, y: Tensor = y, step: int = step, lr: float = lr, losses: list = losses
             ) -> Tensor:
                 optimizer.zero_grad()
-                value = loss(model(x), y)
+                value = loss(model(x), _targets(y, loss))
                 losses.append(value.item())
-                # Raised inside the closure, so before the optimizer has moved the parameters.
                 if not math.isfinite(losses[-1]):
                     raise NonFiniteLoss(step, losses[-1], lr)
                 value.backward()
                 return value
 
-            optimizer.step(closure)
+            with _undone_on_failure(optimizer, model, buffers):
+                optimizer.step(closure)
             if scheduler is not None:
-                scheduler.step()
+                _step(scheduler)
             seconds += time.perf_counter() - start
             samples += len(losses) * len(index)
             records.append((step, losses[0], lr, seconds, samples))
@@ -166,10 +175,8 @@ def fit(
         error.history = _history(records, evaluations, interrupted=False)
         raise
     finally:
-        if scheduler is not None and scheduler is not schedule:
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
-                del group["initial_lr"]  # or the next schedule would start from this run's rate
+        if factor is not None:
+            _set_rates(optimizer, rates, 1.0)
     return _history(records, evaluations, interrupted=interrupted)
 
 
@@ -177,14 +184,15 @@ def fit(
 def evaluate(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy) -> tuple[float, float]:
     """``(loss, accuracy)`` in evaluation mode; the mode of every module is put back afterwards.
 
-    The accuracy is NaN unless ``y`` holds integer labels.
+    The accuracy is NaN unless ``y`` holds class labels (integers or bools) and the model gives a score for each class.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         output = torch.cat([model(part) for part in x.split(4096)])
-        accuracy = math.nan if y.is_floating_point() else (output.argmax(1) == y).double().mean().item()
-        return loss(output, y).item(), accuracy
+        labelled = not y.is_floating_point() and output.dim() > 1 and output.shape[1] > 1
+        accuracy = (output.argmax(1) == y).double().mean().item() if labelled else math.nan
+        return loss(output, _targets(y, loss)).item(), accuracy
     finally:
         for module, mode in modes:
             module.training = mode
@@ -214,18 +222,65 @@ def _sets(data: Dataset | tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor],
     return (x, y), None
 
 
+def _targets(y: Tensor, loss: Loss) -> Tensor:
+    """Labels of any integer type or bool as torch's cross-entropy wants them."""
+    return y.long() if loss is cross_entropy and not y.is_floating_point() else y
+
+
+def _check_one_sample(model: nn.Module, x: Tensor, given: str) -> None:
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        try:
+            with torch.no_grad(), torch.random.fork_rng([x.device] if x.is_cuda else []):
+                copy.deepcopy(model).train()(x)
+        except ValueError as error:
+            message = f"batch_size must leave no batch of one sample to batch normalization, {given}: {error}"
+            raise ValueError(message) from error
+
+
 def _scheduler(schedule: Callable | LRScheduler | None, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
-    if schedule is None:
-        return None
     if isinstance(schedule, ReduceLROnPlateau):
         raise ValueError("schedule must be a function of the step, got ReduceLROnPlateau, which needs a metric")
     if isinstance(schedule, LRScheduler):
-        if schedule.optimizer is not optimizer:
+        if schedule.optimizer.param_groups is not optimizer.param_groups:  # a wrapper shares those of its optimizer
             raise ValueError("schedule must be a scheduler of the optimizer given to fit, got one of another optimizer")
         return schedule
-    if not callable(schedule):
+    if schedule is not None and not callable(schedule):
         raise TypeError(f"schedule must be a function of the step or a torch scheduler, got {schedule!r}")
-    return LambdaLR(optimizer, schedule)
+    return None
+
+
+def _step(scheduler: LRScheduler) -> None:
+    try:
+        scheduler.step()
+    except ValueError as error:
+        message = f"schedule does not fit the optimizer's groups (did a callback add one?): {error}"
+        raise ValueError(message) from error
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, rates: list[float], factor: float) -> None:
+    """The rate of every group is ``factor`` times the one it came with, which ``rates`` keeps."""
+    for i, group in enumerate(optimizer.param_groups):
+        if i == len(rates):
+            rates.append(float(group["lr"]))
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rates[i] * factor)
+        else:
+            group["lr"] = rates[i] * factor
+
+
+@contextmanager
+def _undone_on_failure(optimizer: torch.optim.Optimizer, model: nn.Module, buffers: list[str]) -> Iterator[None]:
+    """Put parameters and buffers back if an update raises: it may stand at the trial point of a line search."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    with torch.no_grad():
+        before = [p.clone() for p in params], [model.get_buffer(name).clone() for name in buffers]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for now, then in zip([*params, *map(model.get_buffer, buffers)], [*before[0], *before[1]], strict=True):
+                now.copy_(then)
+        raise
 
 
 def _history(records: Iterable[tuple], evaluations: Iterable[tuple], *, interrupted: bool) -> History:
