@@ -6,21 +6,7 @@ import torch
 
 from optcourse import optim
 from optcourse.landscape import trajectory
-from optcourse.optim import stepper
 from optcourse.problems import Beale, Quadratic, Rosenbrock, Saddle
-
-METHODS = [
-    (optim.SGD, {}),
-    (optim.SGD, {"momentum": 0.9, "nesterov": True}),
-    (optim.Adagrad, {}),
-    (optim.RMSprop, {"alpha": 0.9, "momentum": 0.5, "centered": True}),
-    (optim.Adadelta, {"rho": 0.95}),
-    (optim.Adam, {"betas": (0.8, 0.99), "amsgrad": True}),
-    (optim.Adamax, {}),
-    (optim.NAdam, {}),
-    (optim.RAdam, {"betas": (0.9, 0.9)}),
-    (optim.Lion, {}),
-]
 
 
 def test_gradient_descent_on_a_quadratic_is_a_geometric_sequence():
@@ -64,22 +50,3 @@ def test_a_path_that_explodes_ends_in_nan():
 def test_bad_arguments_are_named(start, steps, error, named):
     with pytest.raises(error, match=named):
         trajectory(lambda p: torch.optim.SGD(p, lr=0.1), Saddle(), start, steps)
-
-
-@pytest.mark.parametrize(("method", "settings"), METHODS, ids=[f"{m.__name__}-{len(s)}" for m, s in METHODS])
-def test_a_stepper_with_many_rates_equals_the_optimizer_with_each(method, settings):
-    rates, start, steps = [0.003, 0.1], [1.0, 1.5], 25
-    step = stepper(method, lr=torch.tensor(rates, dtype=torch.float64)[:, None], **settings)
-    x = torch.tensor([start, start], dtype=torch.float64)
-    for _ in range(steps):
-        x = step(x, Beale().gradient(x))
-    for i, lr in enumerate(rates):
-        path = trajectory(lambda p, lr=lr: method(p, lr=lr, **settings), Beale(), start, steps)
-        np.testing.assert_allclose(x[i], path[-1], rtol=1e-9)
-
-
-def test_a_stepper_refuses_other_optimizers_and_bad_settings():
-    with pytest.raises(TypeError, match="method"):
-        stepper(torch.optim.Adam, lr=0.1)
-    with pytest.raises(ValueError, match="betas"):
-        stepper(optim.Adam, lr=0.1, betas=(0.9, 1.0))
