@@ -1,5 +1,7 @@
 """Models against torch reference modules, parameter counts by hand, and statistics."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -111,6 +113,25 @@ def test_instance_norm_equals_torch_and_group_norm_uses_several_groups():
     assert groups == [8, 8]
 
 
+@pytest.mark.parametrize("norm", ["layer", "group"])
+@pytest.mark.parametrize("width", [3, 4, 5, 6, 8, 16, 20, 32])
+def test_normalized_networks_of_any_width_see_their_input_and_learn(norm, width):
+    """Groups of one or two units would turn any input into the same few numbers."""
+    x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    signal = cnn1d(2, 2, channels=(width,), strides=(2,), norm=norm)  # one position for each channel
+    for model in (mlp(2, 2, width=width, depth=1, norm=norm), signal):
+        assert all(len(model(x)[:, i].detach().unique()) > 100 for i in range(2))
+        nn.functional.cross_entropy(model(x), (x[:, 0] > 0).long()).backward()
+        first = next(m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d)))
+        assert first.weight.grad.norm() > 1e-3
+
+
+def test_convolutions_are_described_by_their_signature():
+    for build in (cnn1d, cnn2d):
+        named = inspect.signature(build).parameters.values()
+        assert not [p.name for p in named if p.kind is p.VAR_KEYWORD or p.annotation is p.empty]
+
+
 def test_one_seed_gives_one_model_whatever_the_global_state():
     for build in (mlp, cnn1d, cnn2d):
         args = (40, 10) if build is mlp else ()
@@ -160,7 +181,14 @@ def test_every_variant_trains_one_step(norm, residual):
         (lambda: cnn1d(channels=(3, 3)), "channels and strides must have the same length"),
         (lambda: cnn1d(residual=True), "blocks must be at least 1, got 0"),
         (lambda: cnn2d(norm="none "), "norm must be one of"),
-        (lambda: cnn2d(4, channels=(4, 4), strides=(2, 2), norm="instance"), "more than one position"),
+        (
+            lambda: cnn2d(4, channels=(4, 4), strides=(2, 2), norm="instance"),
+            "at least 3 numbers.*got 1",
+        ),
+        (lambda: cnn1d(8, channels=(4,), strides=(4,), norm="instance"), "norm='instance' needs at least 3 .* got 2"),
+        (lambda: mlp(2, 2, width=2, norm="layer"), "norm='layer' needs at least 3 numbers.*got 2"),
+        (lambda: mlp(2, 2, width=1, norm="group"), "norm='group' needs at least 3 numbers.*got 1"),
+        (lambda: cnn2d(1, channels=(2,), strides=(1,), norm="layer"), "norm='layer' needs at least 3 numbers"),
     ],
 )
 def test_bad_arguments_are_named(call, message):

@@ -9,6 +9,7 @@ state of torch's global generator.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -62,7 +63,7 @@ def mlp(
     """A multilayer perceptron with ``depth`` hidden layers of ``width`` units; inputs ``[N, ...]`` are flattened.
 
     ``classes=1`` gives a regression network. ``norm="instance"`` is refused: a unit of an MLP is
-    one number per sample, and normalizing it alone would erase it.
+    one number per sample, and normalizing it alone would erase it. So are "layer" and "group" below three units.
     """
     integer("features", features, 1)
     integer("classes", classes, 1)
@@ -70,33 +71,58 @@ def mlp(
     integer("depth", depth, 1)
     choice("norm", norm, [n for n in NORMS if n != "instance"])
     act = ACTIVATIONS[choice("activation", activation, ACTIVATIONS)]
-    blocks = [Block(_norm(norm, width, 1), act(), _linear(width, width), residual=residual) for _ in range(depth - 1)]
-    layers = [nn.Flatten(), _linear(features, width), *blocks, _norm(norm, width, 1), act(), _linear(width, classes)]
+    blocks = [Block(_norm(norm, width), act(), _linear(width, width), residual=residual) for _ in range(depth - 1)]
+    layers = [nn.Flatten(), _linear(features, width), *blocks, _norm(norm, width), act(), _linear(width, classes)]
     return _initialize(nn.Sequential(*layers), activation, seed)
 
 
-def cnn1d(length: int = 40, classes: int = 10, *, in_channels: int = 1, **options: object) -> nn.Sequential:
+def cnn1d(
+    length: int = 40,
+    classes: int = 10,
+    *,
+    in_channels: int = 1,
+    channels: Sequence[int] = (25, 25, 25),
+    strides: Sequence[int] = (2, 2, 2),
+    kernel_size: int = 5,
+    blocks: int = 0,
+    residual: bool = False,
+    norm: str = "none",
+    activation: str = "relu",
+    seed: int = 0,
+) -> nn.Sequential:
     """A convolutional network for signals, ``[N, in_channels * length]`` or ``[N, in_channels, length]``.
 
     The defaults are close to the ConvNet of the MNIST-1D paper: three convolutions of 25 channels
-    with stride 2, then a linear layer. ``options`` are those of :func:`cnn2d`, with the defaults
-    ``channels=(25, 25, 25)``, ``strides=(2, 2, 2)``, ``kernel_size=5``.
+    with stride 2, then a linear layer. Options as for :func:`cnn2d`.
     """
-    defaults = {"channels": (25, 25, 25), "strides": (2, 2, 2), "kernel_size": 5}
-    return _cnn((integer("length", length, 1),), classes, in_channels=in_channels, **(defaults | options))
+    rest = channels, strides, kernel_size, blocks, residual, norm, activation, seed
+    return _cnn((integer("length", length, 1),), classes, in_channels, *rest)
 
 
-def cnn2d(size: int = 8, classes: int = 10, *, in_channels: int = 1, **options: object) -> nn.Sequential:
+def cnn2d(
+    size: int = 8,
+    classes: int = 10,
+    *,
+    in_channels: int = 1,
+    channels: Sequence[int] = (16, 32),
+    strides: Sequence[int] = (1, 2),
+    kernel_size: int = 3,
+    blocks: int = 0,
+    residual: bool = False,
+    norm: str = "none",
+    activation: str = "relu",
+    seed: int = 0,
+) -> nn.Sequential:
     """A convolutional network for square images, ``[N, in_channels * size²]`` or ``[N, in_channels, size, size]``.
 
-    Options: stages of ``channels=(16, 32)``, each opened by a convolution with its entry of
-    ``strides=(1, 2)`` and followed by ``blocks=0`` further blocks of constant width (``residual``
-    or not); ``kernel_size=3`` (odd); ``norm`` in ``none | batch | layer | group | instance``;
-    ``activation`` in ``relu | tanh | gelu | silu``; ``seed``. All positions feed the linear classifier.
+    Each stage of ``channels`` is opened by a convolution with its entry of ``strides`` and followed by ``blocks``
+    further blocks of constant width (``residual`` or not); ``kernel_size`` is odd; ``norm`` in
+    ``none | batch | layer | group | instance``; ``activation`` in ``relu | tanh | gelu | silu``. All positions feed
+    the linear classifier. Raises ``ValueError`` that names the argument, also where ``norm`` would have no more than
+    two numbers to normalize.
     """
-    defaults = {"channels": (16, 32), "strides": (1, 2), "kernel_size": 3}
-    side = integer("size", size, 1)
-    return _cnn((side, side), classes, in_channels=in_channels, **(defaults | options))
+    rest = channels, strides, kernel_size, blocks, residual, norm, activation, seed
+    return _cnn((integer("size", size, 1),) * 2, classes, in_channels, *rest)
 
 
 def n_parameters(model: nn.Module) -> int:
@@ -107,16 +133,15 @@ def n_parameters(model: nn.Module) -> int:
 def _cnn(
     shape: tuple[int, ...],
     classes: int,
-    *,
     in_channels: int,
     channels: Sequence[int],
     strides: Sequence[int],
     kernel_size: int,
-    blocks: int = 0,
-    residual: bool = False,
-    norm: str = "none",
-    activation: str = "relu",
-    seed: int = 0,
+    blocks: int,
+    residual: bool,
+    norm: str,
+    activation: str,
+    seed: int,
 ) -> nn.Sequential:
     integer("classes", classes, 1)
     integer("in_channels", in_channels, 1)
@@ -127,8 +152,7 @@ def _cnn(
         raise ValueError(f"kernel_size must be odd, got {kernel_size!r}")
     choice("norm", norm, NORMS)
     act = ACTIVATIONS[choice("activation", activation, ACTIVATIONS)]
-    dimensions = len(shape)
-    conv_type = {1: nn.Conv1d, 2: nn.Conv2d}[dimensions]
+    conv_type = {1: nn.Conv1d, 2: nn.Conv2d}[len(shape)]
 
     def conv(n_in: int, n_out: int, stride: int = 1) -> nn.Module:
         return nn.utils.skip_init(conv_type, n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2)
@@ -140,26 +164,31 @@ def _cnn(
         integer("strides", stride, 1)
         opening = conv(width, new_width, stride)
         # The first convolution sees the raw input, all later ones a normalized, activated signal.
-        layers.append(opening if stage == 0 else Block(_norm(norm, width, dimensions), act(), opening, residual=False))
+        layers.append(opening if stage == 0 else Block(_norm(norm, width, shape), act(), opening, residual=False))
         shape, width = tuple(-(-side // stride) for side in shape), new_width
-        if norm == "instance" and max(shape) == 1:
-            raise ValueError(f"norm='instance' needs more than one position per channel, stage {stage} has one")
-        layers += [
-            Block(_norm(norm, width, dimensions), act(), conv(width, width), residual=residual) for _ in range(blocks)
-        ]
-    positions = int(torch.tensor(shape).prod())
-    layers += [_norm(norm, width, dimensions), act(), nn.Flatten(), _linear(width * positions, classes)]
+        more = [conv(width, width) for _ in range(blocks)]
+        layers += [Block(_norm(norm, width, shape), act(), layer, residual=residual) for layer in more]
+    layers += [_norm(norm, width, shape), act(), nn.Flatten(), _linear(width * math.prod(shape), classes)]
     return _initialize(nn.Sequential(*layers), activation, seed)
 
 
-def _norm(norm: str, channels: int, dimensions: int) -> nn.Module:
-    """Layer, group and instance normalization are one formula with 1, several and ``channels`` groups."""
+def _norm(norm: str, channels: int, shape: tuple[int, ...] = ()) -> nn.Module:
+    """Layer, group and instance normalization are one formula with 1, several and ``channels`` groups.
+
+    A group has at least three numbers: one alone would always become 0, and two 1 and -1, whatever comes in.
+    """
     if norm == "none":
         return nn.Identity()
     if norm == "batch":
-        return nn.BatchNorm2d(channels) if dimensions == 2 else nn.BatchNorm1d(channels)
-    several = max(k for k in range(1, 9) if channels % k == 0)
+        return nn.BatchNorm2d(channels) if len(shape) == 2 else nn.BatchNorm1d(channels)
+    numbers = channels * math.prod(shape)
+    several = max((k for k in range(1, 9) if channels % k == 0 and numbers >= 3 * k), default=1)
     groups = {"layer": 1, "group": several, "instance": channels}[norm]
+    if numbers < 3 * groups:
+        raise ValueError(
+            f"norm={norm!r} needs at least 3 numbers to normalize together, got {numbers // groups} "
+            f"in a layer of {channels} channels and {math.prod(shape)} positions"
+        )
     return nn.GroupNorm(groups, channels)
 
 
