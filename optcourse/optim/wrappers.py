@@ -51,7 +51,7 @@ class Wrapper(Optimizer):
         return f"{type(self).__name__.lower()}_{inner}"
 
     def parameters(self) -> list[Tensor]:
-        """All parameters of all groups, in order."""
+        """All parameters, in order."""
         return [p for group in self.param_groups for p in group["params"]]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -74,10 +74,8 @@ class Wrapper(Optimizer):
         groups = state_dict.get("param_groups") or [{}]
         missing = [name for name in self.param_groups[0] if name.startswith(self.prefix) and name not in groups[0]]
         if missing:
-            raise ValueError(
-                f"state_dict must be one saved by {type(self).__name__}, with {', '.join(missing)} in its first "
-                f"parameter group, got {', '.join(map(str, groups[0])) or 'no group'}"
-            )
+            wanted = f"{type(self).__name__}, with {', '.join(missing)} in its first parameter group"
+            raise ValueError(f"state_dict must be one saved by {wanted}, got {', '.join(groups[0]) or 'no group'}")
         names, saved = {self.prefix + slot for slot in self.slots}, state_dict["state"]
         rest = {key: {name: v for name, v in state.items() if name not in names} for key, state in saved.items()}
         self.optimizer.load_state_dict({**state_dict, "state": rest})
@@ -130,11 +128,13 @@ class Lookahead(Wrapper):
         name, slow = self.prefix + "slow", {}
         try:
             for p in self.parameters():  # kept apart meanwhile: torch's optimizers begin where a state is empty
-                slow[p] = self.state[p].pop(name) if name in self.state[p] else p.detach().clone()
+                kept = self.state.get(p, {}).pop(name, None)
+                slow[p] = p.detach().clone() if kept is None else kept.to(p)
             loss = self.optimizer.step(closure)
         finally:
             for p, weights in slow.items():
-                self.state[p][name] = weights
+                if p.grad is not None or not torch.equal(p, weights):  # what has not moved needs no second copy
+                    self.state[p][name] = weights
         self.fast_steps += 1
         if self.fast_steps >= self.k:
             self.synchronize()
@@ -145,7 +145,7 @@ class Lookahead(Wrapper):
         """Move the slow weights towards the fast ones, and the fast ones onto them."""
         name = self.prefix + "slow"
         for p in self.parameters():
-            if name in self.state[p]:
+            if name in self.state.get(p, {}):
                 slow = self.state[p][name].to(p)  # after module.double() or module.to(device)
                 self.state[p][name] = slow.copy_(p) if self.alpha == 1 else slow.lerp_(p, self.alpha)
                 p.copy_(slow)
@@ -205,7 +205,7 @@ class SAM(Wrapper):
         params = [p for p in signs if p.grad is not None and p.numel()]
         if any(p.grad.layout != torch.strided for p in params):
             raise RuntimeError("SAM does not support sparse gradients: make them dense first")
-        direction = worst_direction([p.grad for p in params], self.p)
+        direction = worst_direction([p.grad for p in params], self.p) if params else []
         self._buffers, self._home = self._running_statistics(), [(p, p.detach().clone()) for p in params]
         for p, epsilon in zip(params, direction, strict=True):
             p.add_(epsilon.to(p), alpha=signs[p] * self.rho)
@@ -279,8 +279,6 @@ def worst_direction(grads: list[Tensor], p: float) -> list[Tensor]:
     Scaling ``g`` does not change it, so powers are taken of ``|g| / max |g|``, in at least float32: they cannot
     overflow. Zero if the gradient is zero; NaN where that makes it unknown.
     """
-    if not grads:
-        return []
     tops = torch.stack([g.abs().max().double().cpu() for g in grads])
     largest = tops.max()
     if largest == 0:
