@@ -134,6 +134,40 @@ def test_another_stepper_gets_the_method_and_rates_that_change_in_place():
     assert np.array_equal(ours.losses, copies.train(nets, signals(), optim.SGD, lr, **options).losses)
 
 
+def test_labels_of_any_integer_type_and_the_accuracy_of_rows_are_those_of_fit():
+    net, (x, _) = small(0), signals()
+    y = net(x).argmax(1).roll(1) % 2
+    w = rows.stack([net])
+    for dtype in (torch.bool, torch.uint8, torch.int32):
+        loss, accuracy = rows.evaluate(net, w, x, y.to(dtype))
+        assert (loss.item(), accuracy.item()) == pytest.approx(training.evaluate(net, x, y), rel=1e-12)
+        assert torch.equal(rows.losses(net, w, x[None], y.to(dtype)[None]), rows.losses(net, w, x[None], y[None]))
+    assert 0 < accuracy.item() < 1
+    scores = torch.tensor([[1.0, 2.0], [4.0, 3.0], [5.0, 6.0], [8.0, 7.0]])
+    assert rows.accuracy(scores, torch.tensor([1, 1, 1, 0])) == 0.75
+    assert rows.accuracy(scores, torch.ones(4)).isnan() and rows.accuracy(scores[:, :1], torch.ones(4).long()).isnan()
+
+
+def normalized(norm):
+    return models.mlp(16, 4, width=8, depth=1, norm=norm)
+
+
+@pytest.mark.parametrize(
+    ("nets", "method", "error", "message"),
+    [
+        ([normalized("batch")], optim.SGD, ValueError, "model must not contain BatchNorm1d"),
+        ([normalized("layer"), normalized("group")], optim.SGD, ValueError, "nets must have the same layers"),
+        ([small(0), models.mlp(16, 4, width=9, depth=1)], optim.SGD, ValueError, "nets must have the same layers"),
+        ([small(0)], optim.SGDP, TypeError, "method must be an element-wise optimizer.*SGDP"),
+        ([small(0)], optim.LARS, TypeError, "method must be an element-wise optimizer.*LARS"),
+    ],
+)
+def test_what_cannot_be_trained_side_by_side_is_refused(nets, method, error, message):
+    samples = [part.to(next(nets[0].parameters()).dtype) if part.is_floating_point() else part for part in signals()]
+    with pytest.raises(error, match=message):
+        copies.train(nets, samples, method, np.full((2, 1), 0.1), orders=range(len(nets)), batch_size=5)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -67,14 +67,14 @@ def scores(net: nn.Module, w: Tensor, x: Tensor) -> Tensor:
 
 def losses(net: nn.Module, w: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropies ``[rows]``, each on its own batch: x ``[rows, B, ...]``, labels y ``[rows, B]``."""
-    return F.cross_entropy(scores(net, w, x), y, reduction="none").mean(1)
+    return F.cross_entropy(scores(net, w, x), targets(y), reduction="none").mean(1)
 
 
 def evaluate(model: nn.Module, w: Tensor, x: Tensor, y: Tensor, loss: Loss = F.cross_entropy) -> tuple[Tensor, Tensor]:
     """``(loss, accuracy)`` of the parameters w on the samples ``x [N, ...]`` with labels ``y [N]``.
 
-    ``w`` of shape ``[d]`` gives two numbers (0-dim), ``[rows, d]`` two vectors ``[rows]``. Accuracy is the share of
-    samples whose highest score is that of their label. Raises ``ValueError`` for what :func:`check_rows` refuses.
+    ``w`` of shape ``[d]`` gives two numbers (0-dim), ``[rows, d]`` two vectors ``[rows]``. Accuracy is as in
+    :func:`accuracy`. Raises ``ValueError`` for what :func:`check_rows` refuses.
     """
     check_rows(model)
     parameters, results = list(model.parameters()), []
@@ -82,9 +82,24 @@ def evaluate(model: nn.Module, w: Tensor, x: Tensor, y: Tensor, loss: Loss = F.c
         for row in w.reshape(-1, w.shape[-1]):  # one after the other: N samples fill a cache by themselves
             parts = [part[0] for part in split(parameters, row[None])]
             found = call_at(model, {name: parts[i] for name, i in places(model).items()}, x)
-            results.append((loss(found, y), (found.argmax(-1) == y).to(w.dtype).mean()))
+            results.append((loss(found, targets(y, loss)), accuracy(found, y).to(w.dtype)))
     mean_losses, accuracies = (torch.stack(column).reshape(w.shape[:-1]) for column in zip(*results, strict=True))
     return mean_losses, accuracies
+
+
+def targets(y: Tensor, loss: Loss = F.cross_entropy) -> Tensor:
+    """Labels of any integer type, or bool, as torch's cross-entropy wants them; all else as it is."""
+    return y.long() if loss is F.cross_entropy and not y.is_floating_point() else y
+
+
+def accuracy(scores: Tensor, y: Tensor) -> Tensor:
+    """The share of samples whose highest score (along axis 1) is that of their label.
+
+    NaN where there is none: without class labels (integers or bools), or without a score for each class.
+    """
+    if y.is_floating_point() or scores.dim() < 2 or scores.shape[1] < 2:
+        return scores.new_tensor(torch.nan, dtype=torch.float64)
+    return (scores.argmax(1) == y).double().mean()
 
 
 def check_rows(model: nn.Module) -> None:

@@ -55,14 +55,17 @@ def train(
     place. ``start`` are other first parameters, ``[nets, d]`` or ``[columns, nets, d]``. ``look(w)`` is given all
     parameters ``[columns * nets, d]`` at first and after every ``every`` steps.
 
-    Raises ``ValueError`` for no network, rates that are negative, not finite or no table, a wrong number of orders or
-    labels, a start of another shape, and what :func:`optcourse.training.batches` and the method refuse.
+    Raises ``ValueError`` for no network or different ones, rates that are negative, not finite or no table, a wrong
+    number of orders or labels, a start of another shape, and what :func:`optcourse.training.batches`,
+    :func:`optcourse.models.rows.check_rows` and the method refuse.
     """
     (rates,) = nonnegative(lr=lr)
     if rates.ndim != 2 or rates.size == 0:
         raise ValueError(f"lr must have shape [steps, columns], both at least 1, got {list(rates.shape)}")
     if len(nets) == 0 or len(orders) != len(nets):
         raise ValueError(f"orders must be one seed for each of nets, at least one, got {len(orders)} for {len(nets)}")
+    if len({repr(net) for net in nets}) > 1:  # all are computed as the first one
+        raise ValueError("nets must have the same layers, got different ones")
     if len(samples[0]) != len(samples[1]):
         raise ValueError(f"samples must be (x, y) of one length, got {len(samples[0])} and {len(samples[1])}")
     integer("every", every, 1)

@@ -26,9 +26,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from optcourse.arguments import integer, real
 from optcourse.data import Dataset
+from optcourse.models.rows import Loss, accuracy, targets
 from optcourse.runtime import progress
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -143,14 +142,14 @@ def fit(
             index = next(indices).to(train[0].device)
             x, y = train[0][index], train[1][index]
             if factor is not None:
-                _set_rates(optimizer, rates, real("schedule(step)", float(factor(step)), 0.0))
+                _set_rates(optimizer, rates, float(real("schedule(step)", factor(step), 0.0)))
             lr, losses = float(optimizer.param_groups[0]["lr"]), []
 
             def closure(
                 x: Tensor = x, y: Tensor = y, step: int = step, lr: float = lr, losses: list = losses
             ) -> Tensor:
                 optimizer.zero_grad()
-                value = loss(model(x), _targets(y, loss))
+                value = loss(model(x), targets(y, loss))
                 losses.append(value.item())
                 if not math.isfinite(losses[-1]):
                     raise NonFiniteLoss(step, losses[-1], lr)
@@ -184,15 +183,13 @@ def fit(
 def evaluate(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = cross_entropy) -> tuple[float, float]:
     """``(loss, accuracy)`` in evaluation mode; the mode of every module is put back afterwards.
 
-    The accuracy is NaN unless ``y`` holds class labels (integers or bools) and the model gives a score for each class.
+    The accuracy is that of :func:`optcourse.models.rows.accuracy`, NaN unless there are class labels.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         output = torch.cat([model(part) for part in x.split(4096)])
-        labelled = not y.is_floating_point() and output.dim() > 1 and output.shape[1] > 1
-        accuracy = (output.argmax(1) == y).double().mean().item() if labelled else math.nan
-        return loss(output, _targets(y, loss)).item(), accuracy
+        return loss(output, targets(y, loss)).item(), accuracy(output, y).item()
     finally:
         for module, mode in modes:
             module.training = mode
@@ -220,11 +217,6 @@ def _sets(data: Dataset | tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor],
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"data must be (x, y) of the same length >= 1, got lengths {len(x)} and {len(y)}")
     return (x, y), None
-
-
-def _targets(y: Tensor, loss: Loss) -> Tensor:
-    """Labels of any integer type or bool as torch's cross-entropy wants them."""
-    return y.long() if loss is cross_entropy and not y.is_floating_point() else y
 
 
 def _check_one_sample(model: nn.Module, x: Tensor, given: str) -> None:
