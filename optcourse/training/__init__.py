@@ -1,18 +1,16 @@
 """Three loops: which one?
 
-=============================  =======================  ================================  ==============================
-loop                           what learns              when                              what it returns
-=============================  =======================  ================================  ==============================
-:func:`fit`                    one torch model, by any  one training, watched closely     :class:`History`: losses,
-                               ``torch.optim`` method                                     accuracies, rates, seconds
-:func:`copies.train`           many copies of a small   a grid of rates or seeds, by an   :class:`copies.Trained`:
-                               model, side by side      element-wise method of ours       losses and weights of each
-:mod:`simulate` (``sgd``, …)   points on the problems,  a theorem: exact constants, many  whatever is recorded of x, by
-                               in numpy                 seeds, no model, no data          seed and step
-=============================  =======================  ================================  ==============================
+====================  =======================================  ======================================================
+loop                  what learns                              when, and what it returns
+====================  =======================================  ======================================================
+:func:`fit`           one torch model, by any torch optimizer  one training: a :class:`History` of losses, rates, ...
+``copies.train``      many copies of a model, side by side,    a grid of rates or seeds: losses and weights of each
+                      by an element-wise method of ours
+``simulate.descend``  points on the problems, in numpy         known constants, many seeds: what is recorded of x
+====================  =======================================  ======================================================
 
-The first two draw the same batches for the same seed. :func:`evaluate` scores one model, and
-:func:`optcourse.models.rows.evaluate` many; nodes that talk to each other are in :mod:`optcourse.nodes`.
+The first two draw the same batches for the same seed. :func:`evaluate` scores one model, ``models.rows.evaluate`` many
+at once; copies that talk to each other are the nodes of :mod:`optcourse.nodes`.
 """
 
 from optcourse.training.fit import History, NonFiniteLoss, batches, evaluate, fit

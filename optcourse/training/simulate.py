@@ -6,93 +6,71 @@ The trajectories of theory experiments: no model, no data loader, only x, g and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypedDict, Unpack
+from typing import Required, TypedDict, Unpack
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import integer, positive, real
 from optcourse.problems import Problem
 from optcourse.runtime import progress
 
+#: What to keep of an iterate x, or of many in one array.
+Record = Callable[[np.ndarray], np.ndarray]
 
-def squared_gradient(problem: Problem) -> Callable[[np.ndarray], np.ndarray]:
+
+def squared_gradient(problem: Problem) -> Record:
     """The function x -> ||grad f(x)||^2, to be recorded by :func:`sgd`."""
     return lambda x: np.square(problem.gradient(x)).sum(-1)
 
 
-def gap(problem: Problem) -> Callable[[np.ndarray], np.ndarray]:
+def gap(problem: Problem) -> Record:
     """The function x -> f(x) - f*, to be recorded by :func:`sgd`."""
     return problem.delta0
 
 
 class Options(TypedDict, total=False):
-    """What all stochastic methods take besides; see :func:`descend`."""
+    """What the stochastic methods share; see :func:`descend`."""
 
+    lr: Required[ArrayLike]
+    steps: Required[int]
     seeds: int
     batch_size: int
     every: int
-    record: Callable[[np.ndarray], np.ndarray] | None
-
-
-def sgd(
-    problem: Problem,
-    x0: ArrayLike,
-    *,
-    lr: ArrayLike,
-    steps: int,
-    rng: np.random.Generator,
-    **options: Unpack[Options],
-) -> np.ndarray:
-    """SGD, x <- x - lr * g, in independent copies: :func:`descend` without momentum."""
-    return descend(problem, x0, lr=lr, steps=steps, rng=rng, **options)
+    record: Record | None
 
 
 def gradient_descent(
-    problem: Problem,
-    x0: ArrayLike,
-    *,
-    lr: ArrayLike,
-    steps: int,
-    every: int = 1,
-    record: Callable[[np.ndarray], np.ndarray] | None = None,
+    problem: Problem, x0: ArrayLike, *, lr: ArrayLike, steps: int, every: int = 1, record: Record | None = None
 ) -> np.ndarray:
-    """Gradient descent: :func:`descend` with exact gradients and without momentum."""
+    """Gradient descent, x <- x - lr ∇f(x): :func:`descend` with exact gradients and without momentum."""
     return descend(problem, x0, lr=lr, steps=steps, every=every, record=record)
 
 
+def sgd(problem: Problem, x0: ArrayLike, *, rng: Generator, **options: Unpack[Options]) -> np.ndarray:
+    """SGD, x <- x - lr g, in independent copies: :func:`descend` without momentum."""
+    return descend(problem, x0, rng=rng, **options)
+
+
 def heavy_ball(
-    problem: Problem,
-    x0: ArrayLike,
-    *,
-    lr: ArrayLike,
-    momentum: ArrayLike,
-    steps: int,
-    rng: np.random.Generator | None = None,
-    **options: Unpack[Options],
+    problem: Problem, x0: ArrayLike, *, momentum: ArrayLike, rng: Generator | None = None, **options: Unpack[Options]
 ) -> np.ndarray:
     """Heavy ball, x_{k+1} = x_k - lr g(x_k) + momentum (x_k - x_{k-1}), from x_{-1} = x_0: see :func:`descend`.
 
     For a rate that changes see lecture 04.3: this is the form with the rate inside the buffer. Source: Polyak 1964.
     """
-    return descend(problem, x0, lr=lr, momentum=momentum, steps=steps, rng=rng, **options)
+    return descend(problem, x0, momentum=momentum, rng=rng, **options)
 
 
 def nesterov(
-    problem: Problem,
-    x0: ArrayLike,
-    *,
-    lr: ArrayLike,
-    momentum: ArrayLike,
-    steps: int,
-    rng: np.random.Generator | None = None,
-    **options: Unpack[Options],
+    problem: Problem, x0: ArrayLike, *, momentum: ArrayLike, rng: Generator | None = None, **options: Unpack[Options]
 ) -> np.ndarray:
     """Nesterov: y_k = x_k + momentum (x_k - x_{k-1}), x_{k+1} = y_k - lr g(y_k), from x_{-1} = x_0: :func:`descend`.
 
     Records x, not y. Source: Nesterov 1983.
     """
-    return descend(problem, x0, lr=lr, momentum=momentum, ahead=True, steps=steps, rng=rng, **options)
+    return descend(problem, x0, momentum=momentum, ahead=True, rng=rng, **options)
 
 
 def descend(
@@ -103,11 +81,11 @@ def descend(
     steps: int,
     momentum: ArrayLike = 0.0,
     ahead: bool = False,
-    rng: np.random.Generator | None = None,
+    rng: Generator | None = None,
     seeds: int = 1,
     batch_size: int = 1,
     every: int = 1,
-    record: Callable[[np.ndarray], np.ndarray] | None = None,
+    record: Record | None = None,
 ) -> np.ndarray:
     """Heavy ball, or Nesterov where the gradient is taken ``ahead``; without momentum gradient descent, all in one.
 
