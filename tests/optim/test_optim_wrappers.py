@@ -234,7 +234,7 @@ def test_hooks_may_replace_the_state_dict(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_replaced_in_the_inner_optimizer_is_replaced_in_the_wrapper(kind):
     model = network()
-    optimizer = wrap(kind, model.parameters())
+    optimizer = wrap(kind, model.parameters(), "torch")
     optimizer.step(closure_for(model, optimizer))
     optimizer.optimizer.load_state_dict(optimizer.optimizer.state_dict())
     for name in ("param_groups", "state", "defaults"):
