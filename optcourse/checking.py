@@ -7,17 +7,36 @@ Each call prints its verdict, and inside a notebook also emits a small JSON bund
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from optcourse.arguments import choice, integer
+from optcourse.measure import Estimate
 
 MIME = "application/vnd.optcourse.verdict+json"
-HOLDS, FAILS, BROKEN = "holds", "fails as expected", "broken"
+HOLDS, FAILS, UNDECIDED, BROKEN = "holds", "fails as expected", "undecided", "broken"
 
-#: How far a measurement is inside its bound, in the measurement's own units; >= 0 when it holds.
+
+class Mark(NamedTuple):
+    """How a verdict looks wherever it is shown; signs differ in shape, so that colour is never the only one."""
+
+    sign: str
+    css: str
+    colour: str
+
+
+#: Every verdict there is, in the order in which they are counted.
+MARKS = {
+    HOLDS: Mark("✓", "holds", "#00588f"),
+    FAILS: Mark("◇", "expected", "#6a4c00"),
+    UNDECIDED: Mark("?", "undecided", "#595959"),
+    BROKEN: Mark("✗", "broken", "#a3210b"),
+}
+
+#: How far a measurement is inside its bound, in the measurement's own units; >= 0 when it holds. Concave in m.
 _SLACK = {
     "<=": lambda m, b, tol: b - m + tol,
     ">=": lambda m, b, tol: m - b + tol,
@@ -34,7 +53,11 @@ class ClaimBroken(AssertionError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One compared claim: the entry of ``verdicts.json``. ``margin`` >= 0 means the relation holds."""
+    """One compared claim: the entry of ``verdicts.json``.
+
+    ``margin`` is the distance to the bound, >= 0 when the relation holds. Where an ``interval`` was measured it counts
+    from the end that decides: the one nearest to the bound, or, undecided, the one furthest beyond it.
+    """
 
     topic: str
     claim: str
@@ -44,6 +67,7 @@ class Verdict:
     margin: float
     verdict: str
     seeds: int | None = None
+    interval: list[float] | None = None
     points: int = 1
     tol: float = 0.0
     why: str | None = None
@@ -51,19 +75,17 @@ class Verdict:
     @property
     def line(self) -> str:
         """The sentence that the reader sees."""
-        sign = {HOLDS: "✓", FAILS: "✓", BROKEN: "✗"}[self.verdict]
-        bound = "[" + ", ".join(_number(b) for b in self.bound) + "]" if self.relation == "in" else _number(self.bound)
-        notes = [f"margin {_number(self.margin)}"]
+        notes = [f"margin {number(self.margin)}"]
         if self.tol:
-            notes.append(f"tolerance {_number(self.tol)}")
+            notes.append(f"tolerance {number(self.tol)}")
         if self.points > 1:
             notes.append(f"worst of {self.points} points")
         if self.seeds:
             notes.append(f"{self.seeds} seeds")
         tail = f" — {self.why}" if self.why else ""
         return (
-            f"{sign} {self.topic} {self.verdict}: {self.claim}: "
-            f"{_number(self.measured)} {self.relation} {bound} ({', '.join(notes)}){tail}"
+            f"{MARKS[self.verdict].sign} {self.topic} {self.verdict}: {self.claim}: "
+            f"{number(self.measured, self.interval)} {self.relation} {number(self.bound)} ({', '.join(notes)}){tail}"
         )
 
 
@@ -81,14 +103,18 @@ def check(
 ) -> None:
     """Compare ``measured`` with ``bound``, print the verdict, raise :class:`ClaimBroken` if it fails.
 
+    An :class:`~optcourse.measure.Estimate` is compared with its whole interval: the claim *holds* when all of the
+    interval satisfies the relation, fails when none of it does, and is *undecided* in between, whatever was expected.
+
     Parameters
     ----------
     topic : syllabus id such as ``"02.4"``.
     claim : the statement in plain words.
-    measured, bound : numbers, or arrays that broadcast (a sweep); the worst point decides.
+    measured : numbers or estimates; for a sweep an array, an estimate of arrays, or a list of estimates.
+    bound : a number, or an array that broadcasts with ``measured``; the worst point decides.
         For the relation ``"in"`` the bound is a pair ``(low, high)``.
     relation : ``"<="``, ``">="``, ``"<"``, ``">"``, ``"=="`` or ``"in"``.
-    seeds : how many random seeds stand behind ``measured``.
+    seeds : how many random seeds stand behind ``measured``; an estimate knows.
     tol : absolute tolerance of ``"<="``, ``">="`` and ``"=="`` for rounding; it is printed.
     expect : ``"fails"`` for a claim that should *not* hold here; then ``why`` is required and
         the check breaks when the claim holds after all.
@@ -99,31 +125,49 @@ def check(
     choice("expect", expect, ("holds", "fails"))
     if expect == "fails" and not why:
         raise ValueError("why must say in a sentence why the claim is expected to fail, got " + repr(why))
-    if tol < 0 or (tol and relation in ("<", ">", "in")):
+    if not 0 <= tol < np.inf or (tol and relation in ("<", ">", "in")):
         raise ValueError(f"tol must be >= 0, and 0 with the relation {relation!r}, got {tol!r}")
     if seeds is not None:
         integer("seeds", seeds, 1)
 
-    m, b = np.asarray(measured, dtype=float), np.asarray(bound, dtype=float)
-    if relation == "in" and b.shape != (2,):
+    (m, low, high), counted = _ends(measured)
+    if seeds is not None and counted is not None and seeds != counted:
+        raise ValueError(f"seeds must be that of the estimate, {counted}, got {seeds}")
+    (b, *_), estimated = _ends(bound)
+    if estimated:
+        raise ValueError(f"bound must be a number; measure.paired compares two measurements, got {bound!r}")
+    if relation == "in" and (b.shape != (2,) or b[0] > b[1]):
         raise ValueError(f"bound must be a pair (low, high) for the relation 'in', got {bound!r}")
-    if not (np.isfinite(m).all() and np.isfinite(b).all() and m.size):
+    if not (np.isfinite([low, m, high]).all() and np.isfinite(b).all() and m.size):
         raise ValueError(f"{topic} {claim!r}: measured and bound must be finite, got {measured!r} and {bound!r}")
+    if not ((low <= m) & (m <= high)).all():
+        raise ValueError(f"{topic} {claim!r}: an estimate must lie in its interval, got {measured!r}")
 
-    slack = np.asarray(_SLACK[relation](m, b, tol), dtype=float)
-    holds = bool((slack > 0).all() if relation in ("<", ">") else (slack >= 0).all())
+    # Over an interval the concave slack is least at an end, and largest at an end or at its peak.
+    peak = b.mean() if relation == "in" else b
+    ends = [np.asarray(_SLACK[relation](x, b, tol), dtype=float) for x in (low, high, np.clip(peak, low, high))]
+    least, most = np.minimum(*ends[:2]), np.maximum.reduce(ends)
+    inside = np.greater if relation in ("<", ">") else np.greater_equal
+    holds, fails = bool(inside(least, 0).all()), not inside(most, 0).all()
     # A claim that should fail is judged by its most violated point, like any other.
-    worst = np.unravel_index(int(slack.argmin()), slack.shape)
+    margin = most if fails else least
+    worst = np.unravel_index(int(margin.argmin()), margin.shape)
+
+    def at_worst(x: np.ndarray) -> float:
+        return float(np.broadcast_to(x, margin.shape)[worst])
+
+    expected = fails if expect == "fails" else holds
     verdict = Verdict(
         topic=topic,
         claim=claim,
-        measured=float(np.broadcast_to(m, slack.shape)[worst]),
+        measured=at_worst(m),
         relation=relation,
-        bound=b.tolist() if relation == "in" else float(np.broadcast_to(b, slack.shape)[worst]),
-        margin=float(slack[worst]),
-        verdict=BROKEN if holds != (expect == "holds") else (HOLDS if holds else FAILS),
-        seeds=seeds,
-        points=int(slack.size),
+        bound=b.tolist() if relation == "in" else at_worst(b),
+        margin=at_worst(margin),
+        verdict=UNDECIDED if holds == fails else BROKEN if not expected else HOLDS if holds else FAILS,
+        seeds=seeds or counted,
+        interval=None if counted is None else [at_worst(low), at_worst(high)],
+        points=int(margin.size),
         tol=float(tol),
         why=why,
     )
@@ -131,6 +175,33 @@ def check(
     if verdict.verdict == BROKEN:
         problem = "should fail here but holds" if holds else "does not hold"
         raise ClaimBroken(f"topic {topic}: the claim {claim!r} {problem}: {verdict.line}")
+
+
+def tally(verdicts: Iterable[str]) -> dict[str, int]:
+    """How many verdicts there are of each kind, in the order of ``MARKS``; ``KeyError`` for a word that is none."""
+    counts = dict.fromkeys(MARKS, 0)
+    for verdict in verdicts:
+        counts[verdict] += 1
+    return counts
+
+
+def number(x: float | list[float], interval: list[float] | None = None) -> str:
+    """Four significant digits; an interval in brackets."""
+    text = f"[{', '.join(map(number, x))}]" if isinstance(x, list) else f"{x:.4g}"
+    return f"{text} {number(interval)}" if interval else text
+
+
+def _ends(measured: Any) -> tuple[np.ndarray, int | None]:
+    """Value, low and high end (equal for plain numbers) as one array [3, …], and the number of seeds if it is known."""
+    if isinstance(measured, Estimate):
+        return np.asarray([measured.value, measured.low, measured.high], dtype=float), measured.seeds
+    array = np.asarray(measured)
+    estimates = [m for m in array.flat if isinstance(m, Estimate)] if array.dtype == object else []
+    if not estimates:
+        return np.stack([np.asarray(measured, dtype=float)] * 3), None
+    if len(estimates) < array.size:
+        raise ValueError(f"a list must hold numbers or estimates, not both, got {measured!r}")
+    return np.stack([_ends(m)[0] for m in estimates], axis=1), min(m.seeds for m in estimates)
 
 
 def _show(verdict: Verdict) -> None:
@@ -141,7 +212,7 @@ def _show(verdict: Verdict) -> None:
         return
     from IPython.display import display
 
-    colour = "#b3261e" if verdict.verdict == BROKEN else "#1b7f3b"
+    colour = MARKS[verdict.verdict].colour
     page = f'<div style="color:{colour};font-family:monospace;font-size:0.9em">{html.escape(verdict.line)}</div>'
     display({"text/plain": verdict.line, "text/html": page, MIME: asdict(verdict)}, raw=True)
 
@@ -152,7 +223,3 @@ def _ipython() -> Any:
     except ImportError:
         return None
     return get_ipython()
-
-
-def _number(x: float | list[float]) -> str:
-    return f"{x:.4g}"

@@ -1,68 +1,100 @@
-"""Honest numbers from repeated runs: means, confidence intervals and fitted slopes.
+"""Honest numbers from repeated runs: means, paired comparisons and fitted slopes, each with its interval.
 
-Every estimate carries its interval, so that a check can compare a prediction with an interval
-rather than with a lucky number.
+A comparison is decided when the interval leaves the bound out; ``check`` takes these estimates as they are and
+says *undecided* otherwise.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy.special import stdtrit
 
 from optcourse.arguments import real
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its confidence interval and standard error."""
+    """A mean over ``seeds`` with its confidence interval and standard error: numbers, or arrays of one shape."""
 
-    value: float
-    low: float
-    high: float
-    stderr: float
+    value: Any
+    low: Any
+    high: Any
+    stderr: Any
+    seeds: int
 
     def __float__(self) -> float:
         """The point estimate."""
-        return self.value
+        return float(self.value)
 
     def __str__(self) -> str:
         """``value [low, high]``, to be read in a figure's legend."""
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
+    def side_of(self, bound: float) -> Any:
+        """1 where the whole interval lies above ``bound``, −1 where it lies below, 0 where the seeds do not decide."""
+        return np.greater(self.low, bound).astype(int) - np.less(self.high, bound)
+
+    def errors_from(self, prediction: ArrayLike) -> Any:
+        """Student's statistic: how many standard errors the mean lies above ``prediction``.
+
+        Infinite where all samples are equal and not the prediction, and 0 where they are.
+
+        >>> print(f"{mean([1.0, 2.0, 3.0]).errors_from(0.0):.3f}")  # 2 / (1 / sqrt(3))
+        3.464
+        """
+        away = self.value - np.asarray(prediction, dtype=float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(away == 0, 0.0, away / self.stderr)[()]
+
 
 def mean(samples: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     """The mean of independent samples with Student's t interval.
 
-    ``samples`` is one number a seed, at least two. Raises ``ValueError`` otherwise.
+    ``samples`` has shape [seeds, …], one or more numbers for each of at least two seeds; the estimate has shape […].
+    Raises ``ValueError`` otherwise, and for samples that are not finite.
 
     >>> print(mean([1.0, 2.0, 3.0]))
     2 [-0.484, 4.48]
     """
-    x = _samples(samples, ndim=1)
+    x = _samples("samples", samples)
     real("confidence", confidence, 0, 1, open_low=True, open_high=True)
-    stderr = float(x.std(ddof=1) / np.sqrt(x.size))
-    half = float(stats.t.ppf(0.5 + confidence / 2, x.size - 1)) * stderr
-    return Estimate(float(x.mean()), float(x.mean()) - half, float(x.mean()) + half, stderr)
+    value, stderr = x.mean(0), x.std(0, ddof=1) / np.sqrt(len(x))
+    half = stdtrit(len(x) - 1, 0.5 + confidence / 2) * stderr
+    return Estimate(value, value - half, value + half, stderr, len(x))
+
+
+def paired(a: ArrayLike, b: ArrayLike, *, ratio: bool = False, confidence: float = 0.95) -> Estimate:
+    """How much larger ``a`` is than ``b`` when each seed saw both: the mean of a − b with Student's t interval.
+
+    What the seeds have in common (first weights, mini-batches) cancels in the differences. With ``ratio`` the
+    geometric mean of a / b, from the differences of logarithms; then the comparison is with 1, and the standard error
+    is that of the logarithm times the ratio. Both have the shape [seeds, …]. Raises ``ValueError`` for different
+    shapes, fewer than two seeds, samples that are not finite, and with ``ratio`` samples that are not positive.
+
+    >>> print(paired([3.0, 5.0, 7.0], [2.0, 3.0, 4.0]))
+    2 [-0.484, 4.48]
+    >>> print(paired([2.0, 8.0], [1.0, 1.0], ratio=True, confidence=0.5))
+    4 [2, 8]
+    """
+    a, b = _samples("a", a), _samples("b", b)
+    if a.shape != b.shape:
+        raise ValueError(f"a and b must have the same shape to be paired, got {list(a.shape)} and {list(b.shape)}")
+    if not ratio:
+        return mean(a - b, confidence=confidence)
+    if (a <= 0).any() or (b <= 0).any():
+        raise ValueError("a and b must be positive to have a ratio, got a number <= 0")
+    log = mean(np.log(a) - np.log(b), confidence=confidence)
+    value = np.exp(log.value)
+    return Estimate(value, np.exp(log.low), np.exp(log.high), value * log.stderr, log.seeds)
 
 
 def in_errors(differences: ArrayLike) -> float:
-    """The mean of paired differences, one a seed, in units of its standard error.
-
-    A comparison of two methods on the same seeds is decided when this is well away from zero; the course claims nothing
-    within 2. Infinite, with the sign of the mean, when all differences are equal and not zero, and 0 when all are zero.
-    Raises ``ValueError`` for fewer than two differences or one that is not finite.
-
-    >>> round(in_errors([1.0, 2.0, 3.0]), 3)  # 2 / (1 / sqrt(3))
-    3.464
-    """
-    estimate = mean(differences)
-    if estimate.stderr == 0:
-        return math.copysign(math.inf, estimate.value) if estimate.value else 0.0
-    return estimate.value / estimate.stderr
+    """The mean of paired differences, one a seed, in units of its standard error."""
+    return float(mean(differences).errors_from(0.0))
 
 
 def loglog_slope(x: ArrayLike, samples: ArrayLike, *, confidence: float = 0.95) -> Estimate:
@@ -78,9 +110,12 @@ def loglog_slope(x: ArrayLike, samples: ArrayLike, *, confidence: float = 0.95) 
     >>> print(loglog_slope(x, np.stack([2 / x, 3 / x])))
     -1 [-1, -1]
     """
-    x, y = np.asarray(x, dtype=float), _samples(samples, ndim=2)
-    if x.ndim != 1 or x.size != y.shape[1] or x.size < 2:
-        raise ValueError(f"x must have shape [{y.shape[1]}] with at least two points, got {list(x.shape)}")
+    x, y = np.asarray(x, dtype=float), _samples("samples", samples)
+    if y.ndim != 2 or x.shape != y.shape[1:] or x.size < 2:
+        raise ValueError(
+            f"x must have shape [points] and samples [seeds, points] with at least two points, "
+            f"got {list(x.shape)} and {list(y.shape)}"
+        )
     if (x <= 0).any() or (y <= 0).any():
         raise ValueError("x and samples must be positive to be drawn on log axes")
     slopes = np.polynomial.polynomial.polyfit(np.log(x), np.log(y).T, 1)[1]
@@ -97,11 +132,10 @@ def first_below(samples: ArrayLike, target: float) -> np.ndarray:
     return np.where(below.any(1), below.argmax(1), np.nan)
 
 
-def _samples(samples: ArrayLike, *, ndim: int) -> np.ndarray:
+def _samples(name: str, samples: ArrayLike) -> np.ndarray:
     x = np.asarray(samples, dtype=float)
-    if x.ndim != ndim or x.shape[0] < 2:
-        shape = "[seeds]" if ndim == 1 else "[seeds, points]"
-        raise ValueError(f"samples must have shape {shape} with at least two seeds, got {list(x.shape)}")
+    if x.ndim == 0 or len(x) < 2:
+        raise ValueError(f"{name} must have shape [seeds, …] with at least two seeds, got {list(x.shape)}")
     if not np.isfinite(x).all():
-        raise ValueError("samples must be finite, got NaN or infinity")
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
     return x

@@ -15,8 +15,8 @@ NAMES = {name.removesuffix(".__init__"): path for name, path in NAMES.items()}
 #: ``start``, ...) come from the ground.
 FLOORS = """
 arguments
-files plotting labs
-checking measure
+files plotting labs measure
+checking
 runtime
 data losses
 theory problems models

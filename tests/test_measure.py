@@ -1,7 +1,11 @@
 """Intervals that contain the truth as often as they say, slopes against scipy, figures with the right parts."""
 
+import warnings
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 from scipy import stats
 
@@ -9,17 +13,50 @@ from optcourse import measure, plotting
 
 
 def test_mean_interval_is_students():
-    x = np.random.default_rng(0).standard_normal(12)
+    x = np.random.default_rng(0).standard_normal((12, 3, 2))
     estimate = measure.mean(x, confidence=0.9)
     low, high = stats.ttest_1samp(x, 0.0).confidence_interval(0.9)
-    assert (estimate.low, estimate.high) == pytest.approx((low, high))
-    assert float(estimate) == pytest.approx(x.mean())
+    assert estimate.low == pytest.approx(low, rel=1e-12) and estimate.high == pytest.approx(high, rel=1e-12)
+    assert estimate.value == pytest.approx(x.mean(0)) and estimate.seeds == 12
+    single = measure.mean(x[:, 0, 0], confidence=0.9)
+    assert (float(single), single.low) == pytest.approx((x[:, 0, 0].mean(), low[0, 0]))
+
+
+def test_paired_is_the_t_test_for_related_samples():
+    rng = np.random.default_rng(4)
+    common = rng.lognormal(sigma=3.0, size=(7, 1))  # what both methods share on a seed
+    a, b = (common * rng.lognormal(sigma=0.1, size=(7, 5)) for _ in range(2))
+    for estimate, test in (
+        (measure.paired(a, b, confidence=0.8), stats.ttest_rel(a, b)),
+        (measure.paired(np.log(a), np.log(b), confidence=0.8), stats.ttest_rel(np.log(a), np.log(b))),
+    ):
+        low, high = test.confidence_interval(0.8)
+        assert estimate.low == pytest.approx(low, rel=1e-9) and estimate.high == pytest.approx(high, rel=1e-9)
+        assert estimate.errors_from(0.0) == pytest.approx(test.statistic, rel=1e-9)
+    ratio = measure.paired(a, b, ratio=True, confidence=0.8)
+    assert ratio.low == pytest.approx(np.exp(low)) and ratio.high == pytest.approx(np.exp(high))
+    assert ratio.value == pytest.approx(stats.gmean(a / b, axis=0))
+
+
+eighths = st.integers(-80, 80).map(lambda i: i / 8)  # whose sums are exact
+
+
+@given(x=st.lists(eighths, min_size=2, max_size=20), bound=eighths)
+def test_a_side_is_named_exactly_when_students_test_rejects(x, bound):
+    estimate = measure.mean(x)
+    assert estimate.low <= estimate.value <= estimate.high
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scipy, about equal samples
+        p = stats.ttest_1samp(x, bound).pvalue
+    side = np.sign(estimate.value - bound) if p < 0.05 else 0  # p is NaN for equal samples on the bound
+    assert estimate.side_of(bound) == side or abs(p - 0.05) < 1e-6
 
 
 def test_mean_in_errors_is_students_statistic():
-    x = np.random.default_rng(3).standard_normal(9) + 0.5
-    assert measure.in_errors(x) == pytest.approx(stats.ttest_1samp(x, 0.0).statistic, rel=1e-12)
-    assert [measure.in_errors([d, d]) for d in (-1.0, 0.0, 2.0)] == [-np.inf, 0.0, np.inf]
+    x = np.random.default_rng(3).standard_normal((9, 2)) + 0.5
+    assert measure.mean(x).errors_from(0.2) == pytest.approx(stats.ttest_1samp(x, 0.2).statistic, rel=1e-12)
+    assert [measure.mean([d, d]).errors_from(0) for d in (-1.0, 0.0, 2.0)] == [-np.inf, 0.0, np.inf]
+    assert list(measure.mean([[2.0, 3.0]] * 2).errors_from([2.0, 2.0])) == [0.0, np.inf]
 
 
 def test_interval_covers_the_truth_as_often_as_stated():
@@ -41,10 +78,18 @@ def test_slope_is_the_mean_of_the_slopes_of_the_seeds():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: measure.mean([1.0]), r"samples must have shape \[seeds\] with at least two seeds, got \[1\]"),
+        (lambda: measure.mean([1.0]), r"samples must have shape \[seeds, …\] with at least two seeds, got \[1\]"),
+        (lambda: measure.mean(1.0), r"with at least two seeds, got \[\]"),
+        (lambda: measure.paired([1.0, 2.0], [1.0, 2.0, 3.0]), r"same shape to be paired, got \[2\] and \[3\]"),
+        (lambda: measure.paired([1.0, np.inf], [1.0, 2.0]), "a must be finite"),
+        (lambda: measure.paired([1.0, 2.0], [0.0, 2.0], ratio=True), "a and b must be positive"),
+        (lambda: measure.loglog_slope([1, 2], [1, 2]), r"samples \[seeds, points\].*got \[2\] and \[2\]"),
         (lambda: measure.mean([1.0, np.nan]), "samples must be finite"),
         (lambda: measure.mean([1.0, 2.0], confidence=1.0), r"confidence must be in \(0, 1\), got 1.0"),
-        (lambda: measure.loglog_slope([1, 2], [[1, 2, 3], [1, 2, 3]]), r"x must have shape \[3\]"),
+        (
+            lambda: measure.loglog_slope([1, 2], [[1, 2, 3], [1, 2, 3]]),
+            r"with at least two points, got \[2\] and \[2, 3\]",
+        ),
         (lambda: measure.loglog_slope([1, 2], [[1, 0], [1, 2]]), "must be positive"),
         (
             lambda: plotting.band(plt.figure().gca(), [1, 2], [[1, 2, 3]], label=""),

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from optcourse import __version__
+from optcourse.checking import BROKEN, MARKS, number, tally
 from optcourse.course import catalog
 from optcourse.grading.commands import grade, labs
 from optcourse.runtime import DEVICES, PROFILES, cores, resolve_device
@@ -117,7 +118,7 @@ def verdicts(path: Path | None, output: Path, as_json: bool) -> int:
         rows = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(rows, list):
             raise TypeError("the file holds no list")
-        broken = sum(row["verdict"] == "broken" for row in rows)
+        counts = tally(row["verdict"] for row in rows)
     except FileNotFoundError:
         raise click.UsageError(f"there is no {path}; 'optcourse run' writes it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -125,25 +126,23 @@ def verdicts(path: Path | None, output: Path, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        _print_table(rows)
-    return 1 if broken else 0
+        _print_table(rows, counts)
+    return 1 if counts[BROKEN] else 0
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from collections import Counter
-
+def _print_table(rows: list[dict[str, Any]], counts: dict[str, int]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from optcourse.course.report import MARKS, RELATIONS, number
+    from optcourse.course.report import RELATIONS
 
     table = Table("topic", "claim", "measured", "", "bound", "margin", "seeds", "verdict")
     for row in rows:
-        numbers = number(row["measured"]), RELATIONS[row["relation"]], number(row["bound"]), number(row["margin"])
-        verdict = f"{MARKS[row['verdict']][0]} {row['verdict']}"
+        measured = number(row["measured"], row.get("interval"))
+        numbers = measured, RELATIONS[row["relation"]], number(row["bound"]), number(row["margin"])
+        verdict = f"{MARKS[row['verdict']].sign} {row['verdict']}"
         table.add_row(row["topic"], row["claim"], *numbers, str(row.get("seeds") or ""), verdict)
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else 160, markup=False, highlight=False)
     console.print(table)
-    counts = Counter(row["verdict"] for row in rows)
-    console.print(f"{len(rows)} claims: " + ", ".join(f"{counts[v]} {v}" for v in MARKS))
+    console.print(f"{len(rows)} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))

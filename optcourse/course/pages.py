@@ -18,11 +18,14 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from optcourse import files
+from optcourse.checking import MARKS, MIME, tally
 from optcourse.course.catalog import Catalog, lecture_id
 from optcourse.course.execution import Failure, Outcome, section_of_cell
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
-STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8") + "".join(
+    f".{mark.css} {{ color: {mark.colour}; }}\n" for mark in MARKS.values()
+)
 
 
 def write(output: Path, name: str, outcome: Outcome, catalog: Catalog) -> None:
@@ -32,7 +35,7 @@ def write(output: Path, name: str, outcome: Outcome, catalog: Catalog) -> None:
         body = ""
     else:
         files.write(output / f"{name}.ipynb", nbformat.writes(outcome.notebook))
-        body = notebook_html(outcome.notebook)
+        body = f"<p>{counted(verdicts_of(outcome.notebook))}</p>{notebook_html(outcome.notebook)}"
     lecture = catalog.lecture(Path(f"{name}.ipynb"))
     sections = "".join(
         f'<li><a href="#{topic.id}">{topic.id} {html.escape(topic.title)}</a></li>'
@@ -43,6 +46,19 @@ def write(output: Path, name: str, outcome: Outcome, catalog: Catalog) -> None:
     banner = _banner(outcome.failure) if outcome.failure else ""
     title = f"{lecture.id} {lecture.title}" if lecture.id.isdecimal() else lecture.title
     files.write(output / f"{name}.html", document(title, f"{navigation}{banner}<main>{body}</main>"))
+
+
+def verdicts_of(notebook: NotebookNode) -> list[dict[str, Any]]:
+    """The verdict that each ``check`` left in an executed notebook, in order."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    return [dict(output.data[MIME]) for output in outputs if MIME in output.get("data", {})]
+
+
+def counted(verdicts: list[dict[str, Any]]) -> str:
+    """One sentence: how many claims there are, and how many of each verdict."""
+    counts = tally(v["verdict"] for v in verdicts)
+    parts = (f'<span class="{MARKS[v].css}">{MARKS[v].sign} {n} {v}</span>' for v, n in counts.items())
+    return f"{len(verdicts)} claim{'s' if len(verdicts) != 1 else ''}: {', '.join(parts)}."
 
 
 def document(title: str, body: str) -> str:

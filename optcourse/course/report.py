@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import html
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbformat import NotebookNode
 
 from optcourse import files
-from optcourse.checking import BROKEN, FAILS, HOLDS, MIME
+from optcourse.checking import MARKS, UNDECIDED, number, tally
 from optcourse.course.catalog import Catalog, Lecture, Topic, lecture_id
 from optcourse.course.execution import Failure, Outcome, Settings, cell_seconds
-from optcourse.course.pages import document
+from optcourse.course.pages import counted, document, verdicts_of
 
 INDEX, VERDICTS, RUN = "index.html", "verdicts.json", "run.json"
 RELATIONS = {"<=": "≤", ">=": "≥", "<": "<", ">": ">", "==": "=", "in": "in"}
-#: Verdict -> mark and CSS class; the marks differ in shape, so that colour is never the only sign.
-MARKS = {HOLDS: ("✓", "holds"), FAILS: ("◇", "expected"), BROKEN: ("✗", "broken")}
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,7 @@ class Record:
     key: str
     seconds: float
     claims: int
+    undecided: int = 0
     slowest_cell: str | None = None
     slowest_s: float = 0.0
     over: dict[str, float] = field(default_factory=dict)
@@ -59,6 +56,7 @@ class RunInfo:
 def record(notebook: Path, outcome: Outcome, settings: Settings, key: str, catalog: Catalog) -> Record:
     """The record of a lecture that has just been executed."""
     times = cell_seconds(outcome.notebook) if outcome.notebook else {}
+    counts = tally(v["verdict"] for v in verdicts_of(outcome.notebook)) if outcome.notebook else tally([])
     slowest = max(times, key=times.__getitem__, default=None)
     budget = catalog.lecture(notebook).cell_budget_s
     return Record(
@@ -68,7 +66,8 @@ def record(notebook: Path, outcome: Outcome, settings: Settings, key: str, catal
         settings=settings,
         key=key,
         seconds=round(outcome.seconds, 2),
-        claims=len(verdicts_of(outcome.notebook)) if outcome.notebook else 0,
+        claims=sum(counts.values()),
+        undecided=counts[UNDECIDED],
         slowest_cell=slowest,
         slowest_s=round(times[slowest], 2) if slowest else 0.0,
         over={c: round(t, 2) for c, t in times.items() if settings.profile == "quick" and t > budget},
@@ -111,15 +110,7 @@ def write(output: Path, catalog: Catalog, records: dict[str, Record], info: RunI
     files.write(output / INDEX, document("Optimization for Deep Learning", _index(catalog, records, rows, info)))
 
 
-def verdicts_of(notebook: NotebookNode) -> list[dict[str, Any]]:
-    """The verdict that each ``check`` left in an executed notebook, in order."""
-    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
-    return [dict(output.data[MIME]) for output in outputs if MIME in output.get("data", {})]
-
-
 def _index(catalog: Catalog, records: dict[str, Record], verdicts: list[dict[str, Any]], info: RunInfo) -> str:
-    counts = Counter(v["verdict"] for v in verdicts)
-    claims = ", ".join(f'<span class="{MARKS[v][1]}">{MARKS[v][0]} {counts[v]} {v}</span>' for v in MARKS)
     versions = ", ".join(f"{name} {number}" for name, number in info.versions.items())
     cut = '<p class="banner">The last run was interrupted; what it finished is listed here.</p>'
     return (
@@ -127,7 +118,7 @@ def _index(catalog: Catalog, records: dict[str, Record], verdicts: list[dict[str
         f"<p>Every number below was measured by running the lectures: {_settings(info.settings)}; "
         f"{html.escape(versions)}.</p>{cut if info.interrupted else ''}"
         f"<h2>Lectures</h2>{_lectures(catalog, records, info)}"
-        f"<h2>Claims</h2><p>{len(verdicts)} claims: {claims}.</p>{_claims(catalog, records, verdicts)}"
+        f"<h2>Claims</h2><p>{counted(verdicts)}</p>{_claims(catalog, records, verdicts)}"
         f"{_planned(catalog)}"
     )
 
@@ -160,12 +151,14 @@ def _lecture_row(lecture: Lecture, record: Record, info: RunInfo) -> str:
         f'<br><span class="over">over {lecture.cell_budget_s:g} s: {html.escape(cell)} {seconds:.1f} s</span>'
         for cell, seconds in record.over.items()
     )
+    sign, css, _ = MARKS[UNDECIDED]
+    open_claims = f'<br><span class="{css}">{sign} {record.undecided} {UNDECIDED}</span>' if record.undecided else ""
     return (
         f'<tr><td>{html.escape(record.lecture)}</td><td><a href="{record.notebook}.html">{html.escape(lecture.title)}'
         f'</a><br><span class="muted">{record.finished}</span></td><td>{status}</td>'
         f'<td class="number">{_against(record.seconds, lecture.budget_s, quick)}</td>'
         f"<td><code>{html.escape(record.slowest_cell or '')}</code> {record.slowest_s:.1f} s{slow}</td>"
-        f'<td class="number">{record.claims}</td></tr>'
+        f'<td class="number">{record.claims}{open_claims}</td></tr>'
     )
 
 
@@ -181,15 +174,15 @@ def _claims(catalog: Catalog, records: dict[str, Record], verdicts: list[dict[st
     page = {record.lecture: f"{record.notebook}.html" for record in records.values()}
     rows = []
     for v in verdicts:
-        mark, css = MARKS[v["verdict"]]
+        sign, css, _ = MARKS[v["verdict"]]
         topic = catalog.topic(v["topic"])
         title = f' title="{html.escape(topic.title)}"' if topic else ""
-        compared = f"{number(v['measured'])} {RELATIONS[v['relation']]} {number(v['bound'])}"
+        compared = f"{number(v['measured'], v.get('interval'))} {RELATIONS[v['relation']]} {number(v['bound'])}"
         why = f'<br><span class="muted">{html.escape(v["why"])}</span>' if v.get("why") else ""
         rows.append(
             f'<tr><td><a href="{page[v["lecture"]]}#{html.escape(v["topic"])}"{title}>'
             f"{html.escape(v['topic'])}</a></td>"
-            f'<td class="{css}">{mark} {v["verdict"]}</td>'
+            f'<td class="{css}">{sign} {v["verdict"]}</td>'
             f"<td>{html.escape(v['claim'])}{why}</td>"
             f'<td class="number">{html.escape(compared)}</td>'
             f'<td class="number">{number(v["margin"])}</td><td class="number">{v.get("seeds") or ""}</td></tr>'
@@ -217,8 +210,3 @@ def _planned_row(topic: Topic) -> str:
         f'<tr><td>{topic.id}</td><td>{html.escape(topic.title)}<br><span class="muted">{html.escape(topic.shows)}'
         f"</span></td><td>{origin}<br>{html.escape(topic.paper)}</td></tr>"
     )
-
-
-def number(value: float | list[float]) -> str:
-    """Four significant digits; an interval in brackets."""
-    return f"[{', '.join(map(number, value))}]" if isinstance(value, list) else f"{value:.4g}"

@@ -142,6 +142,7 @@ def _lecture(execution: Execution, key: str, *, output: Path, catalog: Catalog, 
 def _line(record: Record) -> str:
     if record.failure is None:
         claims = f"{record.claims} claim{'s' if record.claims != 1 else ''}"
+        claims += f", {record.undecided} undecided" if record.undecided else ""
         return f"{record.notebook}: ok, {record.seconds:.1f} s, {claims}"
     return f"{record.notebook}: FAILED after {record.seconds:.1f} s, {record.failure.type}"
 

@@ -94,17 +94,20 @@ ROW = {"topic": "02.4", "claim": "a [b] holds", "measured": 1.0, "relation": "<=
 
 def verdicts_file(folder, *verdicts):
     path = folder / "verdicts.json"
-    path.write_text(json.dumps([{**ROW, "lecture": "02", "seeds": 20, "verdict": v} for v in verdicts]))
+    interval = {"undecided": [0.5, 2.5]}
+    rows = [{**ROW, "lecture": "02", "seeds": 20, "verdict": v, "interval": interval.get(v)} for v in verdicts]
+    path.write_text(json.dumps(rows))
     return path
 
 
 def test_verdicts_prints_every_claim(tmp_path):
-    path = verdicts_file(tmp_path, "holds", "fails as expected")
+    path = verdicts_file(tmp_path, "holds", "fails as expected", "undecided")
     for arguments in ([path], [tmp_path], ["--output", tmp_path]):
         result = invoke("verdicts", *arguments)
         assert result.exit_code == 0
         assert "a [b] holds" in result.stdout and "1 ≤ 2" in " ".join(result.stdout.replace("│", " ").split())
-        assert "2 claims: 1 holds, 1 fails as expected, 0 broken" in result.stdout
+        assert "3 claims: 1 holds, 1 fails as expected, 1 undecided, 0 broken" in result.stdout
+        assert "? undecided" in result.stdout and "1 [0.5, 2.5]" in result.stdout
     assert json.loads(invoke("verdicts", path, "--json").stdout) == json.loads(path.read_text())
 
 
@@ -114,7 +117,7 @@ def test_verdicts_fails_when_a_claim_is_broken(tmp_path):
     assert invoke("verdicts", path, "--json").exit_code == 1
 
 
-@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"a": 1}', "\x00"])
+@pytest.mark.parametrize("content", [None, "", "{}", "[1]", '{"a": 1}', '[{"verdict": "maybe"}]', "\x00"])
 def test_verdicts_without_verdicts_is_one_line(tmp_path, content):
     path = tmp_path / "verdicts.json"
     if content is not None:

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from optcourse.checking import MIME
+from optcourse.checking import MARKS, MIME
 from optcourse.course import catalog, pages, report
 from optcourse.course.execution import Failure, Outcome, Settings
 
@@ -103,8 +103,9 @@ def written(tmp_path):
     (tmp_path / "topics.toml").write_text(TABLE)
     table = catalog.load(tmp_path / "topics.toml")
     expected = verdict(relation="in", bound=[0.0, 1.0], margin=-1.0, verdict="fails as expected", why="too noisy")
+    neither = verdict(measured=1.5, bound=2.0, margin=-0.5, verdict="undecided", interval=[0.5, 2.5])
     outcomes = {
-        "02_sgd": Outcome(executed(verdict(), expected, seconds=12.3), 75.0, None),
+        "02_sgd": Outcome(executed(verdict(), expected, neither, seconds=12.3), 75.0, None),
         "05_x": Outcome(executed(verdict(verdict="broken")), 2.0, Failure("ClaimBroken", "broke", "check-0", "02.4")),
     }
     records = {}
@@ -120,7 +121,8 @@ def test_the_index_shows_how_it_was_run_and_what_came_out(written):
     assert "profile quick, seed 0, device cpu; python 3.11.7, torch 2.13.0" in page.text
     assert "75.0 of 60 s, over budget" in page.text and "over 10 s: check-0 12.3 s" in page.text
     assert "failed in cell check-0: ClaimBroken" in page.text
-    assert "3 claims: ✓ 1 holds, ◇ 1 fails as expected, ✗ 1 broken" in page.text
+    assert "4 claims: ✓ 1 holds, ◇ 1 fails as expected, ? 1 undecided, ✗ 1 broken" in page.text
+    assert "3? 1 undecided" in page.text and "? undecided" in page.text and "1.5 [0.5, 2.5] ≤ 2" in page.text
     assert "a < b & c" in page.text and "1 ≤ 2" in page.text and "1 in [0, 1]" in page.text
     assert "too noisy" in page.text
     assert "02_sgd.html#02.4" in page.links and "05_x.html" in page.links
@@ -134,9 +136,21 @@ def test_verdicts_come_in_the_order_of_the_notebooks_and_carry_their_lecture(wri
     assert [(row["lecture"], row["verdict"]) for row in rows] == [
         ("02", "holds"),
         ("02", "fails as expected"),
+        ("02", "undecided"),
         ("05", "broken"),
     ]
     assert rows[0] == {"lecture": "02", **verdict()}
+
+
+def test_the_page_of_a_lecture_counts_its_verdicts(written):
+    counted = "3 claims: ✓ 1 holds, ◇ 1 fails as expected, ? 1 undecided, ✗ 0 broken"
+    assert counted in Page((written / "02_sgd.html").read_text()).text
+    assert "1 claim: ✓ 0 holds" in Page((written / "05_x.html").read_text()).text
+
+
+def test_pages_colour_a_verdict_as_the_notebook_does(written):
+    for mark in MARKS.values():
+        assert f".{mark.css} {{ color: {mark.colour}; }}" in (written / "index.html").read_text()
 
 
 def test_pages_have_the_anchors_that_the_index_links_to(written):

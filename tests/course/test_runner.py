@@ -1,6 +1,7 @@
 """Lectures that go well and lectures broken on purpose, executed for real in tiny notebooks."""
 
 import json
+import re
 import sys
 
 import nbformat
@@ -82,6 +83,16 @@ def test_broken_lectures_do_not_stop_the_others_and_are_named(folder, capfd):
     keys = {"topic", "claim", "measured", "relation", "bound", "margin", "seeds", "verdict"}
     assert all(keys <= row.keys() for row in rows)
     assert rows[2]["measured"] == 3.0 and rows[2]["margin"] == -1.0
+
+
+def test_an_undecided_claim_stops_nothing_and_is_counted(folder, capfd):
+    claim = "from optcourse import check, measure\ncheck('02.4', 'faster', measure.mean([-1.0, 2.0, 3.0]), '>', 0)"
+    assert folder.run(folder.add("01_open", claim, CHECK.format(topic="02.4", claim="a", measured=1, bound=2))) == 0
+    (row, _) = json.loads((folder.output / "verdicts.json").read_text())
+    assert (row["verdict"], row["seeds"], row["interval"][0] < 0 < row["interval"][1]) == ("undecided", 3, True)
+    assert re.search(r"01_open: ok, .* s, 2 claims, 1 undecided", capfd.readouterr().err)
+    assert "✓ 1 holds" in (page := (folder.output / "01_open.html").read_text()) and "? 1 undecided" in page
+    assert records(folder)["01_open"].undecided == 1
 
 
 def test_cells_for_a_gpu_are_skipped_on_a_cpu_and_say_so(folder):
