@@ -29,7 +29,7 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --dist loadfile tests optcourse
-	$(BIN)/python -m pytest -n auto --dist loadfile -o addopts=--strict-markers \
+	OPTCOURSE_REHEARSE=1 $(BIN)/python -m pytest -n auto --dist loadfile -o addopts=--strict-markers \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lectures labs/source
 
 bench: $(READY)

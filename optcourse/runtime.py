@@ -35,9 +35,24 @@ class Run:
     profile: str
     seed: int
     device: torch.device
+    rehearsal: bool = False
 
-    def pick(self, *, quick: T, full: T) -> T:
-        """The value for the current profile: ``quick`` for a laptop, ``full`` for patience."""
+    @property
+    def gpu(self) -> torch.device | None:
+        """Where a cell tagged ``gpu`` runs: the CUDA device, ``None`` without one, and in rehearsal the CPU.
+
+        Such a cell begins with ``if run.gpu is None:`` and a line that says so, takes its sizes from
+        ``pick(…, rehearsal=…)``, and no later cell depends on it.
+        """
+        return self.device if self.rehearsal or self.device.type == "cuda" else None
+
+    def pick(self, *, quick: T, full: T, rehearsal: T | None = None) -> T:
+        """The value for the current profile: ``quick`` for a laptop, ``full`` for patience.
+
+        ``rehearsal`` is the miniature that replaces both where a test executes a ``gpu`` cell on the CPU.
+        """
+        if self.rehearsal and rehearsal is not None:
+            return rehearsal
         return quick if self.profile == "quick" else full
 
     def rng(self, *key: str | int) -> np.random.Generator:
@@ -79,6 +94,7 @@ def start(*, profile: str = "quick", seed: int = 0, device: str = "auto", thread
     ``device`` ``"auto"``, ``"cpu"`` or ``"cuda"``; ``threads`` the number of torch and BLAS threads
     (default: ``OPTCOURSE_THREADS``, else one: the course's models are too small to gain from more,
     lectures that run side by side do not fight for cores, and sums are rounded alike everywhere).
+    ``OPTCOURSE_REHEARSE=1`` makes it a rehearsal: everything on the CPU, cells for a GPU in miniature.
 
     Raises ``ValueError`` or ``TypeError`` that names the argument.
     """
@@ -89,7 +105,8 @@ def start(*, profile: str = "quick", seed: int = 0, device: str = "auto", thread
 
     choice("profile", profile, PROFILES)
     integer("seed", seed, 0, 2**32 - 1)
-    resolved = resolve_device(device)
+    rehearsal = os.environ.get("OPTCOURSE_REHEARSE") == "1"
+    resolved = resolve_device("cpu" if rehearsal else device)
     if threads is None:
         threads = int(os.environ.get("OPTCOURSE_THREADS", "1"))
     torch.set_num_threads(integer("threads", threads, 1))
@@ -99,7 +116,7 @@ def start(*, profile: str = "quick", seed: int = 0, device: str = "auto", thread
     np.random.seed(seed)
     torch.manual_seed(seed)
     plotting.use_style()
-    return Run(profile=profile, seed=seed, device=resolved)
+    return Run(profile=profile, seed=seed, device=resolved, rehearsal=rehearsal)
 
 
 def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, delay: float = 2.0) -> Iterable[T]:

@@ -48,6 +48,18 @@ def test_profile_picks():
     assert optcourse.start(profile="full", device="cpu").pick(quick=1, full=2) == 2
 
 
+def test_a_cell_for_a_gpu_gets_the_device_or_a_rehearsal_on_the_cpu(monkeypatch):
+    monkeypatch.delenv("OPTCOURSE_REHEARSE", raising=False)
+    run = optcourse.start(device="cpu")
+    assert run.gpu is None and run.pick(quick=1, full=2, rehearsal=3) == 1
+    assert optcourse.Run("quick", 0, torch.device("cuda")).gpu == torch.device("cuda")
+    monkeypatch.setenv("OPTCOURSE_REHEARSE", "1")
+    for device in ("cpu", "auto", "cuda"):
+        run = optcourse.start(profile="full", device=device)
+        assert run.gpu == run.device == torch.device("cpu") and run.rehearsal
+    assert run.pick(quick=1, full=2, rehearsal=0) == 0 and run.pick(quick=1, full=2) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

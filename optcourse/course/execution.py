@@ -158,6 +158,7 @@ class Execution:
     def _finish(self, notebook: NotebookNode, failure: Failure | None) -> NotebookNode:
         """Make the executed notebook say what it skipped and where it stopped."""
         notebook = remove_error_markers(notebook)
+        skipped = cells_skipped(notebook, self.settings)
         for key in ("input_path", "output_path"):
             notebook.metadata.get("papermill", {}).pop(key, None)
         for cell in notebook.cells:
@@ -167,7 +168,7 @@ class Execution:
                     trace = [f"{kind}: {message}"]
                     cell.outputs.append(nbformat.v4.new_output("error", ename=kind, evalue=message, traceback=trace))
                 break
-            if self.settings.device != "cuda" and "gpu" in cell.metadata.get("tags", []):
+            if cell.id in skipped:
                 cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=SKIPPED)]
         return notebook
 
@@ -243,6 +244,11 @@ def section_of_cell(notebook: NotebookNode) -> dict[str, str]:
                 heading = re.sub(r"<[^>]*>", "", line).strip()
         sections[cell.get("id", "")] = heading
     return sections
+
+
+def cells_skipped(notebook: NotebookNode, settings: Settings) -> list[str]:
+    """The ids of the cells for a GPU, when the lecture runs without one."""
+    return [c.id for c in notebook.cells if "gpu" in c.metadata.get("tags", []) and settings.device != "cuda"]
 
 
 def cell_seconds(notebook: NotebookNode) -> dict[str, float]:

@@ -14,7 +14,7 @@ import nbformat
 from optcourse import files
 from optcourse.checking import MARKS, UNDECIDED, number, tally
 from optcourse.course.catalog import Catalog, Lecture, Topic, lecture_id
-from optcourse.course.execution import Failure, Outcome, Settings, cell_seconds
+from optcourse.course.execution import Failure, Outcome, Settings, cell_seconds, cells_skipped
 from optcourse.course.pages import counted, document, verdicts_of
 
 INDEX, VERDICTS, RUN = "index.html", "verdicts.json", "run.json"
@@ -33,6 +33,7 @@ class Record:
     seconds: float
     claims: int
     undecided: int = 0
+    skipped: int = 0
     slowest_cell: str | None = None
     slowest_s: float = 0.0
     over: dict[str, float] = field(default_factory=dict)
@@ -42,6 +43,11 @@ class Record:
     def ok(self) -> bool:
         """Whether the lecture ran to its end."""
         return self.failure is None
+
+    @property
+    def skipped_line(self) -> str:
+        """How many cells waited for a GPU in vain, in words."""
+        return f"{self.skipped} cell{'s' if self.skipped != 1 else ''} skipped (no CUDA device)"
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ def record(notebook: Path, outcome: Outcome, settings: Settings, key: str, catal
         seconds=round(outcome.seconds, 2),
         claims=sum(counts.values()),
         undecided=counts[UNDECIDED],
+        skipped=len(cells_skipped(outcome.notebook, settings)) if outcome.notebook else 0,
         slowest_cell=slowest,
         slowest_s=round(times[slowest], 2) if slowest else 0.0,
         over={c: round(t, 2) for c, t in times.items() if settings.profile == "quick" and t > budget},
@@ -147,6 +154,8 @@ def _lecture_row(lecture: Lecture, record: Record, info: RunInfo) -> str:
         status = f'<span class="broken">✗ failed</span>{where}: {html.escape(record.failure.type)}'
     if record.settings != info.settings:
         status += f'<br><span class="muted">{_settings(record.settings)}</span>'
+    if record.skipped:
+        status += f'<br><span class="muted">{record.skipped_line}</span>'
     slow = "".join(
         f'<br><span class="over">over {lecture.cell_budget_s:g} s: {html.escape(cell)} {seconds:.1f} s</span>'
         for cell, seconds in record.over.items()

@@ -143,6 +143,7 @@ def _line(record: Record) -> str:
     if record.failure is None:
         claims = f"{record.claims} claim{'s' if record.claims != 1 else ''}"
         claims += f", {record.undecided} undecided" if record.undecided else ""
+        claims += f", {record.skipped_line}" if record.skipped else ""
         return f"{record.notebook}: ok, {record.seconds:.1f} s, {claims}"
     return f"{record.notebook}: FAILED after {record.seconds:.1f} s, {record.failure.type}"
 

@@ -95,18 +95,21 @@ def test_an_undecided_claim_stops_nothing_and_is_counted(folder, capfd):
     assert records(folder)["01_open"].undecided == 1
 
 
-def test_cells_for_a_gpu_are_skipped_on_a_cpu_and_say_so(folder):
+def test_cells_for_a_gpu_are_skipped_on_a_cpu_and_say_so(folder, capfd):
     path = folder.add("01_gpu", "x = 1", "raise SystemError('needs a GPU')", "print(x)", tags={"cell-2": ["gpu"]})
     assert folder.run(path) == 0
     assert outputs(folder, "01_gpu", "cell-2")[0].text == "skipped: no CUDA device\n"
     assert outputs(folder, "01_gpu", "cell-3")[0].text == "1\n"
     assert "skipped: no CUDA device" in (folder.output / "01_gpu.html").read_text()
+    assert "0 claims, 1 cell skipped (no CUDA device)" in capfd.readouterr().err
+    assert "1 cell skipped (no CUDA device)" in (folder.output / "index.html").read_text()
 
 
 def test_cells_for_a_gpu_run_when_the_device_is_cuda(folder):
     path = folder.add("01_gpu", "print('here')", tags={"cell-1": ["gpu"]})
     assert folder.run(path, settings=Settings("quick", 0, "cuda")) == 0
     assert outputs(folder, "01_gpu", "cell-1")[0].text == "here\n"
+    assert records(folder)["01_gpu"].skipped == 0 and "skipped" not in (folder.output / "index.html").read_text()
 
 
 def test_resume_skips_exactly_what_is_unchanged_and_finished(folder, capfd, monkeypatch):
