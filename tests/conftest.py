@@ -1,7 +1,12 @@
-"""Fixtures that several folders of tests share."""
+"""What all tests share: one profile of hypothesis, and fixtures."""
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+
+# On a busy machine an example may take any time; that says nothing about the property.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ def assert_partition(parts, n):
 
 
 @given(y=LABELS, n_nodes=st.integers(1, 12), alpha=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_dirichlet_is_a_partition_with_a_minimum_size(y, n_nodes, alpha, seed):
     if n_nodes > len(y):
         with pytest.raises(ValueError, match="n_nodes"):
@@ -193,7 +193,7 @@ def test_dirichlet_shares_have_the_variance_of_the_distribution():
 
 
 @given(y=LABELS, n_nodes=st.integers(1, 8), per_node=st.integers(1, 6), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_label_partition_gives_each_node_its_number_of_classes(y, n_nodes, per_node, seed):
     try:
         parts = data.label_partition(y, n_nodes, per_node, seed)
@@ -207,7 +207,7 @@ def test_label_partition_gives_each_node_its_number_of_classes(y, n_nodes, per_n
 
 
 @given(y=LABELS, fraction=st.floats(0, 1), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_label_noise_changes_exactly_the_fraction(y, fraction, seed):
     before = y.clone()
     noisy, mask = data.label_noise(y, fraction, 6, seed)
@@ -241,7 +241,6 @@ BAD = st.sampled_from([-1, 0, float("nan"), float("inf"), None, "a", True])
 
 
 @given(bad=BAD)
-@settings(deadline=None)
 def test_bad_arguments_are_named(bad):
     y = torch.arange(20) % 2
     calls = {

@@ -85,7 +85,7 @@ def test_the_map_is_white_exactly_where_the_iteration_diverges():
     assert steps_per_digit[0, 0] == pytest.approx(-1 / np.log10(1 - 0.02 / 4))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(lr=st.floats(0.01, 3.99), beta=st.floats(0.0, 0.99), kappa=st.floats(1.0, 1000.0))
 def test_every_setting_of_the_sliders_draws(lr, beta, kappa):
     fig = sliders.momentum_figure(lr, beta, kappa)

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from lectures_for_tests import gone
+from lectures_for_tests import PATIENCE, gone
 
 COMMAND = [sys.executable, "-c", "from optcourse.course.cli import main; main()", "run"]
 
@@ -17,8 +17,8 @@ def start(folder, *options):
     return subprocess.Popen(COMMAND + where + list(options), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def wait_for(condition, seconds=30.0):
-    end = time.monotonic() + seconds
+def wait_for(condition):
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "did not happen in time"
         time.sleep(0.05)
@@ -31,17 +31,15 @@ def test_an_interrupted_run_keeps_what_is_finished_and_resumes(folder, tmp_path,
     folder.add(
         "02_second",
         "import os, pathlib, subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)'])\n"
         f"pathlib.Path({str(marker)!r}).write_text(f'{{os.getpid()}} {{child.pid}}\\n')\n"
-        f"time.sleep(0 if pathlib.Path({str(switch)!r}).exists() else 60)",
+        f"time.sleep(0 if pathlib.Path({str(switch)!r}).exists() else 3600)",
     )
     process = start(folder)
     wait_for(lambda: marker.exists() and marker.read_text().endswith("\n"))
-    sent = time.monotonic()
     process.send_signal(signum)
-    _, text = process.communicate(timeout=20)
+    _, text = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert time.monotonic() - sent < 10
     assert "--resume continues" in text and "1 of 2 lectures not finished" in text
     assert all(gone(int(pid)) for pid in marker.read_text().split())
 
@@ -57,7 +55,7 @@ def test_an_interrupted_run_keeps_what_is_finished_and_resumes(folder, tmp_path,
 
     switch.touch()
     process = start(folder, "--resume")
-    _, text = process.communicate(timeout=30)
+    _, text = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "01_first: unchanged, skipped" in text and "02_second: ok" in text
     assert "interrupted" not in (folder.output / "index.html").read_text()
@@ -66,11 +64,11 @@ def test_an_interrupted_run_keeps_what_is_finished_and_resumes(folder, tmp_path,
 
 def test_a_lecture_that_waits_for_its_turn_is_not_started_after_an_interrupt(folder, tmp_path):
     started = tmp_path / "started"
-    folder.add("01_slow", f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\ntime.sleep(60)")
+    folder.add("01_slow", f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\ntime.sleep(3600)")
     folder.add("02_next", f"import pathlib\npathlib.Path({str(tmp_path / 'next')!r}).touch()")
     process = start(folder)
     wait_for(started.exists)
     process.send_signal(signal.SIGINT)
-    _, text = process.communicate(timeout=20)
+    _, text = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "2 of 2 lectures not finished" in text
     assert not (tmp_path / "next").exists()

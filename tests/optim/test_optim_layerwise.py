@@ -37,7 +37,7 @@ def test_lars_trace_by_hand():
         np.testing.assert_allclose(p.detach(), w, rtol=1e-13)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(scale=st.floats(1e-6, 1e6), lr=st.floats(0.01, 10.0), seed=st.integers(0, 10**6))
 def test_lars_relative_step_is_lr_times_trust_whatever_the_loss_scale(scale, lr, seed):
     params = parameters([(4, 3), (6,)], seed=seed)

@@ -197,7 +197,7 @@ OUT = {
 }
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(data=st.data())
 @pytest.mark.parametrize("cls", sorted({c.cls for c in CASES}, key=lambda c: c.__name__), ids=lambda c: c.__name__)
 def test_bad_settings_are_named_with_value_and_range(cls, data):
