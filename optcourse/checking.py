@@ -36,15 +36,17 @@ MARKS = {
     BROKEN: Mark("✗", "broken", "#a3210b"),
 }
 
-#: How far a measurement is inside its bound, in the measurement's own units; >= 0 when it holds. Concave in m.
+#: How far a measurement is inside its bound, in the measurement's own units; >= 0 when it holds, > 0 where strict.
 _SLACK = {
     "<=": lambda m, b, tol: b - m + tol,
     ">=": lambda m, b, tol: m - b + tol,
     "<": lambda m, b, tol: b - m,
     ">": lambda m, b, tol: m - b,
     "==": lambda m, b, tol: tol - abs(m - b),
+    "!=": lambda m, b, tol: abs(m - b),
     "in": lambda m, b, tol: np.minimum(m - b[0], b[1] - m),
 }
+_STRICT = ("<", ">", "!=")
 
 
 class ClaimBroken(AssertionError):
@@ -113,7 +115,7 @@ def check(
     measured : numbers or estimates; for a sweep an array, an estimate of arrays, or a list of estimates.
     bound : a number, or an array that broadcasts with ``measured``; the worst point decides.
         For the relation ``"in"`` the bound is a pair ``(low, high)``.
-    relation : ``"<="``, ``">="``, ``"<"``, ``">"``, ``"=="`` or ``"in"``.
+    relation : ``"<="``, ``">="``, ``"<"``, ``">"``, ``"=="``, ``"in"``, or ``"!="``, which leaves the side open.
     seeds : how many random seeds stand behind ``measured``; an estimate knows.
     tol : absolute tolerance of ``"<="``, ``">="`` and ``"=="`` for rounding; it is printed.
     expect : ``"fails"`` for a claim that should *not* hold here; then ``why`` is required and
@@ -125,7 +127,7 @@ def check(
     choice("expect", expect, ("holds", "fails"))
     if expect == "fails" and not why:
         raise ValueError("why must say in a sentence why the claim is expected to fail, got " + repr(why))
-    if not 0 <= tol < np.inf or (tol and relation in ("<", ">", "in")):
+    if not 0 <= tol < np.inf or (tol and relation in (*_STRICT, "in")):
         raise ValueError(f"tol must be >= 0, and 0 with the relation {relation!r}, got {tol!r}")
     if seeds is not None:
         integer("seeds", seeds, 1)
@@ -143,11 +145,11 @@ def check(
     if not ((low <= m) & (m <= high)).all():
         raise ValueError(f"{topic} {claim!r}: an estimate must lie in its interval, got {measured!r}")
 
-    # Over an interval the concave slack is least at an end, and largest at an end or at its peak.
-    peak = b.mean() if relation == "in" else b
-    ends = [np.asarray(_SLACK[relation](x, b, tol), dtype=float) for x in (low, high, np.clip(peak, low, high))]
-    least, most = np.minimum(*ends[:2]), np.maximum.reduce(ends)
-    inside = np.greater if relation in ("<", ">") else np.greater_equal
+    # Over an interval the slack, concave or (for !=) convex, has its extremes at the ends and nearest to the bound.
+    nearest = np.clip(b.mean() if relation == "in" else b, low, high)
+    slacks = [np.asarray(_SLACK[relation](x, b, tol), dtype=float) for x in (low, high, nearest)]
+    least, most = np.minimum.reduce(slacks), np.maximum.reduce(slacks)
+    inside = np.greater if relation in _STRICT else np.greater_equal
     holds, fails = bool(inside(least, 0).all()), not inside(most, 0).all()
     # A claim that should fail is judged by its most violated point, like any other.
     margin = most if fails else least

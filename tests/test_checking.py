@@ -13,7 +13,7 @@ from optcourse.checking import BROKEN, FAILS, HOLDS, MARKS, MIME, UNDECIDED, Ver
 from optcourse.measure import Estimate
 
 number = st.floats(-1e6, 1e6)
-grid, relations = st.integers(-8, 8), st.sampled_from(["<=", ">=", "<", ">", "==", "in"])
+grid, relations = st.integers(-8, 8), st.sampled_from(["<=", ">=", "<", ">", "==", "!=", "in"])
 
 
 def estimate(low, high):
@@ -31,7 +31,7 @@ def verdict_of(*arguments, **options):
 shown = []
 
 
-@given(measured=number, bound=number, relation=st.sampled_from(["<=", ">=", "<", ">", "=="]))
+@given(measured=number, bound=number, relation=st.sampled_from(["<=", ">=", "<", ">", "==", "!="]))
 def test_relations_mean_what_python_means(measured, bound, relation):
     holds = eval(f"a {relation} b", {"a": measured, "b": bound})
     try:
@@ -42,7 +42,7 @@ def test_relations_mean_what_python_means(measured, bound, relation):
     assert raised != holds
 
 
-@given(measured=number, bound=number, relation=st.sampled_from(["<=", ">=", "<", ">", "=="]))
+@given(measured=number, bound=number, relation=st.sampled_from(["<=", ">=", "<", ">", "==", "!="]))
 def test_a_claim_either_holds_or_fails_as_expected(measured, bound, relation):
     outcomes = []
     for expect in ("holds", "fails"):
@@ -57,7 +57,7 @@ def test_a_claim_either_holds_or_fails_as_expected(measured, bound, relation):
 @given(ends=st.tuples(grid, grid).map(sorted), bound=grid, relation=relations, tol=st.sampled_from([0, 2]))
 def test_an_interval_decides_when_all_its_points_agree(ends, bound, relation, tol):
     """The oracle asks Python about every point of a grid that holds all the critical ones."""
-    (low, high), tol = ends, 0 if relation in ("<", ">", "in") else tol
+    (low, high), tol = ends, 0 if relation in ("<", ">", "!=", "in") else tol
     bounds = (bound - 3, bound + 3) if relation == "in" else bound
     true = {
         "in": lambda x: bounds[0] <= x <= bounds[1],
@@ -72,7 +72,7 @@ def test_an_interval_decides_when_all_its_points_agree(ends, bound, relation, to
     for expect, verdict in right.items():
         got = verdict_of(estimate(low, high), relation, bounds, tol=tol, expect=expect)
         assert (got.verdict, got.interval, got.seeds) == (verdict, [low, high], 8)
-        assert (got.margin > 0 if relation in ("<", ">") else got.margin >= 0) == (answers == {True})
+        assert (got.margin > 0 if relation in ("<", ">", "!=") else got.margin >= 0) == (answers == {True})
 
 
 @given(st.lists(st.tuples(grid, grid).map(sorted), min_size=1, max_size=4), grid, relations)
@@ -136,6 +136,7 @@ def test_a_number_that_is_none_never_counts_as_a_verdict(bad, expect):
         (("~", 1.0, {}), "relation must be one of"),
         (("<=", 1.0, {"expect": "maybe"}), "expect must be one of 'holds', 'fails', got 'maybe'"),
         (("<=", 1.0, {"expect": "fails"}), "why must say in a sentence"),
+        (("!=", 1.0, {"tol": 0.1}), "tol must be >= 0, and 0 with the relation '!='"),
         (("<", 1.0, {"tol": 0.1}), "tol must be >= 0, and 0 with the relation '<'"),
         (("<=", 1.0, {"tol": -0.1}), "tol must be >= 0"),
         (("in", 1.0, {}), "bound must be a pair"),

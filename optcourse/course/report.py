@@ -18,7 +18,7 @@ from optcourse.course.execution import Failure, Outcome, Settings, cell_seconds,
 from optcourse.course.pages import counted, document, verdicts_of
 
 INDEX, VERDICTS, RUN = "index.html", "verdicts.json", "run.json"
-RELATIONS = {"<=": "≤", ">=": "≥", "<": "<", ">": ">", "==": "=", "in": "in"}
+RELATIONS = {"<=": "≤", ">=": "≥", "<": "<", ">": ">", "==": "=", "!=": "≠", "in": "in"}
 
 
 @dataclass(frozen=True)
