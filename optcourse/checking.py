@@ -115,7 +115,8 @@ def check(
     measured : numbers or estimates; for a sweep an array, an estimate of arrays, or a list of estimates.
     bound : a number, or an array that broadcasts with ``measured``; the worst point decides.
         For the relation ``"in"`` the bound is a pair ``(low, high)``.
-    relation : ``"<="``, ``">="``, ``"<"``, ``">"``, ``"=="``, ``"in"``, or ``"!="``, which leaves the side open.
+    relation : ``"<="``, ``">="``, ``"<"``, ``">"``, ``"=="``, ``"in"``, or ``"!="``, which leaves the side
+        open (estimates never fail it: no number of seeds shows that two things are equal).
     seeds : how many random seeds stand behind ``measured``; an estimate knows.
     tol : absolute tolerance of ``"<="``, ``">="`` and ``"=="`` for rounding; it is printed.
     expect : ``"fails"`` for a claim that should *not* hold here; then ``why`` is required and
@@ -151,6 +152,7 @@ def check(
     least, most = np.minimum.reduce(slacks), np.maximum.reduce(slacks)
     inside = np.greater if relation in _STRICT else np.greater_equal
     holds, fails = bool(inside(least, 0).all()), not inside(most, 0).all()
+    fails &= relation != "!=" or counted is None  # no number of seeds shows that two things are equal
     # A claim that should fail is judged by its most violated point, like any other.
     margin = most if fails else least
     worst = np.unravel_index(int(margin.argmin()), margin.shape)
