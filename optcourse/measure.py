@@ -92,11 +92,6 @@ def paired(a: ArrayLike, b: ArrayLike, *, ratio: bool = False, confidence: float
     return Estimate(value, np.exp(log.low), np.exp(log.high), value * log.stderr, log.seeds)
 
 
-def in_errors(differences: ArrayLike) -> float:
-    """The mean of paired differences, one a seed, in units of its standard error."""
-    return float(mean(differences).errors_from(0.0))
-
-
 def loglog_slope(x: ArrayLike, samples: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     """The exponent p of ``samples ~ c * x**p``, with an interval that reflects the seeds.
 

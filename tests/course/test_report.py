@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from optcourse import checking
 from optcourse.checking import MARKS, MIME
 from optcourse.course import catalog, pages, report
 from optcourse.course.execution import Failure, Outcome, Settings
@@ -146,6 +147,10 @@ def test_the_page_of_a_lecture_counts_its_verdicts(written):
     counted = "3 claims: ✓ 1 holds, ◇ 1 fails as expected, ? 1 undecided, ✗ 0 broken"
     assert counted in Page((written / "02_sgd.html").read_text()).text
     assert "1 claim: ✓ 0 holds" in Page((written / "05_x.html").read_text()).text
+
+
+def test_every_relation_of_check_can_be_shown():
+    assert report.RELATIONS.keys() == checking._SLACK.keys()
 
 
 def test_pages_colour_a_verdict_as_the_notebook_does(written):
