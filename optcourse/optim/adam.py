@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from optcourse.optim.engine import FlatOptimizer, check_switch
-from optcourse.optim.kernels import average, axpy, damped, l2
+from optcourse.optim.engine import FlatOptimizer
+from optcourse.optim.kernels import average, axpy, decay
+from optcourse.optim.settings import Options
 
 
 class AdamLike(FlatOptimizer):
@@ -17,25 +18,18 @@ class AdamLike(FlatOptimizer):
 
     slots = ("m", "v")
 
-    def __init__(
-        self,
-        params: Iterable,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        *,
-        compile: bool = False,
-        **more: Any,
-    ) -> None:
-        super().__init__(params, compile, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **more)
-
     @staticmethod
-    def scalars(step: int, *, lr, betas, eps, weight_decay, **_) -> dict[str, Any]:
+    def scalars(step: int, *, lr, betas, eps, weight_decay, decoupled_weight_decay=False, **_) -> dict[str, Any]:
         """``debias = 1 / (1 - beta**step)``: an average of ``step`` gradients started at zero lacks this factor."""
         beta1, beta2 = betas
         numbers = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay}
+        numbers["decoupled"] = decoupled_weight_decay
         return {**numbers, "debias1": 1 / (1 - beta1**step), "debias2": 1 / (1 - beta2**step)}
+
+    @staticmethod
+    def moments(g: Tensor, m: Tensor, v: Tensor, *, beta1, beta2, **_) -> tuple[Tensor, Tensor]:
+        """Running means of the gradient and of its square."""
+        return average(m, g, beta1), average(v, g * g, beta2)
 
 
 class Adam(AdamLike):
@@ -51,12 +45,14 @@ class Adam(AdamLike):
     in the paper; slides that write ``√(v + ε)`` take steps up to ``1/√ε`` instead of ``1/ε`` of a tiny
     gradient. Without the corrections the first step would be ``(1 − β₁)/√(1 − β₂)`` = 3.2 times too long.
     ``amsgrad=True`` divides by the largest ``v`` so far (corrected as in torch; the paper of
-    AMSGrad, Reddi et al., ICLR 2018, Algorithm 2, corrects nothing).
+    AMSGrad, Reddi et al., ICLR 2018, Algorithm 2, corrects nothing). ``decoupled_weight_decay=True`` is :class:`AdamW`.
 
     Defaults are the paper's: with them a step is about ``lr`` long in every coordinate.
 
     Source: Kingma and Ba, Adam: A Method for Stochastic Optimization (ICLR 2015), Algorithm 1.
     """
+
+    slots = ("m", "v", "v_max")
 
     def __init__(
         self,
@@ -67,32 +63,29 @@ class Adam(AdamLike):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
         *,
-        compile: bool = False,
+        decoupled_weight_decay: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, compile=compile, amsgrad=amsgrad)
-
-    def check(self, group: dict[str, Any]) -> None:
-        """Ranges and the switch."""
-        super().check(group)
-        check_switch("amsgrad", group["amsgrad"])
+        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        super().__init__(params, {**settings, "decoupled_weight_decay": decoupled_weight_decay}, **options)
 
     def initial_slots(self, group: dict[str, Any]) -> dict[str, float]:
         """AMSGrad also remembers the largest second moment."""
-        return dict.fromkeys(("m", "v", "v_max") if group["amsgrad"] else ("m", "v"), 0.0)
+        return dict.fromkeys(self.slots if group["amsgrad"] else ("m", "v"), 0.0)
 
     @staticmethod
-    def direction(g: Tensor, m: Tensor, v: Tensor, *v_max: Tensor, beta1, beta2, eps, debias1, debias2):
+    def direction(g: Tensor, m: Tensor, v: Tensor, *v_max: Tensor, beta1, beta2, eps, debias1, debias2, **_):
         """``m̂ / (√v̂ + ε)`` and the new moments."""
-        m = average(m, g, beta1)
-        v = average(v, g * g, beta2)
+        m, v = AdamLike.moments(g, m, v, beta1=beta1, beta2=beta2)
         v_max = [torch.maximum(old, v) for old in v_max]  # empty without AMSGrad
         m_hat, v_hat = debias1 * m, debias2 * (v_max[0] if v_max else v)
         return m_hat / (v_hat.sqrt() + eps), m, v, *v_max
 
     @staticmethod
-    def update(x: Tensor, g: Tensor, *moments: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
-        """``x <- x - lr m̂ / (√v̂ + ε)`` with the penalty inside the gradient."""
-        d, *moments = Adam.direction(l2(x, g, weight_decay), *moments, **scalars)
+    def update(x: Tensor, g: Tensor, *moments: Tensor, lr, **scalars) -> tuple[Tensor, ...]:
+        """``x <- x - lr m̂ / (√v̂ + ε)`` with the penalty inside the gradient, or the decay outside."""
+        x, g = decay(x, g, lr, **scalars)
+        d, *moments = Adam.direction(g, *moments, **scalars)
         return axpy(-lr, d, x), *moments
 
 
@@ -120,13 +113,11 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         amsgrad: bool = False,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, compile=compile)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True, **options)
 
     @staticmethod
-    def update(x: Tensor, g: Tensor, *moments: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
-        """``x <- (1 - lr weight_decay) x - lr m̂ / (√v̂ + ε)``."""
-        d, *moments = Adam.direction(g, *moments, **scalars)
-        return axpy(-lr, d, damped(x, lr * weight_decay)), *moments
+    def scalars(step: int, **group: Any) -> dict[str, Any]:
+        """Adam's; the decay is decoupled, unless the state dict of an Adam was loaded."""
+        return Adam.scalars(step, **{"decoupled_weight_decay": True, **group})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
 from optcourse.optim.adam import AdamLike
-from optcourse.optim.kernels import average, axpy, l2
+from optcourse.optim.kernels import average, axpy, decay, l2
+from optcourse.optim.settings import Options
 
 
 class Adamax(AdamLike):
@@ -38,10 +39,9 @@ class Adamax(AdamLike):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, compile=compile)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}, **options)
 
     @staticmethod
     def update(x: Tensor, g: Tensor, m: Tensor, u: Tensor, *, lr, beta1, beta2, eps, weight_decay, debias1, **_):
@@ -61,7 +61,7 @@ class NAdam(AdamLike):
                 + \frac{\mu_{t+1}}{1 - \prod_{i \le t+1} \mu_i} \, m \\
         x &\leftarrow x - \text{lr} \cdot \bar m / (\sqrt{\hat v} + \varepsilon)
 
-    with ``m, v`` as in :class:`Adam` and ``g`` including ``weight_decay * x``. The running product of the
+    with ``m, v`` and ``decoupled_weight_decay`` as in :class:`Adam`. The running product of the
     ``μ`` is kept in the state, because a scheduler may change ``β₁``. Slides that show NAdam with a
     constant ``β₁`` are the case ``momentum_decay → ∞``.
 
@@ -80,10 +80,12 @@ class NAdam(AdamLike):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         momentum_decay: float = 4e-3,
-        *,
-        compile: bool = False,
+        decoupled_weight_decay: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, compile=compile, momentum_decay=momentum_decay)
+        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        more = {"momentum_decay": momentum_decay, "decoupled_weight_decay": decoupled_weight_decay}
+        super().__init__(params, {**settings, **more}, **options)
 
     @staticmethod
     def mu(step: int, beta1: float, momentum_decay: float) -> float:
@@ -104,26 +106,10 @@ class NAdam(AdamLike):
         return {**AdamLike.scalars(step, **group), **weights}
 
     @staticmethod
-    def update(
-        x: Tensor,
-        g: Tensor,
-        m: Tensor,
-        v: Tensor,
-        *,
-        lr,
-        beta1,
-        beta2,
-        eps,
-        weight_decay,
-        debias2,
-        weight_g,
-        weight_m,
-        **_,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def update(x: Tensor, g: Tensor, m: Tensor, v: Tensor, *, lr, eps, debias2, weight_g, weight_m, **adam):
         """``x <- x - lr m̄ / (√v̂ + ε)``."""
-        g = l2(x, g, weight_decay)
-        m = average(m, g, beta1)
-        v = average(v, g * g, beta2)
+        x, g = decay(x, g, lr, **adam)
+        m, v = AdamLike.moments(g, m, v, **adam)
         m_bar = axpy(weight_g, g, weight_m * m)
         return axpy(-lr, m_bar / ((debias2 * v).sqrt() + eps), x), m, v
 
@@ -139,7 +125,7 @@ class RAdam(AdamLike):
         \end{cases} \\
         r_t &= \sqrt{\frac{(\rho_t - 4)(\rho_t - 2) \rho_\infty}{(\rho_\infty - 4)(\rho_\infty - 2) \rho_t}}
 
-    with ``m, v`` as in :class:`Adam` and ``g`` including ``weight_decay * x``. The paper rectifies from
+    with ``m, v`` and ``decoupled_weight_decay`` as in :class:`Adam`. The paper rectifies from
     ``ρ_t > 4``, where the variance becomes finite, and so do we; torch waits for ``ρ_t > 5``. At
     ``β₂ = 0.999`` only step 5 differs. The paper has no ε; ours is added to ``√v`` before the correction, as
     in torch. If ``ρ_∞ ≤ 4`` (``β₂ ≤ 0.6``) no step is ever adaptive.
@@ -148,6 +134,19 @@ class RAdam(AdamLike):
 
     Source: Liu et al., On the Variance of the Adaptive Learning Rate and Beyond (ICLR 2020), Algorithm 2.
     """
+
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        **options: Unpack[Options],
+    ) -> None:
+        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {**settings, "decoupled_weight_decay": decoupled_weight_decay}, **options)
 
     #: Degrees of freedom above which the variance of the adaptive rate is finite.
     threshold: ClassVar[float] = 4.0
@@ -165,24 +164,8 @@ class RAdam(AdamLike):
         return {**numbers, "plain": 0.0, "rectified": r / math.sqrt(debias2)}
 
     @staticmethod
-    def update(
-        x: Tensor,
-        g: Tensor,
-        m: Tensor,
-        v: Tensor,
-        *,
-        lr,
-        beta1,
-        beta2,
-        eps,
-        weight_decay,
-        debias1,
-        plain,
-        rectified,
-        **_,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def update(x: Tensor, g: Tensor, m: Tensor, v: Tensor, *, lr, eps, debias1, plain, rectified, **adam):
         """``x <- x - lr m̂ (plain + rectified / (√v + ε))``."""
-        g = l2(x, g, weight_decay)
-        m = average(m, g, beta1)
-        v = average(v, g * g, beta2)
+        x, g = decay(x, g, lr, **adam)
+        m, v = AdamLike.moments(g, m, v, **adam)
         return axpy(-lr, debias1 * m * (plain + rectified / (v.sqrt() + eps)), x), m, v

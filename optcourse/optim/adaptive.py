@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
-from optcourse.optim.engine import FlatOptimizer, check_switch
+from optcourse.optim.engine import FlatOptimizer
 from optcourse.optim.kernels import average, axpy, l2
+from optcourse.optim.settings import Options
 
 
 class Adagrad(FlatOptimizer):
@@ -27,6 +28,8 @@ class Adagrad(FlatOptimizer):
     Source: Duchi, Hazan and Singer, Adaptive Subgradient Methods (JMLR 2011), diagonal version.
     """
 
+    slots = ("v",)
+
     def __init__(
         self,
         params: Iterable,
@@ -35,11 +38,10 @@ class Adagrad(FlatOptimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        start = {"initial_accumulator_value": initial_accumulator_value}
-        super().__init__(params, compile, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps, **start)
+        settings = {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay, "eps": eps}
+        super().__init__(params, {**settings, "initial_accumulator_value": initial_accumulator_value}, **options)
 
     def initial_slots(self, group: dict[str, Any]) -> dict[str, float]:
         """The sum of squares may start above zero."""
@@ -66,15 +68,24 @@ class RMSprop(FlatOptimizer):
         b &\leftarrow \text{momentum} \cdot b + g / (\sqrt v + \varepsilon) \\
         x &\leftarrow x - \text{lr} \cdot b
 
-    with ``g`` including ``weight_decay * x``. ``centered=True`` divides by the standard deviation instead:
-    ``v − ḡ²`` under the root, with ``ḡ`` averaged like ``v`` (Graves 2013). Buffers that the settings do
-    not need are not kept. The average starts at zero and is not corrected: the first step is
-    ``1/√(1 − α)`` = 10 times ``lr``.
+    with ``g`` including ``weight_decay * x``. ``centered=True`` divides by the standard deviation instead: under the
+    root stands the variance ``v − ḡ²``, with ``ḡ`` averaged like ``v`` (Graves 2013). Of nearly constant gradients
+    that difference is mostly rounding, and may be negative. So the variance itself is kept, which obeys
+
+    .. math::
+        s \leftarrow \alpha s + (1 - \alpha) \, \alpha \, (g - \bar g)^2, \qquad
+        \bar g \leftarrow \alpha \bar g + (1 - \alpha) \, g.
+
+    Buffers that the settings do not need are not kept. The average starts at zero and is not corrected: the first step
+    is ``1/√(1 − α)`` = 10 times ``lr``.
 
     Defaults: torch's ``lr=1e-2``, ``alpha=0.99``; the lecture that introduced it uses 0.9.
 
     Source: Tieleman and Hinton, Neural Networks for Machine Learning, lecture 6e (2012).
     """
+
+    slots = ("v", "s", "mean", "b")
+    torch_names: ClassVar = {**FlatOptimizer.torch_names, "momentum_buffer": "b"}
 
     def __init__(
         self,
@@ -85,21 +96,22 @@ class RMSprop(FlatOptimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        settings = {"weight_decay": weight_decay, "momentum": momentum, "centered": centered}
-        super().__init__(params, compile, lr=lr, alpha=alpha, eps=eps, **settings)
-
-    def check(self, group: dict[str, Any]) -> None:
-        """Ranges and the switch."""
-        super().check(group)
-        check_switch("centered", group["centered"])
+        settings = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(params, {**settings, "centered": centered}, **options)
 
     def initial_slots(self, group: dict[str, Any]) -> dict[str, float]:
-        """``v``, and where they are used ``b`` and the mean gradient."""
-        names = ("v", *(["mean"] if group["centered"] else []), *(["b"] if group["momentum"] else []))
-        return dict.fromkeys(names, 0.0)
+        """``v``, or if centered the variance and the mean gradient; and with momentum ``b``."""
+        names = ("s", "mean") if group["centered"] else ("v",)
+        return dict.fromkeys((*names, "b") if group["momentum"] else names, 0.0)
+
+    def from_torch(self, entries: dict[str, Any]) -> dict[str, Any]:
+        """torch keeps the mean square where we keep the variance."""
+        ours = super().from_torch(entries)
+        if "v" in ours and "mean" in ours:
+            ours["s"] = (ours.pop("v") - ours["mean"] ** 2).clamp(min=0)
+        return ours
 
     @staticmethod
     def scalars(step: int, *, lr, alpha, eps, weight_decay, momentum, centered, **_) -> dict[str, Any]:
@@ -111,12 +123,12 @@ class RMSprop(FlatOptimizer):
     def update(
         x: Tensor, g: Tensor, v: Tensor, *more: Tensor, lr, alpha, eps, weight_decay, momentum, centered, heavy
     ) -> tuple[Tensor, ...]:
-        """``more`` is the mean (if centered), then the buffer (if heavy)."""
+        """``v`` is the variance if centered; ``more`` is the mean (if centered), then the buffer (if heavy)."""
         g = l2(x, g, weight_decay)
-        v = average(v, g * g, alpha)
-        mean = [average(more[0], g, alpha)] if centered else []
-        variance = v - mean[0] * mean[0] if centered else v
-        d = g / (variance.sqrt() + eps)
+        mean = more[:centered]
+        v = average(v, alpha * (g - mean[0]).square() if centered else g * g, alpha)
+        mean = [average(old, g, alpha) for old in mean]
+        d = g / (v.sqrt() + eps)
         if not heavy:
             return axpy(-lr, d, x), v, *mean
         b = axpy(momentum, more[-1], d)
@@ -149,10 +161,9 @@ class Adadelta(FlatOptimizer):
         rho: float = 0.9,
         eps: float = 1e-6,
         weight_decay: float = 0.0,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, compile, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}, **options)
 
     @staticmethod
     def scalars(step: int, *, lr: float, rho: float, eps: float, weight_decay: float, **_) -> dict[str, Any]:

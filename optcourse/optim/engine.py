@@ -1,121 +1,75 @@
 """The engine that every optimizer of the course shares.
 
 An element-wise optimizer is three things: the vectors it remembers (``slots``), the numbers of one step
-(``scalars``) and a pure function ``update(x, g, *slots, **scalars)`` that is the equation on the slide.
-The engine brings parameters, gradients and state into long vectors, so that the equation runs once over
-all small parameters of a group instead of once per tensor.
+(``scalars``) and a pure function ``update(x, g, *slots, **scalars)`` that is the equation on the slide. A method
+that looks at whole layers replaces ``update_blocks``, and composes its step of such functions.
+
+Between two steps ``optimizer.state`` is the truth, as in torch: whatever is replaced, cleared or deleted there is what
+the next step and the next checkpoint see. Parameters stay in the memory they lie in (:mod:`optcourse.optim.blocks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import is_
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optcourse.arguments import real
-from optcourse.optim.kernels import LARGE, elementwise, working_dtype
+from optcourse.optim.blocks import Alone, Block, Packed, must_be_alone, portions
+from optcourse.optim.kernels import BUNDLE, LARGE, elementwise, working_dtype
+from optcourse.optim.settings import check_group, check_names, number
+from optcourse.optim.states import TORCH_NAMES, complete_copies, renamed, translated
 
-#: The allowed range of every hyper-parameter: low, high, and whether the ends are excluded.
-RANGES: dict[str, dict[str, Any]] = {
-    "lr": {"low": 0.0},
-    "momentum": {"low": 0.0, "high": 1.0, "open_high": True},
-    "dampening": {"low": 0.0, "high": 1.0},
-    "betas": {"low": 0.0, "high": 1.0, "open_high": True},
-    "alpha": {"low": 0.0, "high": 1.0, "open_high": True},
-    "rho": {"low": 0.0, "high": 1.0, "open_high": True},
-    "eps": {"low": 0.0},
-    "weight_decay": {"low": 0.0},
-    "lr_decay": {"low": 0.0},
-    "initial_accumulator_value": {"low": 0.0},
-    "momentum_decay": {"low": 0.0},
-    "trust": {"low": 0.0, "open_low": True},
-    "delta": {"low": 0.0},
-    "wd_ratio": {"low": 0.0, "high": 1.0},
-}
-
-
-class Block:
-    """Parameters that are updated together: many small ones in one buffer, or one large one where it lies.
-
-    ``x`` is the flat vector, ``slots`` the flat state, ``cut`` turns a flat vector into one view per
-    parameter, in the parameter's own memory format.
-    """
-
-    def __init__(self, params: list[Tensor], states: list[dict], slots: dict[str, float]) -> None:
-        self.params, self.states = params, states
-        self.sizes = [p.numel() for p in params]
-        # Dense strides in the parameter's own order: channels_last stays channels_last.
-        self.strides = [torch.empty_like(p, device="meta").stride() for p in params]
-        self.alone = len(params) == 1 and params[0].stride() == self.strides[0]
-        if self.alone:
-            self.x = _flat(params[0].data)
-        else:
-            self.x = params[0].data.new_empty(sum(self.sizes))
-            for p, view in zip(params, self.cut(self.x), strict=True):
-                view.copy_(p.data)
-                p.data = view
-        self.gradient: Tensor | None = None
-        self.slots = {name: self._gather_state(name, initial) for name, initial in slots.items()}
-
-    def _gather_state(self, name: str, initial: float) -> Tensor:
-        vector = torch.full_like(self.x, initial)
-        for state, view in zip(self.states, self.cut(vector), strict=True):
-            if name in state:
-                view.copy_(state[name])
-            state[name] = view
-        return vector
-
-    def cut(self, vector: Tensor) -> list[Tensor]:
-        """One view per parameter of a flat vector."""
-        pieces = zip(self.params, vector.split(self.sizes), self.strides, strict=True)
-        return [piece.as_strided(p.shape, stride, piece.storage_offset()) for p, piece, stride in pieces]
-
-    def gather(self) -> Tensor:
-        """All gradients as one flat vector; ``p.grad`` is only read."""
-        grads = [p.grad for p in self.params]
-        if self.alone and grads[0].stride() == self.strides[0] and grads[0].dtype == self.x.dtype:
-            return _flat(grads[0])
-        if self.gradient is None:
-            self.gradient = torch.empty_like(self.x)
-            self.gradient_views = self.cut(self.gradient)
-        torch._foreach_copy_(self.gradient_views, grads)
-        return self.gradient
-
-
-#: Blocks on one device, of one dtype, that counted the same steps; and their counters.
-Team = tuple[dict[str, float], list[Block]]
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 class FlatOptimizer(Optimizer):
     """A ``torch.optim.Optimizer`` whose step is one equation over flat vectors.
 
-    Subclasses define ``slots``, ``scalars`` and ``update``; see :class:`optcourse.optim.Adam`. They take
-    everything a ``torch.optim`` optimizer takes: parameter groups, closures, schedulers, frozen
-    parameters, ``state_dict``. Parameters count their steps one by one, as in torch: a parameter whose
-    gradient is ``None`` is left alone and its clock stands still.
+    Subclasses define ``slots``, ``scalars`` and ``update`` (see :class:`optcourse.optim.Adam`), or ``update_blocks`` in
+    its place. They take everything a ``torch.optim`` optimizer takes: parameter groups, closures, schedulers, frozen
+    parameters, ``state_dict``. Parameters count their steps one by one, as in torch: a parameter whose gradient is
+    ``None`` is left alone and its clock stands still.
 
-    ``compile=True`` compiles the equation into one pass over memory (worth it from about 1e5
-    parameters; the first step takes seconds). Without a working compiler it warns once and runs eagerly.
-    Small parameters become views into a shared buffer at the first step: keep references to
-    parameters, not to ``p.data``.
+    Every method takes these ``options`` besides its settings:
+
+    compile : compile the equation into one pass over memory (worth it from about 1e5 parameters; the first step takes
+        seconds). Without a working compiler it warns once and runs eagerly.
+    maximize : step along the gradient instead of against it; may differ between groups.
+    foreach, fused, capturable, differentiable : torch's. The first two are hints on speed, which ours does not need;
+        the others must be ``False``, and raise ``ValueError`` otherwise.
     """
 
-    #: Names of the vectors the method remembers, all starting at zero.
+    #: Names of all vectors the method may remember.
     slots: ClassVar[tuple[str, ...]] = ()
     #: Names and initial values of the numbers it counts.
     counters: ClassVar[dict[str, float]] = {"step": 0}
+    #: Our names for what ``torch.optim`` keeps in its state.
+    torch_names: ClassVar[dict[str, str]] = TORCH_NAMES
     #: The equation of an element-wise method: ``update(x, g, *slots, **scalars) -> (x, *slots)``.
     update: ClassVar[Callable[..., tuple[Tensor, ...]]]
 
-    def __init__(self, params: Iterable, compile: bool = False, **defaults: Any) -> None:
-        if not isinstance(compile, bool):
-            raise TypeError(f"compile must be a bool, got {compile!r}")
+    def __init__(
+        self,
+        params: Iterable,
+        settings: dict[str, Any],
+        *,
+        compile: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        options = {"foreach": foreach, "fused": fused, "capturable": capturable, "differentiable": differentiable}
+        check_group({"compile": compile, **options})
         self.compile = compile
-        self._forget_buffers()
-        super().__init__(params, defaults)
+        self._forget()
+        super().__init__(params, {**number(settings, keep=Tensor), "maximize": maximize})
+        self.register_state_dict_post_hook(complete_copies, prepend=True)
 
     # What a subclass may override -------------------------------------------------------------
 
@@ -135,20 +89,33 @@ class FlatOptimizer(Optimizer):
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ``ValueError`` or ``TypeError`` that names a setting outside its range."""
-        for name in RANGES.keys() & self.defaults.keys():
-            check_range(name, group[name])
+        check_group(group)
 
-    def update_blocks(self, blocks: list[Block], grads: list[Tensor], numbers: dict, group: dict[str, Any]) -> None:
-        """One step for blocks that share their counters ``numbers``; ``grads`` are their flat gradients."""
-        jobs = [((b.x, *b.slots.values()), (b.x, g, *b.slots.values())) for b, g in zip(blocks, grads, strict=True)]
+    def from_torch(self, entries: dict[str, Any]) -> dict[str, Any]:
+        """What a state dict, torch's or ours, holds of one parameter, in our names."""
+        return renamed(entries, self.torch_names)
+
+    def update_blocks(self, blocks: list[Block], numbers: dict[str, float], group: dict[str, Any]) -> None:
+        """One step, in place, of the vectors ``x`` and ``slots`` of ``blocks``, with the gradients in their ``g``.
+
+        ``numbers`` are the counters, which the blocks share, and ``group`` holds the settings as plain numbers. Here
+        the equation runs over all elements alike. A method that treats every layer differently replaces this
+        function: it may read ``g`` but not change it, and finds the layers by ``block.cut`` and ``block.sizes``.
+        """
+        jobs = [((b.x, *b.slots.values()), (b.x, b.g, *b.slots.values())) for b in blocks]
         elementwise(type(self).update, jobs, self.scalars(**numbers, **group), self.compile)
 
     # What torch's users call --------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its settings override the defaults and are checked like them."""
-        self.check({**self.defaults, **param_group})
+        given = [*param_group]
         super().add_param_group(param_group)
+        group = self.param_groups.pop()
+        check_names(type(self).__name__, given, self.defaults)
+        self.check(group)
+        group.update({name: number(group[name], keep=Tensor) for name in self.defaults})
+        self.param_groups.append(group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -159,107 +126,121 @@ class FlatOptimizer(Optimizer):
                 loss = closure()
         for index, group in enumerate(self.param_groups):
             params = [p for p in group["params"] if p.grad is not None]
-            for numbers, blocks in self._teams(index, group, params) if params else ():
-                grads = [self._gather(block) for block in blocks]
-                numbers.update(self.count(group, **numbers))
+            settings = number({name: group.get(name, default) for name, default in self.defaults.items()})
+            slots = self.initial_slots(settings)
+            for blocks in self._plan(index, params, slots) if params else ():
                 for block in blocks:
-                    for state in block.states:
-                        state.update(numbers)
-                self.update_blocks(blocks, grads, numbers, group)
+                    self._gather(block, slots, settings["maximize"])
+                states = [state for block in blocks for state in block.states]
+                clock = {name: type(start)(states[0][name]) for name, start in self.counters.items()}
+                numbers = self.count(settings, **clock)
+                for name, value in numbers.items():
+                    for state in states:
+                        state[name] = value
+                self.update_blocks(blocks, numbers, settings)
+                for block in blocks:
+                    block.scatter()
         return loss
 
-    def state_dict(self) -> dict[str, Any]:
-        """As in torch, with copies: a view would drag its whole buffer into the file."""
-        saved = super().state_dict()
-        saved["state"] = {
-            key: {name: v.clone() if isinstance(v, Tensor) else v for name, v in state.items()}
-            for key, state in saved["state"].items()
-        }
-        return saved
-
     def __getstate__(self) -> dict[str, Any]:
-        """torch keeps defaults, state and groups; buffers are rebuilt."""
+        """torch keeps defaults, state and groups; every state leaves its vector, which would come along as a whole."""
+        for _, _, plan in self._plans.values():
+            for blocks in plan:
+                for block in blocks:
+                    block.release()
+        self._forget()
         return {**super().__getstate__(), "compile": self.compile}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Also called by ``load_state_dict``: the loaded state is not in our buffers yet."""
+        """Also called by ``load_state_dict``, then with groups and state as they were saved."""
+        if "defaults" not in state:
+            state = translated(self, state)
         super().__setstate__(state)
-        self._forget_buffers()
+        self._forget()
+        if complete_copies not in self._optimizer_state_dict_post_hooks.values():
+            self.register_state_dict_post_hook(complete_copies, prepend=True)
 
-    # Buffers --------------------------------------------------------------------------------------
+    # Memory -----------------------------------------------------------------------------------------
 
-    def _forget_buffers(self) -> None:
-        self._plans: dict[int, tuple[list[int], dict[str, float], list[Team]]] = {}
+    def _forget(self) -> None:
+        self._plans: dict[int, tuple[list[Tensor], tuple, list[list[Block]]]] = {}
         self._scratch: dict[tuple, Tensor] = {}
 
-    def _teams(self, index: int, group: dict[str, Any], params: list[Tensor]) -> list[Team]:
-        """The group's blocks by what they share, rebuilt when parameters moved or others have gradients now."""
-        slots = self.initial_slots(group)
-        pointers = [p.data_ptr() for p in params]
-        known = self._plans.get(index)
-        if known is not None:
-            old_pointers, old_slots, teams = known
-            same_state = all(self.state.get(b.params[0]) is b.states[0] for _, blocks in teams for b in blocks)
-            if pointers == old_pointers and slots == old_slots and same_state:
-                return teams
-        members: dict[tuple, dict[int | None, list[Tensor]]] = {}
+    def _plan(self, index: int, params: list[Tensor], slots: dict[str, float]) -> list[list[Block]]:
+        """Blocks with one clock together; the known ones, if neither parameters nor state are others by now."""
+        traits = slots, [p.data_ptr() for p in params], [p.shape for p in params], [p.dtype for p in params]
+        if known := self._plans.get(index):
+            old_params, old_traits, plan = known
+            same = len(params) == len(old_params) and all(map(is_, params, old_params)) and traits == old_traits
+            if same and all(map(self._in_time, plan)):
+                return plan
+            for blocks in plan:
+                for block in blocks:
+                    block.release()
+        self._plans[index] = params, traits, self._arrange(params, slots)
+        return self._plans[index][-1]
+
+    def _in_time(self, blocks: list[Block]) -> bool:
+        """Whether the blocks' states are what the last step left there, and have one clock."""
+        for block in blocks:
+            block.states = [self.state[p] for p in block.params]
+        states = [state for block in blocks for state in block.states]
+        clocks = [{state.get(name) for state in states} for name in self.counters]
+        return all(len(c) == 1 and None not in c for c in clocks) and all(block.intact() for block in blocks)
+
+    def _arrange(self, params: list[Tensor], slots: dict[str, float]) -> list[list[Block]]:
+        """Large parameters a few together, small ones as many as fit the cache, those that share memory one by one."""
+        plan: list[list[Block]] = []
+        large: dict[tuple, list[Block]] = {}
+        small: dict[tuple, list[Tensor]] = {}
+        alone = must_be_alone(params, map(self.state.__getitem__, params))
         for p in params:
-            if p.numel() == 0:
-                continue
-            if not p.is_floating_point():
+            if p.dtype not in DTYPES:
                 raise RuntimeError(f"{type(self).__name__} does not support {p.dtype} parameters, only real ones")
             state = self.state[p]
-            for name, initial in self.counters.items():
-                state[name] = type(initial)(state.get(name, initial))
-            # A team shares device, dtype and clock, and one buffer; on the CPU large parameters stay alone.
-            team = members.setdefault((p.device, p.dtype, *(state[name] for name in self.counters)), {})
-            large = id(p) if p.device.type == "cpu" and p.numel() >= LARGE else None
-            team.setdefault(large, []).append(p)
-        teams = []
-        for (_, _, *numbers), team in members.items():
-            blocks = [Block(together, [self.state[p] for p in together], slots) for together in team.values()]
-            teams.append((dict(zip(self.counters, numbers, strict=True)), blocks))
-        self._plans[index] = ([p.data_ptr() for p in params], slots, teams)
-        return teams
+            for name, start in self.counters.items():
+                state[name] = type(start)(start if state.get(name) is None else state[name])
+            team = p.device, p.dtype, p.dim() == 1, *(state[name] for name in self.counters)
+            if id(p) in alone:
+                plan.append([Alone(p, state)])
+            elif p.numel() >= limit(p.device):
+                large.setdefault(team, []).append(Alone(p, state))
+            elif p.numel():
+                small.setdefault(team, []).append(p)
+        for blocks in large.values():
+            plan += [blocks[i : i + BUNDLE] for i in range(0, len(blocks), BUNDLE)]
+        for (device, dtype, *_), members in small.items():
+            for portion in portions(members, limit(device)):
+                x, g = (self._vector(use, sum(p.numel() for p in portion), dtype, device) for use in "xg")
+                plan.append([Packed(portion, [self.state[p] for p in portion], slots, x, g)])
+        return plan
 
-    def _gather(self, block: Block) -> Tensor:
+    def _gather(self, block: Block, slots: dict[str, float], maximize: bool) -> None:
         try:
-            return block.gather()
+            block.gather(slots)
         except RuntimeError as error:
             if all(p.grad.layout == torch.strided for p in block.params):
                 raise
             message = f"{type(self).__name__} does not support sparse gradients: make them dense first"
             raise RuntimeError(message) from error
+        if maximize:
+            block.g = block.g.neg_() if isinstance(block, Packed) else -block.g
 
-    def scratch(self, blocks: list[Block]) -> list[Tensor]:
-        """One more vector for every block of a team, in at least float32; what it holds does not last."""
-        x = blocks[0].x
-        key, total = (x.device, working_dtype(x)), sum(len(block.x) for block in blocks)
-        if key not in self._scratch or len(self._scratch[key]) < total:
-            self._scratch[key] = torch.empty(total, device=x.device, dtype=working_dtype(x))
-        return list(self._scratch[key][:total].split([len(block.x) for block in blocks]))
+    def _vector(self, use: str, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Memory that the blocks of this optimizer share; what it holds does not last."""
+        key = use, dtype, device
+        if key not in self._scratch or len(self._scratch[key]) < size:
+            self._scratch[key] = torch.empty(size, dtype=dtype, device=device)
+        return self._scratch[key][:size]
 
-
-def check_range(name: str, value: Any) -> None:
-    """Raise an error that names the hyper-parameter when it is outside :data:`RANGES`."""
-    if name == "betas":
-        if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise ValueError(f"betas must be a pair of numbers in [0, 1), got {value!r}")
-        for i, beta in enumerate(value):
-            real(f"betas[{i}]", beta, **RANGES[name])
-        return
-    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if not isinstance(number, (int, float)):
-        raise TypeError(f"{name} must be a real number, got {value!r}")
-    real(name, number, **RANGES[name])
+    def scratch(self, block: Block) -> Tensor:
+        """One more vector for a block of a running step, in at least float32."""
+        dtype = working_dtype(block.x)
+        if isinstance(block, Packed):
+            return self._vector("scratch", len(block.x), dtype, block.x.device)
+        return torch.empty_like(block.x, dtype=dtype)
 
 
-def check_switch(name: str, value: Any) -> None:
-    """Raise ``TypeError`` when a switch is no bool."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be a bool, got {value!r}")
-
-
-def _flat(t: Tensor) -> Tensor:
-    """All elements of a dense tensor in memory order, without copying."""
-    return t.as_strided((t.numel(),), (1,), t.storage_offset())
+def limit(device: torch.device) -> int:
+    """Elements from which on a parameter is updated alone: copies must stay in a CPU's cache, not in a GPU's."""
+    return LARGE if device.type == "cpu" else 32 * LARGE

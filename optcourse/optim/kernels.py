@@ -15,11 +15,10 @@ from torch import Tensor
 
 from optcourse.optim.replay import replay
 
-#: From this many elements on, calling a kernel costs less than copying into a shared buffer, and
-#: compiling one (seconds, once) may pay; below it, small parameters share a buffer and run eagerly.
-LARGE = 100_000
-#: Elements per piece where a rule runs as it is: the temporaries of an equation then stay in the cache.
-PIECE = 131_072
+#: A tensor of this many elements is worth a call of its own and, with ``compile=True``, a compiled kernel (seconds,
+#: once). Smaller ones share a vector shorter than this, and where a rule runs as it is, longer ones go through it in
+#: pieces of this length: the temporaries of an equation then stay in the cache.
+LARGE = 131_072
 #: From this many elements on, reading a rule before running it pays (:mod:`optcourse.optim.replay`).
 REPLAY = 16_384
 #: Large tensors per call of a compiled kernel: a call costs some 30 µs, whatever it computes.
@@ -57,6 +56,13 @@ def l2(x: Tensor, g: Tensor, weight_decay: float | Tensor) -> Tensor:
     return axpy(weight_decay, x, g)
 
 
+def decay(
+    x: Tensor, g: Tensor, lr: float | Tensor, *, weight_decay: float | Tensor, decoupled: bool, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """``x`` and ``g`` under weight decay: of the parameter itself (decoupled), or through the gradient."""
+    return (damped(x, lr * weight_decay), g) if decoupled else (x, l2(x, g, weight_decay))
+
+
 def working_dtype(t: Tensor) -> torch.dtype:
     """The precision to compute in: float32 for bfloat16 and float16, else the tensor's own."""
     return torch.float32 if t.dtype in (torch.bfloat16, torch.float16) else t.dtype
@@ -83,16 +89,15 @@ def elementwise(
             _run_compiled(rule, large, scalars)
         except _COMPILER_ERRORS as error:
             _give_up(error)
-    programs: dict = {}
     for outputs, inputs in eager + large:
-        if outputs[0].numel() < REPLAY or not replay(rule, scalars, outputs, inputs, programs):
+        if outputs[0].numel() < REPLAY or not replay(rule, scalars, outputs, inputs):
             _run_in_pieces(rule, outputs, inputs, scalars)
 
 
 def _run_in_pieces(rule: Callable, outputs: Sequence[Tensor], inputs: Sequence[Tensor], scalars: dict) -> None:
-    if outputs[0].device.type != "cpu" or outputs[0].numel() <= PIECE:
+    if outputs[0].device.type != "cpu" or outputs[0].numel() <= LARGE:
         return _write(rule, outputs, inputs, scalars)
-    tensors = [t.split(PIECE) if t.dim() else repeat(t) for t in (*outputs, *inputs)]
+    tensors = [t.split(LARGE) if t.dim() else repeat(t) for t in (*outputs, *inputs)]
     for pieces in zip(*tensors, strict=False):
         _write(rule, pieces[: len(outputs)], pieces[len(outputs) :], scalars)
 

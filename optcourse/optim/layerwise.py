@@ -1,21 +1,23 @@
 """Methods that look at whole layers: trust ratios (LARS, LAMB) and projections (SGDP, AdamP).
 
-The direction is element-wise and computed over flat vectors; what belongs to a layer (a parameter
-tensor) is a few numbers from the norms of its views.
+What is element-wise runs over flat vectors; what belongs to a layer (a parameter tensor) is a few numbers from the
+norms of its views.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
 
 from optcourse.optim.adam import Adam, AdamLike
-from optcourse.optim.engine import Block, FlatOptimizer
-from optcourse.optim.kernels import PIECE, axpy, elementwise, l2, working_dtype
+from optcourse.optim.blocks import Block
+from optcourse.optim.engine import FlatOptimizer
+from optcourse.optim.kernels import LARGE, axpy, elementwise, l2, working_dtype
+from optcourse.optim.settings import Options
 from optcourse.optim.sgd import SGD
 
 #: Long vectors are measured in rows of this length: torch sums rows in parallel, and one long vector alone.
@@ -25,7 +27,7 @@ ROW = 1024
 def norms(block: Block, vector: Tensor) -> Tensor:
     """The Euclidean norm of each parameter's share of a block's flat vector, as one vector."""
     dtype = working_dtype(vector)
-    if block.alone and len(vector) % ROW == 0:
+    if len(block.sizes) == 1 and len(vector) % ROW == 0:
         return torch.linalg.vector_norm(vector.view(-1, ROW), dim=1, dtype=dtype).norm().view(1)
     return torch.stack(torch._foreach_norm(vector.split(block.sizes), dtype=dtype))
 
@@ -41,6 +43,32 @@ def spread(per_layer: Tensor, block: Block) -> Tensor:
         return per_layer[0]
     sizes = torch.tensor(block.sizes, device=per_layer.device)
     return per_layer.repeat_interleave(sizes, output_size=len(block.x))
+
+
+class Layerwise(FlatOptimizer):
+    """Methods in two passes over the elements, with a look at every layer between them.
+
+    ``direction(g, *slots, **scalars) -> (d, *slots)`` is what the rate multiplies, ``look`` changes it or finds numbers
+    for each layer, and ``update(x, d, *looked, lr=…, weight_decay=…) -> (x,)`` is the step.
+    """
+
+    direction: ClassVar[Callable[..., tuple[Tensor, ...]]]
+
+    def look(self, block: Block, d: Tensor, group: dict[str, Any]) -> tuple[Tensor, ...]:
+        """What ``update`` reads besides ``x`` and ``d``, which may be changed in place."""
+        raise NotImplementedError
+
+    def sources(self, block: Block) -> tuple[Tensor, ...]:
+        """What ``direction`` reads besides the slots."""
+        return (block.g,)
+
+    def update_blocks(self, blocks: list[Block], numbers: dict[str, float], group: dict[str, Any]) -> None:
+        """Directions, look, step."""
+        pairs = [(block, self.scratch(block)) for block in blocks]
+        jobs = [((d, *b.slots.values()), (*self.sources(b), *b.slots.values())) for b, d in pairs]
+        elementwise(type(self).direction, jobs, self.scalars(**numbers, **group), self.compile)
+        jobs = [((b.x,), (b.x, d, *self.look(b, d, group))) for b, d in pairs]
+        elementwise(type(self).update, jobs, {name: group[name] for name in ("lr", "weight_decay")}, self.compile)
 
 
 class LARS(FlatOptimizer):
@@ -71,10 +99,10 @@ class LARS(FlatOptimizer):
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
         trust: float = 1e-3,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, compile, lr=lr, momentum=momentum, weight_decay=weight_decay, trust=trust)
+        settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        super().__init__(params, settings, **options)
 
     @staticmethod
     def scalars(step: int, *, lr: float, momentum: float, weight_decay: float, **_) -> dict[str, Any]:
@@ -87,19 +115,19 @@ class LARS(FlatOptimizer):
         m = axpy(momentum, m, lr * ratio * l2(x, g, weight_decay))
         return x - m, m
 
-    def update_blocks(self, blocks: list[Block], grads: list[Tensor], numbers: dict, group: dict[str, Any]) -> None:
+    def update_blocks(self, blocks: list[Block], numbers: dict[str, float], group: dict[str, Any]) -> None:
         """λ from the norms, then the equation."""
         jobs = []
-        for block, g in zip(blocks, grads, strict=True):
-            length, slope = norms(block, block.x), norms(block, g)
+        for block in blocks:
+            length, slope = norms(block, block.x), norms(block, block.g)
             moving = (length > 0) & (slope > 0)
             ratio = group["trust"] * length / (slope + group["weight_decay"] * length)
             x, m = block.x, block.slots["m"]
-            jobs.append(((x, m), (x, g, m, spread(torch.where(moving, ratio, 1.0), block))))
+            jobs.append(((x, m), (x, block.g, m, spread(torch.where(moving, ratio, 1.0), block))))
         elementwise(LARS.update, jobs, self.scalars(**numbers, **group), self.compile)
 
 
-class LAMB(AdamLike):
+class LAMB(Layerwise, AdamLike):
     r"""Adam's direction, scaled layer by layer to the length of the weights.
 
     .. math::
@@ -123,34 +151,28 @@ class LAMB(AdamLike):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.01,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, compile=compile)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}, **options)
+
+    def sources(self, block: Block) -> tuple[Tensor, ...]:
+        """The decay is a part of the direction."""
+        return block.x, block.g
 
     @staticmethod
-    def direction(x: Tensor, g: Tensor, m: Tensor, v: Tensor, *, weight_decay, lr, **scalars) -> tuple[Tensor, ...]:
+    def direction(x: Tensor, g: Tensor, m: Tensor, v: Tensor, *, weight_decay, **scalars) -> tuple[Tensor, ...]:
         """Adam's direction and the decay, before scaling."""
         d, m, v = Adam.direction(g, m, v, **scalars)
         return axpy(weight_decay, x, d), m, v
 
+    def look(self, block: Block, d: Tensor, group: dict[str, Any]) -> tuple[Tensor, ...]:
+        """The trust ratio of every layer."""
+        return (spread(trust_ratio(norms(block, block.x), norms(block, d)), block),)
+
     @staticmethod
-    def update(x: Tensor, d: Tensor, ratio: Tensor, *, lr) -> tuple[Tensor]:
+    def update(x: Tensor, d: Tensor, ratio: Tensor, *, lr, **_) -> tuple[Tensor]:
         """``x <- x - lr ratio d``."""
         return (x - lr * ratio * d,)
-
-    def update_blocks(self, blocks: list[Block], grads: list[Tensor], numbers: dict, group: dict[str, Any]) -> None:
-        """Directions, norms, step."""
-        ds = self.scratch(blocks)
-        jobs = [
-            ((d, *b.slots.values()), (b.x, g, *b.slots.values())) for b, g, d in zip(blocks, grads, ds, strict=True)
-        ]
-        elementwise(LAMB.direction, jobs, self.scalars(**numbers, **group), self.compile)
-        jobs = []
-        for block, d in zip(blocks, ds, strict=True):
-            ratio = trust_ratio(norms(block, block.x), norms(block, d))
-            jobs.append(((block.x,), (block.x, d, spread(ratio, block))))
-        elementwise(LAMB.update, jobs, {"lr": group["lr"]}, self.compile)
 
 
 def project(w: Tensor, g: Tensor, d: Tensor, delta: float, eps: float) -> bool:
@@ -179,36 +201,30 @@ def project(w: Tensor, g: Tensor, d: Tensor, delta: float, eps: float) -> bool:
 
 def row_products(a: Tensor, b: Tensor) -> Tensor:
     """The inner product of every pair of rows, a few rows at a time so that the products stay in the cache."""
-    rows = max(1, PIECE // a.shape[1])
+    rows = max(1, LARGE // a.shape[1])
     return torch.cat([torch.linalg.vecdot(x, y) for x, y in zip(a.split(rows), b.split(rows), strict=True)])
 
 
-class Projected(FlatOptimizer):
+class Projected(Layerwise):
     """What SGDP and AdamP share: on scale-invariant layers only the tangent part of the step is taken."""
 
     def decay_rate(self, group: dict[str, Any]) -> float:
         """How fast weights decay, per unit of rate."""
         return group["weight_decay"]
 
+    def look(self, block: Block, d: Tensor, group: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Project where a layer is scale-invariant; what the decay keeps of every layer."""
+        rate = group["lr"] * self.decay_rate(group)
+        keep = [1 - rate] * len(block.sizes)
+        for i, layer in enumerate(zip(block.cut(block.x), block.cut(block.g), block.cut(d), strict=True)):
+            if layer[0].dim() > 1 and project(*layer, group["delta"], group["eps"]):
+                keep[i] = 1 - rate * group["wd_ratio"]
+        return (spread(torch.tensor(keep, dtype=d.dtype, device=d.device), block),)
+
     @staticmethod
-    def move(x: Tensor, d: Tensor, keep: Tensor, *, lr) -> tuple[Tensor]:
+    def update(x: Tensor, d: Tensor, keep: Tensor, *, lr, **_) -> tuple[Tensor]:
         """``x <- keep x - lr d``."""
         return (axpy(-lr, d, keep * x),)
-
-    def update_blocks(self, blocks: list[Block], grads: list[Tensor], numbers: dict, group: dict[str, Any]) -> None:
-        """Directions, projection where a layer is scale-invariant, decay and step."""
-        ds = self.scratch(blocks)
-        jobs = [((d, *b.slots.values()), (g, *b.slots.values())) for b, g, d in zip(blocks, grads, ds, strict=True)]
-        elementwise(type(self).direction_of, jobs, self.scalars(**numbers, **group), self.compile)
-        rate, jobs = group["lr"] * self.decay_rate(group), []
-        for block, g, d in zip(blocks, grads, ds, strict=True):
-            keep = [1 - rate] * len(block.sizes)
-            for i, layer in enumerate(zip(block.cut(block.x), block.cut(g), block.cut(d), strict=True)):
-                if layer[0].dim() > 1 and project(*layer, group["delta"], group["eps"]):
-                    keep[i] = 1 - rate * group["wd_ratio"]
-            keep = torch.tensor(keep, dtype=d.dtype, device=d.device)
-            jobs.append(((block.x,), (block.x, d, spread(keep, block))))
-        elementwise(Projected.move, jobs, {"lr": group["lr"]}, self.compile)
 
 
 class SGDP(Projected, SGD):
@@ -223,6 +239,9 @@ class SGDP(Projected, SGD):
     over the whole tensor. Slides print the test as ``w · g < δ``, which depends on units; the authors' code
     tests the cosine against ``δ/√dim``, and so do we. Decay is decoupled, ``x <- (1 - lr · w · r) x`` with
     ``w = weight_decay / (1 - momentum)``, and ``r = wd_ratio`` on projected layers, else 1.
+
+    Without Nesterov the direction *is* the buffer in the authors' package (``adamp`` 0.3), which projects it in place:
+    its next step starts from a projected momentum. Algorithm 1 projects the step alone, and so do we.
 
     Defaults: ``delta=0.1`` and ``wd_ratio=0.1`` are the paper's; ``momentum=0.9``, without which there is
     nothing to project.
@@ -242,21 +261,15 @@ class SGDP(Projected, SGD):
         eps: float = 1e-8,
         delta: float = 0.1,
         wd_ratio: float = 0.1,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         settings = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
         more = {"eps": eps, "delta": delta, "wd_ratio": wd_ratio}
-        FlatOptimizer.__init__(self, params, compile, lr=lr, **settings, **more)
+        FlatOptimizer.__init__(self, params, {"lr": lr, **settings, **more}, **options)
 
     def decay_rate(self, group: dict[str, Any]) -> float:
         """Momentum lengthens a gradient's effect by 1/(1 - momentum); the decay keeps pace."""
         return group["weight_decay"] / (1 - group["momentum"])
-
-    @staticmethod
-    def direction_of(g: Tensor, *m: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
-        """SGD's direction, without penalty."""
-        return SGD.direction(g, *m, **scalars)
 
 
 class AdamP(Projected, AdamLike):
@@ -275,6 +288,8 @@ class AdamP(Projected, AdamLike):
     Source: Heo et al., AdamP (ICLR 2021), Algorithm 2.
     """
 
+    direction = staticmethod(Adam.direction)
+
     def __init__(
         self,
         params: Iterable,
@@ -284,12 +299,7 @@ class AdamP(Projected, AdamLike):
         weight_decay: float = 0.0,
         delta: float = 0.1,
         wd_ratio: float = 0.1,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        AdamLike.__init__(self, params, lr, betas, eps, weight_decay, compile=compile, delta=delta, wd_ratio=wd_ratio)
-
-    @staticmethod
-    def direction_of(g: Tensor, m: Tensor, v: Tensor, *, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
-        """Adam's direction, without penalty."""
-        return Adam.direction(g, m, v, **scalars)
+        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {**settings, "delta": delta, "wd_ratio": wd_ratio}, **options)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from optcourse.arguments import choice, integer
-from optcourse.optim.engine import Block, FlatOptimizer, check_switch
-from optcourse.optim.kernels import average, elementwise
+from optcourse.optim.blocks import Block
+from optcourse.optim.kernels import average
+from optcourse.optim.layerwise import Layerwise
+from optcourse.optim.settings import Options
 
 #: Keller Jordan's quintic: steep at zero, and not quite convergent (singular values end in about 0.7–1.2).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -40,7 +42,7 @@ def orthogonalize(
     return (x.T if tall else x).to(matrix.dtype)
 
 
-class Muon(FlatOptimizer):
+class Muon(Layerwise):
     r"""Momentum, orthogonalized: the steepest descent step in the spectral norm.
 
     .. math::
@@ -52,7 +54,7 @@ class Muon(FlatOptimizer):
     For weight matrices of hidden layers; a parameter [rows, …] is used as the matrix [rows, rest],
     and one with fewer than two dimensions raises ``ValueError``: give biases, gains and embeddings
     to AdamW. ``UVᵀ`` is approximated by ``ns_steps`` of :func:`orthogonalize`.
-    ``adjust_lr="original"`` scales by ``s = √max(1, rows/columns)``; ``"match_rms_adamw"`` by
+    ``adjust_lr_fn="original"`` (or ``None``) scales by ``s = √max(1, rows/columns)``; ``"match_rms_adamw"`` by
     ``s = 0.2 √max(rows, columns)``, the size of an AdamW step (Liu et al. 2025, Muon is Scalable for LLM Training).
     torch's documentation prints ``m <- momentum m + g``; its code averages as above. The difference is
     a factor that the normalization removes.
@@ -68,34 +70,28 @@ class Muon(FlatOptimizer):
         self,
         params: Iterable,
         lr: float = 1e-3,
-        momentum: float = 0.95,
         weight_decay: float = 0.1,
+        momentum: float = 0.95,
         nesterov: bool = True,
-        ns_steps: int = 5,
-        eps: float = 1e-7,
-        adjust_lr: str = "original",
-        ns_dtype: torch.dtype | None = torch.bfloat16,
         ns_coefficients: tuple[float, float, float] = COEFFICIENTS,
+        eps: float = 1e-7,
+        ns_steps: int = 5,
+        adjust_lr_fn: str | None = None,
         *,
-        compile: bool = False,
+        ns_dtype: torch.dtype | None = torch.bfloat16,
+        **options: Unpack[Options],
     ) -> None:
-        settings = {"momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov, "eps": eps}
-        newton = {"ns_steps": ns_steps, "ns_dtype": ns_dtype, "ns_coefficients": ns_coefficients}
-        super().__init__(params, compile, lr=lr, adjust_lr=adjust_lr, **settings, **newton)
+        settings = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov, "eps": eps}
+        newton = {"ns_coefficients": ns_coefficients, "ns_steps": ns_steps, "ns_dtype": ns_dtype}
+        super().__init__(params, {**settings, **newton, "adjust_lr_fn": adjust_lr_fn}, **options)
 
     def check(self, group: dict[str, Any]) -> None:
-        """Ranges, switches, and matrices only."""
+        """Ranges, and matrices only."""
         super().check(group)
-        check_switch("nesterov", group["nesterov"])
         integer("ns_steps", group["ns_steps"], 1)
-        choice("adjust_lr", group["adjust_lr"], ("original", "match_rms_adamw"))
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in torch, for matrices."""
-        super().add_param_group(param_group)
-        for p in self.param_groups[-1]["params"]:
+        choice("adjust_lr_fn", group["adjust_lr_fn"], (None, "original", "match_rms_adamw"))
+        for p in group["params"]:
             if p.dim() < 2:
-                self.param_groups.pop()
                 raise ValueError(f"params must have two or more dimensions for Muon, got one of shape {tuple(p.shape)}")
 
     @staticmethod
@@ -109,25 +105,20 @@ class Muon(FlatOptimizer):
         m = average(m, g, momentum)
         return (average(m, g, momentum) if nesterov else m), m
 
-    @staticmethod
-    def update(x: Tensor, d: Tensor, *, lr, weight_decay) -> tuple[Tensor]:
-        """``x <- (1 - lr weight_decay) x - lr d``; here ``d`` is ``s U Vᵀ``."""
-        return ((1 - lr * weight_decay) * x - lr * d,)
-
-    def update_blocks(self, blocks: list[Block], grads: list[Tensor], numbers: dict, group: dict[str, Any]) -> None:
-        """Direction over the flat vectors, one matrix after the other, step."""
-        ds = self.scratch(blocks)
-        momenta = [block.slots["m"] for block in blocks]
-        jobs = [((d, m), (g, m)) for d, m, g in zip(ds, momenta, grads, strict=True)]
-        elementwise(Muon.direction, jobs, self.scalars(**numbers, **group), self.compile)
+    def look(self, block: Block, d: Tensor, group: dict[str, Any]) -> tuple[Tensor, ...]:
+        """Orthogonalize one matrix after the other."""
         newton = {"steps": group["ns_steps"], "eps": group["eps"], "dtype": group["ns_dtype"]}
-        for step in (view for block, d in zip(blocks, ds, strict=True) for view in block.cut(d)):
+        for step in block.cut(d):
             matrix = step.flatten(1)
             rotation = orthogonalize(matrix, coefficients=group["ns_coefficients"], **newton)
             rows, columns = matrix.shape
             scale = math.sqrt(max(1, rows / columns))
-            if group["adjust_lr"] == "match_rms_adamw":
+            if group["adjust_lr_fn"] == "match_rms_adamw":
                 scale = 0.2 * math.sqrt(max(rows, columns))
             step.copy_((scale * rotation).view(step.shape))
-        jobs = [((block.x,), (block.x, d)) for block, d in zip(blocks, ds, strict=True)]
-        elementwise(Muon.update, jobs, {"lr": group["lr"], "weight_decay": group["weight_decay"]}, self.compile)
+        return ()
+
+    @staticmethod
+    def update(x: Tensor, d: Tensor, *, lr, weight_decay) -> tuple[Tensor]:
+        """``x <- (1 - lr weight_decay) x - lr d``; here ``d`` is ``s U Vᵀ``."""
+        return ((1 - lr * weight_decay) * x - lr * d,)

@@ -9,6 +9,7 @@ the numbers are the same to the last bit.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -124,11 +125,10 @@ class Program:
                 memory[output].copy_(memory[value])
 
 
-def replay(rule: Callable, scalars: dict, outputs: Sequence[Tensor], inputs: Sequence[Tensor], known: dict) -> bool:
+def replay(rule: Callable, scalars: dict, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> bool:
     """``outputs <- rule(*inputs, **scalars)``; False, and nothing done, where the rule must run as it is.
 
-    Every output is one of the inputs or overlaps none of them. ``known`` keeps the programs of one ``rule``
-    with one set of ``scalars``. 0-dim inputs are numbers like others.
+    Every output is one of the inputs or overlaps none of them. 0-dim inputs are numbers like others.
     """
     vectors, x = [t for t in inputs if t.dim()], outputs[0]
     if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
@@ -136,18 +136,22 @@ def replay(rule: Callable, scalars: dict, outputs: Sequence[Tensor], inputs: Seq
     if any(t.dtype != x.dtype or t.requires_grad for t in (*outputs, *vectors)):
         return False
     overwritten = tuple(tuple(i for i, t in enumerate(vectors) if t.data_ptr() == o.data_ptr()) for o in outputs)
-    key = (overwritten, *(None if t.dim() else id(t) for t in inputs))
-    if key not in known:
-        tape: list = [None] * len(vectors)
-        symbols = iter([Vector(tape, i) for i in range(len(vectors))])
-        try:
-            values = rule(*(next(symbols) if t.dim() else t for t in inputs), **scalars)
-            known[key] = Program(tape, [value.index for value in values], overwritten)
-        except (TypeError, AttributeError):
-            known[key] = None
-    if known[key] is not None:
-        known[key].run(outputs, vectors)
-    return known[key] is not None
+    try:
+        numbers = tuple(None if t.dim() else t for t in inputs)
+        program = _program(rule, tuple(scalars.items()), numbers, overwritten)
+    except (TypeError, AttributeError):
+        return False
+    program.run(outputs, vectors)
+    return True
+
+
+@functools.lru_cache(maxsize=32)
+def _program(rule: Callable, scalars: tuple, numbers: tuple, overwritten: tuple[tuple[int, ...], ...]) -> Program:
+    """Read a rule, once for all blocks of a step; ``numbers`` are the 0-dim inputs, ``None`` where a vector is."""
+    tape: list = [None for number in numbers if number is None]
+    symbols = iter([Vector(tape, i) for i in range(len(tape))])
+    values = rule(*(next(symbols) if number is None else number for number in numbers), **dict(scalars))
+    return Program(tape, [value.index for value in values], overwritten)
 
 
 _memory = threading.local()  # two optimizers may step at once

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
-from optcourse.optim.engine import FlatOptimizer, check_switch
+from optcourse.optim.engine import FlatOptimizer
 from optcourse.optim.kernels import average, axpy, damped, l2
+from optcourse.optim.settings import Options
 
 
 class SGD(FlatOptimizer):
@@ -31,6 +32,8 @@ class SGD(FlatOptimizer):
     Raises ``ValueError`` for values out of range, and for Nesterov without momentum or with dampening.
     """
 
+    slots = ("m",)
+
     def __init__(
         self,
         params: Iterable,
@@ -39,16 +42,14 @@ class SGD(FlatOptimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         settings = {"momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
-        super().__init__(params, compile, lr=lr, **settings)
+        super().__init__(params, {"lr": lr, **settings}, **options)
 
     def check(self, group: dict[str, Any]) -> None:
         """Ranges, and what Nesterov's form needs."""
         super().check(group)
-        check_switch("nesterov", group["nesterov"])
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             got = f"momentum={group['momentum']!r}, dampening={group['dampening']!r}"
             raise ValueError(f"nesterov=True needs momentum in (0, 1) and dampening = 0, got {got}")
@@ -65,7 +66,7 @@ class SGD(FlatOptimizer):
         return {**numbers, "nesterov": nesterov}
 
     @staticmethod
-    def direction(g: Tensor, m: Tensor | None = None, *, momentum, dampening, nesterov) -> tuple[Tensor, ...]:
+    def direction(g: Tensor, m: Tensor | None = None, *, momentum, dampening, nesterov, **_) -> tuple[Tensor, ...]:
         """What the rate multiplies, and the new buffer."""
         if m is None:
             return (g,)
@@ -106,10 +107,9 @@ class SGDW(SGD):
         dampening: float = 0.0,
         weight_decay: float = 0.01,
         nesterov: bool = False,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov, compile=compile)
+        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov, **options)
 
     @staticmethod
     def update(x: Tensor, g: Tensor, *m: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
@@ -141,10 +141,9 @@ class Lion(FlatOptimizer):
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
-        *,
-        compile: bool = False,
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, compile, lr=lr, betas=betas, weight_decay=weight_decay)
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay}, **options)
 
     @staticmethod
     def scalars(step: int, *, lr: float, betas: tuple[float, float], weight_decay: float, **_) -> dict[str, Any]:

@@ -53,7 +53,7 @@ CASES = [
     Case("SGDP", {"lr": 0.1, "nesterov": True}),
     Case("AdamP", {"weight_decay": 0.1, "delta": 2.0}),
     Case("Muon", {"lr": 0.1}, MATRICES),
-    Case("Muon", {"lr": 0.1, "nesterov": False, "adjust_lr": "match_rms_adamw"}, MATRICES),
+    Case("Muon", {"lr": 0.1, "nesterov": False, "adjust_lr_fn": "match_rms_adamw"}, MATRICES),
 ]
 
 

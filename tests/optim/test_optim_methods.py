@@ -223,7 +223,7 @@ def test_bad_settings_are_named_with_value_and_range(cls, data):
         ("Adam", {"betas": 0.9}, ValueError, "betas must be a pair"),
         ("RMSprop", {"centered": None}, TypeError, "centered must be a bool"),
         ("Muon", {"ns_steps": 0}, ValueError, "ns_steps"),
-        ("Muon", {"adjust_lr": "best"}, ValueError, "adjust_lr must be one of"),
+        ("Muon", {"adjust_lr_fn": "best"}, ValueError, "adjust_lr_fn must be one of"),
     ],
 )
 def test_bad_switches_and_combinations(name, settings, error, words):

@@ -108,7 +108,7 @@ def test_muon_equals_torch(settings, adjust):
     a = parameters(shapes, torch.float32)
     b = twins(a)
     theirs = torch.optim.Muon(a, lr=0.02, adjust_lr_fn=adjust, **settings)
-    run_both(theirs, optim.Muon(b, lr=0.02, adjust_lr=adjust, **settings), a, b, 50)
+    run_both(theirs, optim.Muon(b, lr=0.02, adjust_lr_fn=adjust, **settings), a, b, 50)
     assert gap(a, parameters(shapes, torch.float32)) > 0.05
     assert gap(a, b) < 1e-4
 

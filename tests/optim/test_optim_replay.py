@@ -118,7 +118,7 @@ AS_THEY_ARE = {
 @pytest.mark.parametrize("name", [*RULES, *AS_THEY_ARE])
 def test_any_rule(name, aliased, small_pieces, monkeypatch):
     rule = {**RULES, **AS_THEY_ARE}[name]
-    monkeypatch.setattr(kernels, "PIECE", 11)
+    monkeypatch.setattr(kernels, "LARGE", 11)
     x, y = vectors(2)
     expected = [t.clone() for t in rule(x.clone(), y.clone())]
     outputs = [x, y] if aliased else vectors(2)
