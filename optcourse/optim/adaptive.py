@@ -109,7 +109,7 @@ class RMSprop(FlatOptimizer):
     def from_torch(self, entries: dict[str, Any]) -> dict[str, Any]:
         """torch keeps the mean square where we keep the variance."""
         ours = super().from_torch(entries)
-        if "v" in ours and "mean" in ours:
+        if "mean" in ours and "s" not in ours and "v" in ours:
             ours["s"] = (ours.pop("v") - ours["mean"] ** 2).clamp(min=0)
         return ours
 

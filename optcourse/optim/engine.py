@@ -197,6 +197,10 @@ class FlatOptimizer(Optimizer):
         for p in params:
             if p.dtype not in DTYPES:
                 raise RuntimeError(f"{type(self).__name__} does not support {p.dtype} parameters, only real ones")
+            if p.grad.shape != p.shape:
+                raise ValueError(
+                    f"a gradient must have the shape {tuple(p.shape)} of its parameter, got {tuple(p.grad.shape)}"
+                )
             state = self.state[p]
             for name, start in self.counters.items():
                 state[name] = type(start)(start if state.get(name) is None else state[name])

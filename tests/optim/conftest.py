@@ -1,4 +1,5 @@
 import pytest
+import torch
 from optim_cases import CASES
 
 
@@ -10,3 +11,12 @@ def small_tensors(one_thread):
 @pytest.fixture(params=CASES, ids=str)
 def case(request):
     return request.param
+
+
+@pytest.fixture
+def exact_counters():
+    """torch keeps NAdam's running product in the default dtype: let it be double for the double comparison."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)

@@ -176,6 +176,28 @@ def test_the_three_branches_are_all_reached():
     assert seen == {(True, True), (True, False), (False, False)}
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgdp_projects_the_step_and_never_its_buffer(nesterov):
+    """Algorithm 1. Without Nesterov, the authors' package projects the buffer as well, and goes another way."""
+    rng, steps = np.random.default_rng(5), []
+    p = one_parameter(rng.normal(size=(3, 4)))
+    w, theirs = (p.detach().numpy().copy() for _ in range(2))
+    m, projected = np.zeros_like(w), np.zeros_like(w)
+    optimizer = optim.SGDP([p], lr=0.05, momentum=0.9, nesterov=nesterov, delta=100.0)
+    for t in range(6):
+        g = rng.normal(size=w.shape)
+        m = 0.9 * m + g if t else g
+        w = w - 0.05 * project_by_rows_then_layer(w, g, g + 0.9 * m if nesterov else m, 100.0)[0]
+        projected = 0.9 * projected + g if t else g
+        projected, _ = project_by_rows_then_layer(theirs, g, projected, 100.0)
+        theirs = theirs - 0.05 * projected
+        step_with(optimizer, p, g)
+        np.testing.assert_allclose(p.detach(), w, rtol=1e-6)
+        np.testing.assert_allclose(optimizer.state[p]["m"], m, rtol=1e-12)
+        steps.append(np.abs(theirs - w).max())
+    assert nesterov or (steps[0] < 1e-7 and steps[-1] > 1e-3)
+
+
 def test_vectors_are_never_projected():
     p, q = parameters([(5,)])[0], parameters([(5,)])[0]
     projected, plain = optim.AdamP([p], delta=100.0), optim.Adam([q])

@@ -75,6 +75,38 @@ def test_adamw_ends_in_the_box_and_adam_at_the_penalized_minimum():
     torch.testing.assert_close(ends["Adam"], a * c / (a + w), atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("alpha", [0.9, 0.99])
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+def test_centered_rmsprop_divides_by_the_true_deviation_of_nearly_constant_gradients(alpha, noise):
+    """In single precision, ``v - mean²`` is rounding there, and may be negative; the oracle is torch in double."""
+    generator = torch.Generator().manual_seed(0)
+    g = torch.rand(500, generator=generator) * 10 ** (torch.rand(500, generator=generator) * 4 - 2)
+    p, q = torch.nn.Parameter(torch.ones(500)), torch.nn.Parameter(torch.ones(500, dtype=torch.float64))
+    settings = {"lr": 1e-4, "alpha": alpha, "centered": True, "eps": 1e-6}
+    runs = optim.RMSprop([p], **settings), torch.optim.RMSprop([q], **settings)
+    for _ in range(300):
+        p.grad = g * (1 + noise * torch.randn(500, generator=generator))
+        q.grad = p.grad.double()
+        for run in runs:
+            run.step()
+    moved = (q.detach() - 1).abs()
+    assert moved.min() > 0.01
+    if noise:  # of a constant gradient the deviation tends to zero, and with it the accuracy of any step
+        assert ((p.detach() - q.detach()).abs() / moved).max() < 0.02
+    assert p.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_centered_rmsprop_is_finite_in_half_precision(dtype):
+    p = torch.nn.Parameter(torch.ones(50, dtype=dtype))
+    optimizer = optim.RMSprop([p], lr=1e-4, alpha=0.9, centered=True, momentum=0.5)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        p.grad = (3 + 0.01 * torch.randn(50, generator=generator)).to(dtype)
+        optimizer.step()
+        assert p.isfinite().all() and (optimizer.state[p]["s"] >= 0).all()
+
+
 def test_lion_trace_by_hand():
     """From x = 1, m = 0, lr = 1/8, decay 1/2, betas (1/2, 3/4): gradients 4, -8, 0, 0."""
     p = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))

@@ -36,14 +36,6 @@ SAME = [
 ]
 
 
-@pytest.fixture
-def exact_counters():
-    """torch keeps NAdam's running product in the default dtype: let it be double for the double comparison."""
-    before = torch.get_default_dtype()
-    yield torch.set_default_dtype
-    torch.set_default_dtype(before)
-
-
 def run_both(theirs, ours, a, b, steps):
     for seed in range(steps):
         give_gradients(a, b, seed=seed)
@@ -54,7 +46,7 @@ def run_both(theirs, ours, a, b, steps):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-5)], ids=["64", "32"])
 @pytest.mark.parametrize(("name", "settings"), SAME, ids=lambda v: str(v))
 def test_two_hundred_steps_equal_torch(name, settings, dtype, tolerance, exact_counters):
-    exact_counters(dtype)
+    torch.set_default_dtype(dtype)
     a = parameters(SHAPES, dtype)
     b = twins(a)
     run_both(getattr(torch.optim, name)(a, **settings), getattr(optim, name)(b, **settings), a, b, 200)
@@ -113,15 +105,41 @@ def test_muon_equals_torch(settings, adjust):
     assert gap(a, b) < 1e-4
 
 
-def test_a_torch_checkpoint_of_the_counter_loads():
-    """torch saves ``step`` as a tensor; ours reads any number."""
-    p = [torch.nn.Parameter(torch.ones(2))]
-    ours = optim.Adam(p)
-    give_gradients(p, seed=0)
-    ours.step()
-    saved = ours.state_dict()
-    saved["state"][0]["step"] = torch.tensor(41.0)
+RESUMED = [*SAME, ("RAdam", {}), ("RAdam", {"decoupled_weight_decay": True, "weight_decay": 0.1})]
+RESUMED += [("Adam", {"decoupled_weight_decay": True, "weight_decay": 0.1}), ("SGD", {"maximize": True})]
+RESUMED += [("Muon", {}), ("Muon", {"adjust_lr_fn": "match_rms_adamw", "nesterov": False})]
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "used"])
+@pytest.mark.parametrize(("name", "settings"), RESUMED, ids=lambda v: str(v))
+def test_a_state_dict_of_torch_goes_on_as_in_torch(name, settings, fresh, exact_counters):
+    """The settings come from the state dict as well; RAdam differs only at step 5."""
+    if not hasattr(torch.optim, name):
+        pytest.skip(f"this torch has no {name}")
+    a = parameters([s for s in MATRICES if len(s) == 2] if name == "Muon" else SHAPES)
+    theirs = getattr(torch.optim, name)(a, **settings)
+    for seed in range(10):
+        give_gradients(a, seed=seed)
+        theirs.step()
+    b = twins(a)
+    ours = getattr(optim, name)(b, lr=0.7)
+    if not fresh:
+        give_gradients(b, seed=99)
+        ours.step()
+        for p, q in zip(a, b, strict=True):
+            q.data.copy_(p.detach())
+    ours.load_state_dict(theirs.state_dict())
+    run_both(theirs, ours, a, b, 10)
+    assert gap(a, b) < 1e-12
+
+
+def test_the_buffer_that_torchs_sgd_has_not_made_yet():
+    a = parameters(SHAPES)
+    theirs = torch.optim.SGD(a, lr=0.1, momentum=0.9, dampening=0.5)
+    saved = theirs.state_dict()
+    saved["state"] = {i: {"momentum_buffer": None} for i in range(len(a))}
+    b = twins(a)
+    ours = optim.SGD(b)
     ours.load_state_dict(saved)
-    give_gradients(p, seed=1)
-    ours.step()
-    assert ours.state[p[0]]["step"] == 42
+    run_both(theirs, ours, a, b, 3)
+    assert gap(a, b) < 1e-14

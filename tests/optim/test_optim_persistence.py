@@ -118,3 +118,70 @@ def test_moving_the_model_to_cuda_moves_the_optimizer(case):
     train(reference, others, range(2, 6))
     assert all(p.is_cuda for p in model)
     assert gap([p.cpu() for p in model], others) < (1e-2 if case.name == "Muon" else 1e-10)
+
+
+def saved_by(case):
+    params = parameters(case.shapes)
+    optimizer = case.make(params)
+    train(optimizer, params, range(2))
+    return params, optimizer
+
+
+def test_what_a_state_dict_misses_or_has_too_much_is_refused_by_name(case):
+    params, optimizer = saved_by(case)
+    before, whole = [p.detach().clone() for p in params], optimizer.state_dict()
+    for name in whole["state"][0] if len(whole["state"][0]) > 1 else ():  # without any entry: not stepped yet
+        saved = copy.deepcopy(whole)
+        del saved["state"][0][name]
+        with pytest.raises(ValueError, match=f"state_dict misses {name}: {case.name} keeps .*{name}"):
+            optimizer.load_state_dict(saved)
+    for name in ("exp_avg_typo", "mu_ratio"):
+        saved = copy.deepcopy(whole)
+        saved["state"][1][name] = torch.zeros(2)
+        with pytest.raises(ValueError, match=f"state_dict has {name}: {case.name} keeps"):
+            optimizer.load_state_dict(saved)
+    others = twins(params)  # a refused state dict changes nothing
+    reference = case.make(others)
+    reference.load_state_dict(whole)
+    train(optimizer, params, range(2, 4))
+    train(reference, others, range(2, 4))
+    assert equal(params, others) and not equal(params, before)
+
+
+def test_a_state_dict_of_another_method_is_refused(case):
+    params, optimizer = saved_by(case)
+    other = torch.optim.Rprop(twins(params))
+    for p in other.param_groups[0]["params"]:
+        p.grad = torch.ones_like(p)
+    other.step()
+    with pytest.raises(ValueError, match=r"state_dict .*prev"):
+        optimizer.load_state_dict(other.state_dict())
+
+
+def test_bad_settings_in_a_state_dict_are_refused(case):
+    _, optimizer = saved_by(case)
+    for name, value in (("lr", -1.0), ("capturable", True), ("maximize", "yes")):
+        saved = optimizer.state_dict()
+        saved["param_groups"][0][name] = value
+        with pytest.raises((ValueError, TypeError), match=f"{name} must be"):
+            optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["lr"] >= 0
+
+
+def test_an_older_state_dict_without_a_newer_setting_gets_the_default(case):
+    params, optimizer = saved_by(case)
+    for name in [*optimizer.defaults]:
+        saved = optimizer.state_dict()
+        del saved["param_groups"][0][name]
+        resumed = case.make(twins(params))
+        resumed.load_state_dict(saved)
+        assert resumed.param_groups[0][name] == resumed.defaults[name]
+        train(resumed, resumed.param_groups[0]["params"], range(1))
+
+
+def test_what_schedulers_keep_in_a_group_is_loaded(case):
+    params, optimizer = saved_by(case)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9, cycle_momentum=False)
+    resumed = case.make(twins(params))
+    resumed.load_state_dict(optimizer.state_dict())
+    assert resumed.param_groups[0]["max_lr"] == 0.1
