@@ -11,6 +11,7 @@ the next step and the next checkpoint see. Parameters stay in the memory they li
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from operator import is_
 from typing import Any, ClassVar
 
@@ -20,8 +21,7 @@ from torch.optim import Optimizer
 
 from optcourse.optim.blocks import Alone, Block, Packed, must_be_alone, portions
 from optcourse.optim.kernels import BUNDLE, LARGE, elementwise, working_dtype
-from optcourse.optim.settings import check_group, check_names, number
-from optcourse.optim.states import TORCH_NAMES, complete_copies, renamed, translated
+from optcourse.optim.settings import TORCH_NAMES, check_group, check_names, complete_copies, number, renamed, translated
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -144,11 +144,8 @@ class FlatOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """torch keeps defaults, state and groups; every state leaves its vector, which would come along as a whole."""
-        for _, _, plan in self._plans.values():
-            for blocks in plan:
-                for block in blocks:
-                    block.release()
-        self._forget()
+        for index in [*self._plans]:
+            self._release(index)
         return {**super().__getstate__(), "compile": self.compile}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -174,11 +171,13 @@ class FlatOptimizer(Optimizer):
             same = len(params) == len(old_params) and all(map(is_, params, old_params)) and traits == old_traits
             if same and all(map(self._in_time, plan)):
                 return plan
-            for blocks in plan:
-                for block in blocks:
-                    block.release()
+            self._release(index)
         self._plans[index] = params, traits, self._arrange(params, slots)
         return self._plans[index][-1]
+
+    def _release(self, index: int) -> None:
+        for block in chain.from_iterable(self._plans.pop(index)[-1]):
+            block.release()
 
     def _in_time(self, blocks: list[Block]) -> bool:
         """Whether the blocks' states are what the last step left there, and have one clock."""
@@ -198,9 +197,8 @@ class FlatOptimizer(Optimizer):
             if p.dtype not in DTYPES:
                 raise RuntimeError(f"{type(self).__name__} does not support {p.dtype} parameters, only real ones")
             if p.grad.shape != p.shape:
-                raise ValueError(
-                    f"a gradient must have the shape {tuple(p.shape)} of its parameter, got {tuple(p.grad.shape)}"
-                )
+                shapes = f"{tuple(p.shape)} of its parameter, got {tuple(p.grad.shape)}"
+                raise ValueError(f"a gradient must have the shape {shapes}")
             state = self.state[p]
             for name, start in self.counters.items():
                 state[name] = type(start)(start if state.get(name) is None else state[name])

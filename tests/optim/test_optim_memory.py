@@ -3,6 +3,7 @@
 import copy
 import gc
 import io
+import types
 
 import numpy as np
 import pytest
@@ -151,37 +152,30 @@ def test_a_parameter_of_another_shape_is_named():
     assert torch.allclose(p, torch.full((2, 3), 1 - 1e-3))
 
 
-def bytes_alive():
-    """Of all memory that some tensor holds."""
-    gc.collect()
-    storages = [t.untyped_storage() for t in gc.get_objects() if issubclass(type(t), torch.Tensor)]
-    return sum({s.data_ptr(): s.nbytes() for s in storages}.values())
-
-
-def growth(make):
-    params = [nn.Parameter(torch.ones(100, 300)) for _ in range(60)]
-    for p in params:
-        p.grad = torch.ones_like(p)
-    before = bytes_alive()
-    optimizer = make(params)
-    for _ in range(2):
-        optimizer.step()
-    return bytes_alive() - before, sum(t.nbytes for s in optimizer.state.values() for t in s.values() if tensor(t))
-
-
-def tensor(t):
-    return isinstance(t, torch.Tensor) and t.numel() > 1
+def reachable_bytes(root, besides):
+    """Of all tensors that the containers and objects under ``root`` lead to."""
+    stack, seen, storages = [root], set(), {}
+    while stack:
+        item = stack.pop()
+        if id(item) in seen or isinstance(item, (type, types.ModuleType, types.FunctionType)):
+            continue
+        seen.add(id(item))
+        if issubclass(type(item), torch.Tensor):
+            storages[item.untyped_storage().data_ptr()] = item.untyped_storage().nbytes()
+        else:
+            stack += gc.get_referents(item)
+    return sum(size for place, size in storages.items() if place not in besides)
 
 
 def test_memory_is_that_of_the_state_and_a_bounded_scratch(case):
-    """60 tensors hold 7.2 MB; a persistent copy of parameters or gradients would be seen."""
-    total, state = growth(case.make)
-    assert state == len(case.make([nn.Parameter(torch.ones(2, 2))]).initial_slots(case_group(case))) * 60 * 120_000
-    assert total - state < 2_500_000
-
-
-def case_group(case):
-    return case.make([nn.Parameter(torch.ones(2, 2))]).param_groups[0]
+    """30 tensors hold 3.6 MB; a persistent copy of parameters or gradients would be seen."""
+    params = [nn.Parameter(torch.ones(100, 300)) for _ in range(30)]
+    optimizer = case.make(params)
+    train(optimizer, params, range(2))
+    besides = {t.untyped_storage().data_ptr() for p in params for t in (p, p.grad)}
+    state = len(optimizer.initial_slots(optimizer.param_groups[0])) * 30 * 120_000
+    scratch = 4 * 3 * optim.engine.LARGE
+    assert state <= reachable_bytes(optimizer.__dict__, besides) <= state + scratch
 
 
 def hogwild(model, case, steps):
