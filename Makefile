@@ -6,6 +6,8 @@
 # make format     let ruff and nbstripout put code and notebooks in order
 
 PYTHON ?= python3
+# The exact versions to install; make CONSTRAINTS= test takes the newest that pyproject.toml allows.
+CONSTRAINTS := constraints.txt
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
@@ -17,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "optcourse needs Python 3.11 or newer; say which one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=-c %) -e '.[all]'
 	@touch $@
 
 lectures: $(READY)

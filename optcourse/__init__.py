@@ -21,5 +21,5 @@
 from optcourse.checking import ClaimBroken, check
 from optcourse.runtime import Run, progress, start
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"  # raised whenever labs or grading change; pyproject.toml reads it here
 __all__ = ["ClaimBroken", "Run", "__version__", "check", "progress", "start"]

@@ -55,7 +55,7 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     """Return ``value`` as an int when it is an integer in ``low..high`` (both included)."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < low or (high is not None and value > high):
+    if int(value) < low or (high is not None and int(value) > high):
         allowed = f"at least {low}" if high is None else f"in {low}..{high}"
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
     return int(value)

@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
@@ -262,7 +263,7 @@ def label_partition(y: Tensor, n_nodes: int, classes_per_node: int, seed: int = 
 def _generate_mnist1d(samples: int, seed: int) -> dict[str, np.ndarray]:
     from mnist1d.data import get_dataset_args, make_dataset
 
-    args = get_dataset_args()
+    args: Any = get_dataset_args()  # an object whose attributes are the keys of a dictionary
     args.num_samples, args.seed = samples, seed
     # The generator seeds and consumes the global generators of Python and numpy; put both back.
     python_state, numpy_state = random.getstate(), np.random.get_state()
@@ -278,8 +279,8 @@ def _dataset(
     x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, name: str, dtype: torch.dtype
 ) -> Dataset:
     choice("dtype", dtype, FLOATS)
-    x, y = torch.as_tensor(x, dtype=dtype), torch.as_tensor(y, dtype=torch.int64)
-    return Dataset(x[train], y[train], x[test], y[test], int(y.max()) + 1, name)
+    inputs, labels = torch.as_tensor(x, dtype=dtype), torch.as_tensor(y, dtype=torch.int64)
+    return Dataset(inputs[train], labels[train], inputs[test], labels[test], int(labels.max()) + 1, name)
 
 
 def _labels(y: Tensor | np.ndarray) -> np.ndarray:

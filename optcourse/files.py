@@ -37,7 +37,7 @@ def load(path: Path, source: str, parts: Iterable[str]) -> dict[str, np.ndarray]
 def save(path: Path, arrays: dict[str, np.ndarray], source: str) -> None:
     """Keep arrays for :func:`load`. Where nothing can be written, nothing happens: the next call generates again."""
     content = io.BytesIO()
-    np.savez(content, source=np.array(source), **arrays)
+    np.savez(content, source=np.array(source), **arrays)  # pyright: ignore[reportArgumentType]: none is called allow_pickle
     with contextlib.suppress(OSError):
         write(path, content.getbuffer())
 

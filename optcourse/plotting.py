@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -37,7 +36,7 @@ COLORS = {
 
 def use_style() -> None:
     """Switch matplotlib to the course's style."""
-    plt.style.use(files("optcourse") / "course.mplstyle")
+    plt.style.use("optcourse.course")  # the file course.mplstyle of the package
 
 
 def figure(nrows: int = 1, ncols: int = 1, *, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:

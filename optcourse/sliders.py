@@ -104,7 +104,7 @@ def _draw_rates(ax: Axes, bowl: Quadratic, lr: float, momentum: float) -> None:
 def _slowest_factor(bowl: Quadratic, lr: np.ndarray | float, momentum: np.ndarray | float) -> np.ndarray:
     """The asymptotic factor per step of heavy ball in the eigendirection that contracts least; broadcasts."""
     lr, momentum = np.asarray(lr)[..., None], np.asarray(momentum)[..., None]
-    return momentum_theory.hb_radius(eigenvalues=bowl.eigenvalues, lr=lr, momentum=momentum).max(-1)
+    return np.max(momentum_theory.hb_radius(eigenvalues=bowl.eigenvalues, lr=lr, momentum=momentum), axis=-1)
 
 
 #: Multipliers of the rate over a run of T steps, by the name on the slider; all divide the run by themselves.

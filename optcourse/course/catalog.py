@@ -122,7 +122,8 @@ def _entries(path: Path, kind: str, rows: Any, cls: type[Entry]) -> list[Entry]:
                 raise ValueError(f"{name}: {key} has the wrong type, got {value!r}")
         if any(entry.id == row["id"] for entry in entries):
             raise ValueError(f"{name}: duplicate id")
-        entries.append(cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}))
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+        entries.append(cls(**values))
     return entries
 
 

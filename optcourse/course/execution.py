@@ -20,9 +20,11 @@ from typing import Any
 import nbformat
 import papermill
 from ipykernel.kernelspec import get_kernel_dict
-from jupyter_client import AsyncKernelClient, AsyncKernelManager
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
@@ -202,6 +204,7 @@ class Execution:
                 # What the code prints travels in messages; the kernel's own output is chatter.
                 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
                 await super().start_kernel(**options, **quiet, env={**os.environ, **environment})
+                assert isinstance(self.provisioner, LocalProvisioner)
                 execution._pid = self.provisioner.pid
                 if execution.killed:  # the interrupt came while the kernel was starting
                     execution._kill_group()

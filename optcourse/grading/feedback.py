@@ -84,7 +84,7 @@ def _shown(result: Result, name: str) -> list[str]:
 
 
 def _output(output: dict[str, Any]) -> str:
-    data = output.get("data") if isinstance(output.get("data"), dict) else {}
+    data = data if isinstance(data := output.get("data"), dict) else {}
     image, text = data.get("image/png"), output.get("text", data.get("text/plain"))
     if isinstance(image, str) and _is_png(image):
         return f'<p><img alt="figure" src="data:image/png;base64,{"".join(image.split())}"></p>'

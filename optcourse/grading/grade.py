@@ -191,7 +191,7 @@ def _clean(output: Any, limit: int) -> dict[str, Any] | None:
     if isinstance(text := output.get("text"), str):
         name = "stderr" if output.get("name") == "stderr" else "stdout"
         return {"output_type": "stream", "name": name, "text": text[: limit + 100]}
-    data = output.get("data") if isinstance(output.get("data"), dict) else {}
+    data = data if isinstance(data := output.get("data"), dict) else {}
     kept = {kind: data[kind] for kind in ("text/plain", "image/png") if isinstance(data.get(kind), str)}
     if not re.fullmatch(r"[A-Za-z0-9+/=\s]*", kept.get("image/png", "")):
         del kept["image/png"]

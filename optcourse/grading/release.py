@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -22,7 +23,7 @@ def release(source: NotebookNode) -> NotebookNode:
     from nbgrader import preprocessors as steps
 
     notebook = copy.deepcopy(source)
-    resources: dict = {"unique_key": "release"}
+    resources: Any = {"unique_key": "release"}
     for step in (
         _StubsWithHints(),
         steps.LockCells(),
@@ -37,7 +38,7 @@ def release(source: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def _StubsWithHints() -> object:
+def _StubsWithHints() -> Any:
     from nbgrader.preprocessors import ClearSolutions
 
     class StubsWithHints(ClearSolutions):

@@ -133,13 +133,14 @@ class Session:
         command = [*_box(bwrap), *program] if bwrap else [sys.executable, "-c", _SHIELD, *program]
 
         tasks = _tasks() + 2 * MAX_PROCESSES
+        seconds = int(limits.total) + 30
 
         def confine() -> None:
-            resource.setrlimit(resource.RLIMIT_DATA, (limits.memory,) * 2)
-            resource.setrlimit(resource.RLIMIT_AS, (limits.memory + RESERVED,) * 2)
+            resource.setrlimit(resource.RLIMIT_DATA, (limits.memory, limits.memory))
+            resource.setrlimit(resource.RLIMIT_AS, (limits.memory + RESERVED, limits.memory + RESERVED))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             resource.setrlimit(resource.RLIMIT_FSIZE, (SCRATCH, SCRATCH))
-            resource.setrlimit(resource.RLIMIT_CPU, (int(limits.total) + 30,) * 2)
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))

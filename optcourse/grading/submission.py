@@ -43,7 +43,7 @@ def read(raw: bytes) -> NotebookNode:
         raise Unreadable(f"the file has {len(raw) / 2**20:.0f} MB, more than {MAX_BYTES // 2**20}")
     try:
         text = raw.decode("utf-8-sig")
-        notebook = nbformat.from_dict(json.loads(text))
+        notebook: Any = nbformat.from_dict(json.loads(text))
         if notebook.get("nbformat", 0) < 4:
             notebook = nbformat.reads(text, as_version=4)
         cells = [cell for cell in map(_cell, notebook["cells"]) if cell is not None]
@@ -53,7 +53,8 @@ def read(raw: bytes) -> NotebookNode:
         raise Unreadable(f"the file is not a notebook ({type(error).__name__}: {str(error)[:200]})") from None
     if len(cells) > MAX_CELLS:
         raise Unreadable(f"the notebook has {len(cells)} cells, more than {MAX_CELLS}")
-    return nbformat.from_dict({"cells": cells, "metadata": notebook.get("metadata", {}), "nbformat": 4})
+    kept: Any = nbformat.from_dict({"cells": cells, "metadata": notebook.get("metadata", {}), "nbformat": 4})
+    return kept
 
 
 def _cell(cell: Any) -> dict[str, Any] | None:

@@ -242,7 +242,7 @@ def run_cell(shell: Any, source: str, limit: int) -> tuple[list[dict], dict | No
         error = escaped
     finally:
         sys.stdout, sys.stderr = before
-    outputs = [
+    outputs: list[dict[str, Any]] = [
         {"output_type": "stream", "name": name, "text": stream.text()}
         for name, stream in zip(("stdout", "stderr"), streams, strict=True)
         if stream.kept

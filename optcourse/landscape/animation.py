@@ -19,6 +19,7 @@ from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import integer
@@ -84,7 +85,7 @@ def draw(panels: Panels, *, steps: int | None = None, columns: int = 2, height: 
             ax.plot(*points[-1], marker="o", markersize=5, color=style["color"])
     for ax in axes.flat[len(panels) :]:
         ax.axis("off")
-    handles = [plt.Line2D([], [], label=name, **style) for name, style in styles.items()]
+    handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
     fig.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
     return fig
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ def softmax_regression(features: int, classes: int, bias: bool = True) -> nn.Lin
     """Linear scores ``s = X h (+ b)``; ``X`` of shape ``[classes, features]`` starts at zero (loss ``log classes``)."""
     integer("features", features, 1)
     integer("classes", classes, 2)
-    model = nn.utils.skip_init(nn.Linear, features, classes, bias=bias)
+    model: Any = nn.utils.skip_init(nn.Linear, features, classes, bias=bias)
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     return model
@@ -204,5 +205,6 @@ def _initialize(model: nn.Sequential, activation: str, seed: int) -> nn.Sequenti
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
             nn.init.kaiming_normal_(module.weight, nonlinearity=nonlinearity, generator=generator)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return model

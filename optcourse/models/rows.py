@@ -17,6 +17,7 @@ a row the same bits whatever the number c of rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -150,27 +151,27 @@ def fill(t: Tensor, zeros: int) -> Tensor:
 def forward(module: nn.Module, name: str, values: dict[str, Tensor], h: Tensor) -> Tensor:
     """``module``, with parameters ``name...``, on the batch of each row: ``[c, ..., B] -> [c, ..., B]``."""
     kind = type(module)
-    if kind is nn.Sequential:
-        for place, child in module._modules.items():  # named_children() would leave out what occurs again
+    if type(module) is nn.Sequential:
+        for place, child in zip(module._modules, module, strict=True):  # named_children() leaves out what occurs again
             h = forward(child, f"{name}{place}.", values, h)
         return h
-    if kind is Block:
+    if type(module) is Block:
         branch = forward(module.branch, f"{name}branch.", values, h)
         return h + branch if module.residual else branch
     if kind in (nn.Identity, nn.ReLU):
         return module(h)
     if kind in _ROUNDED:
         return module(fill(h.flatten(), -h.numel() % STEP))[: h.numel()].view(h.shape)
-    if kind is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
+    if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
         return h.flatten(1, -2)
-    if kind is nn.Unflatten and module.dim == 1:
+    if type(module) is nn.Unflatten and module.dim == 1:
         return h.unflatten(1, module.unflattened_size)
     own = {key.removeprefix(name): value for key, value in values.items() if key.startswith(name)}
     if kind is nn.Linear and h.dim() == 3:
         return _affine(own["weight"], own.get("bias"), h)
-    if kind in (nn.Conv1d, nn.Conv2d) and _plain(module):
+    if (type(module) is nn.Conv1d or type(module) is nn.Conv2d) and _plain(module):
         return _convolution(module, own, h)
-    if kind is nn.GroupNorm:
+    if type(module) is nn.GroupNorm:
         return _group_norm(module, own, h)
     apply = vmap(lambda own, batch: call_at(module, own, batch))
     return apply(own, h.movedim(-1, 1)).movedim(1, -1)
@@ -199,6 +200,7 @@ def _plain(conv: nn.Conv1d | nn.Conv2d) -> bool:
 
 def _convolution(conv: nn.Conv1d | nn.Conv2d, own: dict[str, Tensor], h: Tensor) -> Tensor:
     """A convolution as a matrix product with patches; kernels for grouped convolutions are several times slower."""
+    assert not isinstance(conv.padding, str)  # see _plain
     one_dimensional = h.dim() == 4
     if one_dimensional:  # a signal is an image of height one
         h = h.unsqueeze(2)
@@ -217,15 +219,13 @@ class _Patches(torch.autograd.Function):
     """``[c, channels, H, W, B] -> [c, channels, *kernel, height, width, B]``; torch's own adjoint of it is slow."""
 
     @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, h: Tensor, kernel: tuple[int, int], stride: tuple[int, int]
-    ) -> Tensor:
+    def forward(ctx: Any, h: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
         ctx.shape, ctx.stride = h.shape, stride
         patches = h.unfold(2, kernel[0], stride[0]).unfold(3, kernel[1], stride[1])
         return patches.permute(0, 1, 5, 6, 2, 3, 4).contiguous()
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, g: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         h = g.new_zeros(ctx.shape)
         (down, right), (height, width) = ctx.stride, g.shape[4:6]
         for i in range(g.shape[2]):

@@ -54,8 +54,8 @@ def adaptive_clip_grad_(parameters: Iterable[Tensor] | Tensor, clip_factor: floa
         if p.grad is not None and p.grad.layout != torch.strided:
             raise ValueError(f"parameters must have dense gradients, got {p.grad.layout} for shape {list(p.shape)}")
     largest = torch.zeros(())
-    for p in (p for p in parameters if p.grad is not None and p.numel()):
-        ratio = unit_norm(p.grad) / unit_norm(p).clamp(min=eps)
-        p.grad.mul_(torch.where(ratio > clip_factor, clip_factor / ratio, 1.0))
+    for p, g in ((p, p.grad) for p in parameters if p.grad is not None and p.numel()):
+        ratio = unit_norm(g) / unit_norm(p).clamp(min=eps)
+        g.mul_(torch.where(ratio > clip_factor, clip_factor / ratio, 1.0))
         largest = torch.maximum(largest.to(ratio.device), ratio.max())
     return largest

@@ -37,6 +37,7 @@ class Wrapper(Optimizer):
 
     #: What it remembers for each parameter, in ``state[p][prefix + name]``.
     slots: ClassVar[tuple[str, ...]] = ()
+    optimizer: Optimizer
     param_groups, state, defaults = _inner("param_groups"), _inner("state"), _inner("defaults")
 
     def __init__(self, optimizer: Optimizer) -> None:

@@ -22,6 +22,8 @@ class Quadratic(Problem):
     (2.5, array([1., 4.]), 4.0, 1.0, 2.0)
     """
 
+    L: float
+    mu: float
     convex = True
     fstar = 0.0
 
@@ -76,6 +78,7 @@ class Cosine(Problem):
     (4.0, array([2.]))
     """
 
+    sigma2: float
     fstar = 0.0
 
     def __init__(self, L: float = 1.0, dim: int = 1, **noise: Unpack[Noise]) -> None:
@@ -106,6 +109,7 @@ class PseudoHuber(Problem):
     (1.0, 1.0, 1.0)
     """
 
+    sigma2: float
     L = 1.0
     convex = True
     mu = 0.0
@@ -140,6 +144,7 @@ class Huber(Problem):
     0.1
     """
 
+    sigma2: float
     convex = True
     mu = 0.0
     fstar = 0.0

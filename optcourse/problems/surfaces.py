@@ -17,6 +17,7 @@ class Surface(Problem):
 
     region: Region
     start: np.ndarray
+    sigma2: float
 
     def __init__(self, *, start: tuple[float, float], region: Region, **noise: Unpack[Noise]) -> None:
         """Two-dimensional, with the noise of :class:`Problem`."""
@@ -185,6 +186,8 @@ class Saddle(Surface):
     (array([ 1., -0.]), None)
     """
 
+    L: float
+
     def __init__(self, L: float = 1.0, **noise: Unpack[Noise]) -> None:
         """``L`` > 0."""
         positive(L=L)
@@ -247,7 +250,8 @@ class Plateau(Surface):
     def __init__(self, depth: float = 1.0, width: float = 1.0, **noise: Unpack[Noise]) -> None:
         """``depth`` > 0 and ``width`` > 0."""
         positive(depth=depth, width=width)
-        super().__init__(start=(3.0 * width, 0.0), region=((-5.0 * width, 5.0 * width),) * 2, **noise)
+        side = (-5.0 * width, 5.0 * width)
+        super().__init__(start=(3.0 * width, 0.0), region=(side, side), **noise)
         self.depth, self.width = float(depth), float(width)
         self.L = self.depth / self.width**2
         self.G2 = self.depth**2 / (np.e * self.width**2) + self.sigma2

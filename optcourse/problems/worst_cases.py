@@ -127,6 +127,7 @@ class NewtonTrap(Problem):
     (2.0, -2.0)
     """
 
+    sigma2: float
     convex = True
     mu = 0.0
     fstar = 0.0

@@ -149,14 +149,14 @@ def norm_growth(*, step_lengths: ArrayLike, lr: float, momentum: float) -> np.nd
     >>> norm_growth(step_lengths=[1.0, 1.0, 1.0], lr=1.0, momentum=0.5)
     array([1. , 3. , 5.5])
     """
-    (p,), (lr,), beta = nonnegative(step_lengths=step_lengths), positive(lr=lr), _momentum(momentum)
+    (p,), (eta,), beta = nonnegative(step_lengths=step_lengths), positive(lr=lr), _momentum(momentum)
     if p.ndim != 1:
         raise ValueError(f"step_lengths must have shape [T], got {list(p.shape)}")
     growth, old = np.empty_like(p), 0.0
     for k, square in enumerate(p**2):
         growth[k] = square + 2 * old
         old = beta * (old + square)
-    return lr**2 * np.cumsum(growth)
+    return eta**2 * np.cumsum(growth)
 
 
 def growth_factor(*, momentum: ArrayLike) -> Number:
@@ -183,6 +183,6 @@ def _product(lr: np.ndarray, weight_decay: np.ndarray) -> np.ndarray:
 
 
 def _sgdw(lr: float, momentum: float, weight_decay: float) -> tuple[float, float, float]:
-    (lr,), (w,) = positive(lr=lr), nonnegative(weight_decay=weight_decay)
-    _product(lr, w)
-    return float(lr), float(_momentum(momentum)), float(w)
+    (eta,), (w,) = positive(lr=lr), nonnegative(weight_decay=weight_decay)
+    _product(eta, w)
+    return float(eta), float(_momentum(momentum)), float(w)

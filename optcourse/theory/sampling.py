@@ -51,7 +51,7 @@ class Sampling:
         ``L`` is that of f, ``L_samples`` those of the f_i, shape [N]. Raises ``ValueError``
         unless they are positive.
         """
-        L, L_samples = positive(L=L, L_samples=L_samples)
+        _, L_samples = positive(L=L, L_samples=L_samples)
         if L_samples.shape != (self.n,):
             raise ValueError(f"L_samples must have shape [{self.n}], got {list(L_samples.shape)}")
         constant = self.covariance[0, 1] if self.n > 1 else 0.0
@@ -122,7 +122,7 @@ def minibatch_variance(*, gradients: ArrayLike, batch_size: int, replace: bool =
 
 
 def sgd_strongly_convex(
-    *, mu: float, smoothness: float, R: float, sigma2_opt: float, lr: ArrayLike, steps: ArrayLike
+    *, mu: ArrayLike, smoothness: ArrayLike, R: ArrayLike, sigma2_opt: ArrayLike, lr: ArrayLike, steps: ArrayLike
 ) -> Bound:
     r"""Squared distance of SGD with arbitrary sampling on a mu-strongly convex f.
 

@@ -194,7 +194,7 @@ def sgd_pl(
     return Bound.where(L * lr <= 1 + 1e-12, f"lr <= 1/L, got lr = {lr} and L = {L}", terms, lr)
 
 
-def sgd_convex(*, R: float, G2: float, lr: ArrayLike) -> Bound:
+def sgd_convex(*, R: ArrayLike, G2: ArrayLike, lr: ArrayLike) -> Bound:
     r"""Convex SGD with step sizes lr_0 ... lr_{T-1}: the gap of the weighted average iterate.
 
     Statement: with :math:`\bar x = \sum_t\gamma_tx_t/\sum_t\gamma_t`, convex f and E||g_t||^2 <= G2,

@@ -119,7 +119,7 @@ def fit(
     every = steps if evaluate_every is None else integer("evaluate_every", evaluate_every, 1)
     generator = torch.Generator().manual_seed(integer("seed", seed, 0, 2**63 - 1))
     scheduler = _scheduler(schedule, optimizer)
-    factor = None if scheduler else schedule
+    factor = None if isinstance(schedule, LRScheduler) else schedule
     smallest = batch_size if replacement or steps <= n // batch_size else n % batch_size or batch_size
     if smallest == 1:
         _check_one_sample(model, train[0][:1], f"got {batch_size} for {n} samples")
@@ -157,7 +157,7 @@ def fit(
                 return value
 
             with _undone_on_failure(optimizer, model, buffers):
-                optimizer.step(closure)
+                optimizer.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]: hinted float, a tensor in fact
             if scheduler is not None:
                 _step(scheduler)
             seconds += time.perf_counter() - start
@@ -278,6 +278,5 @@ def _undone_on_failure(optimizer: torch.optim.Optimizer, model: nn.Module, buffe
 def _history(records: Iterable[tuple], evaluations: Iterable[tuple], *, interrupted: bool) -> History:
     step, loss, lr, seconds, samples = np.array(records, dtype=float).reshape(-1, 5).T
     eval_step, *scores = np.array(evaluations, dtype=float).reshape(-1, 5).T
-    return History(
-        step.astype(int), loss, lr, seconds, samples.astype(int), eval_step.astype(int), *scores, interrupted
-    )
+    train = step.astype(int), loss, lr, seconds, samples.astype(int)
+    return History(*train, eval_step.astype(int), *scores, interrupted=interrupted)

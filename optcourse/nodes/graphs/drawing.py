@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import networkx as nx
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from numpy.typing import ArrayLike
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from optcourse.arguments import real
 from optcourse.plotting import COLORS
@@ -46,16 +47,16 @@ def draw_topology(
     size = diameter**2
     _draw_edges(ax, graph, where, size)
     x, y = places.T
-    colours = {"color": COLORS["sky"]} if values is None else {"c": values}
+    colours: dict[str, Any] = {"color": COLORS["sky"]} if values is None else {"c": values}
     nodes = ax.scatter(x, y, s=size, edgecolors="white", linewidths=0.05 * diameter, zorder=2, **colours)
     if values is not None:
         ax.figure.colorbar(nodes, ax=ax, label=label, shrink=0.8)
     font = 0.55 * diameter
     if font >= 6:  # smaller numbers cannot be read
         for i in range(n):
-            dark = values is not None and nodes.norm(values[i]) < 0.6
+            dark = values is not None and np.less(nodes.norm(values[i]), 0.6)
             colour = "white" if dark else COLORS["black"]
-            ax.text(*places[i], str(i), color=colour, fontsize=font, ha="center", va="center", zorder=3)
+            ax.text(x[i], y[i], str(i), color=colour, fontsize=font, ha="center", va="center", zorder=3)
     ax.set_title(f"{graph.name or 'graph'}, n = {n}" if title is None else title)
     ax.set_axis_off()
     ax.margins(0.12)
@@ -86,7 +87,7 @@ def node_positions(graph: nx.Graph) -> dict[int, tuple[float, float]]:
         return {i: _in_hypercube(i, n) for i in range(n)}
     if name in ("ring", "exponential", "complete"):
         return {i: _on_circle(i, n) for i in range(n)}
-    return {i: tuple(map(float, place)) for i, place in nx.kamada_kawai_layout(graph, weight=None).items()}
+    return {i: (float(x), float(y)) for i, (x, y) in nx.kamada_kawai_layout(graph, weight=None).items()}
 
 
 def _on_circle(i: int, n: int) -> tuple[float, float]:
@@ -103,7 +104,8 @@ def _in_hypercube(i: int, n: int) -> tuple[float, float]:
         return _on_circle(rank, n)
     steep = [(math.cos(math.pi * (2 * k + 1) / 8), math.sin(math.pi * (2 * k + 1) / 8)) for k in range(4)]
     along = steep if n == 16 else [(1.0, 0.0), (0.0, 1.0), (0.45, 0.35)]
-    return tuple(sum(move[axis] for k, move in enumerate(along) if i >> k & 1) for axis in (0, 1))
+    x, y = (sum(move[axis] for k, move in enumerate(along) if i >> k & 1) for axis in (0, 1))
+    return x, y
 
 
 def _in_tree(i: int, n: int) -> tuple[float, float]:
@@ -117,7 +119,7 @@ def _diameter(ax: Axes, places: np.ndarray) -> float:
     """Of a node, in points: at most 17, and so that the closest nodes do not touch."""
     if len(places) == 1:
         return 17.0
-    closest = cKDTree(places).query(places, k=2)[0][:, 1].min()
+    closest = KDTree(places).query(places, k=2)[0][:, 1].min()
     box = ax.get_window_extent()
     points = min(box.width, box.height) * 72 / ax.figure.dpi
     return float(np.clip(0.7 * points * closest / np.ptp(places, axis=0).max(), 3, 17))
@@ -125,7 +127,8 @@ def _diameter(ax: Axes, places: np.ndarray) -> float:
 
 def _draw_edges(ax: Axes, graph: nx.Graph, where: dict[int, tuple[float, float]], size: float) -> None:
     """Straight lines or arrows; the edges with which a torus closes are bent, so that they pass beside the others."""
-    style = {"ax": ax, "edge_color": COLORS["grey"], "width": 1.2 if len(graph) <= 64 else 0.6, "node_size": size}
+    width = 1.2 if len(graph) <= 64 else 0.6
+    style: dict[str, Any] = {"ax": ax, "edge_color": COLORS["grey"], "width": width, "node_size": size}
     edges = [(i, j) for i, j in graph.edges if i != j]
     if graph.is_directed():
         nx.draw_networkx_edges(graph, where, edges, arrows=True, arrowsize=min(9, 0.6 * size**0.5), **style)
@@ -135,5 +138,5 @@ def _draw_edges(ax: Axes, graph: nx.Graph, where: dict[int, tuple[float, float]]
     nx.draw_networkx_edges(graph, where, near, arrows=False, **style)
     for i, j in far:
         bend = 0.18 if (where[i][0] == where[j][0]) == (i < j) else -0.18
-        bent = {"arrows": True, "arrowstyle": "-", "connectionstyle": f"arc3,rad={bend}"}
-        nx.draw_networkx_edges(graph, where, [(i, j)], **bent, **style | {"edge_color": COLORS["sky"]})
+        bent: dict[str, Any] = {"arrows": True, "arrowstyle": "-", "connectionstyle": f"arc3,rad={bend}"}
+        nx.draw_networkx_edges(graph, where, [(i, j)], **{**style, **bent, "edge_color": COLORS["sky"]})

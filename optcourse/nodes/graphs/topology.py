@@ -11,6 +11,7 @@ An edge (u, v) of a directed graph says that u sends to v: it becomes W[v, u].
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -172,20 +173,20 @@ def spectral_gap(W: Tensor) -> float:
     0.5
     """
     matrix = csr(W)
-    n = matrix.shape[0]
+    n = W.shape[0]
     check_mixing(W, n, connected=False)
     if n <= _DENSE:
         rate = np.linalg.norm(matrix.toarray() - 1 / n, 2)
     else:
         transposed = matrix.T.tocsr()
-        apart = LinearOperator(
-            (n, n), matvec=lambda x: matrix @ x - x.mean(), rmatvec=lambda x: transposed @ x - x.mean(), dtype=float
-        )
+        products = {"matvec": lambda x: matrix @ x - x.mean(), "rmatvec": lambda x: transposed @ x - x.mean()}
+        apart: Any = LinearOperator((n, n), **products, dtype=float)  # pyright: ignore[reportCallIssue]: __new__ takes them
         start = np.random.default_rng(0).standard_normal(n)
         # The iteration cannot start from W = J, where one product leaves nothing but rounding.
         if np.linalg.norm(apart @ start) < 1e-13 * np.linalg.norm(start):
             return 1.0
-        rate = svds(apart, k=1, v0=start, ncv=100, return_singular_vectors=False)[0]
+        found: Any = svds(apart, k=1, v0=start, ncv=100, return_singular_vectors=False)
+        rate = found[0]
     return min(1.0, max(0.0, 1 - float(rate)))
 
 
@@ -263,7 +264,7 @@ def _links(graph: nx.Graph) -> tuple[int, np.ndarray, np.ndarray]:
         raise ValueError(
             f"graph must have the nodes 0..{n - 1} (networkx.convert_node_labels_to_integers), got {listed(graph)}"
         )
-    links = nx.to_scipy_sparse_array(graph, nodelist=range(n), weight=None, dtype=float, format="csr")
+    links = nx.to_scipy_sparse_array(graph, nodelist=range(n), weight=None, dtype=float, format="csr")  # pyright: ignore[reportArgumentType]: without weights
     sizes = component_sizes(links)
     if len(sizes) > 1:
         how = "strongly connected" if graph.is_directed() else "connected"

@@ -65,8 +65,8 @@ def what_is_missing(folder: Path, n: int) -> str:
     rounds = _nodes_of_rounds(folder, n)
     if not rounds:
         return f"there are no rows of {n} nodes in {folder}"
-    newest = {i: max((r for r, nodes in rounds.items() if i in nodes), default=None) for i in range(n)}
-    lost = [i for i, r in newest.items() if r is None]
+    newest = {i: max((r for r, nodes in rounds.items() if i in nodes), default=-1) for i in range(n)}
+    lost = [i for i, r in newest.items() if r < 0]
     if lost:
         return f"the rows of nodes {_listed(lost)} were never saved in {folder}: the run cannot go on without them"
     behind = [i for i, r in newest.items() if r < max(newest.values())]
@@ -99,7 +99,7 @@ def read_rows(path: Path) -> dict[str, Any]:
         pass
     else:
         try:
-            check_rows(rows, *(int(number) for number in _NAME.fullmatch(path.name).groups()))
+            check_rows(rows, *map(int, _NAME.findall(path.name)[0]))
             return rows
         except (ValueError, TypeError) as error:
             why = error

@@ -151,10 +151,10 @@ def execute(
             bytes_sent[sender] += n_bytes
             longest = max(longest, n_bytes)
         seconds += latency + seconds_per_byte * longest
-        if record:
+        if history is not None:
             history.append(everything())
     total = everything()[: plan.n_nodes]
-    return Outcome(total, seconds, messages, bytes_sent, torch.stack(history) if record else None)
+    return Outcome(total, seconds, messages, bytes_sent, torch.stack(history) if history is not None else None)
 
 
 # ---------------------------------------------------------------------- the patterns: n -> (number of parts, rounds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from optcourse.nodes.time.clock import Interval
 from optcourse.plotting import COLORS
 
 #: Computing is what a machine was bought for; waiting is as pale as the paper.
-_LOOK = {
+_LOOK: dict[str, dict[str, Any]] = {
     "compute": {"facecolor": COLORS["blue"]},
     "communicate": {"facecolor": COLORS["yellow"]},
     "wait": {"facecolor": "#E8E8E8"},
@@ -70,7 +71,7 @@ def gantt(
     handles = [Patch(label=kind, **look) for kind, look in _LOOK.items() if kind in seen]
     # In inches, since ticks and label below the axes do not shrink with them.
     below = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": below}
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": below}
     ax.legend(handles=handles, ncols=3, handlelength=1.2, **place)
     return idle
 

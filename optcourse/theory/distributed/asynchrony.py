@@ -124,10 +124,10 @@ def delay_radius(*, eigenvalue: float, delay: int, lr: float) -> float:
     >>> delay_radius(eigenvalue=1.0, delay=1, lr=0.25)
     0.5
     """
-    (lam, lr), tau = positive(eigenvalue=eigenvalue, lr=lr), integer("delay", delay, 0)
+    (lam, gamma), tau = positive(eigenvalue=eigenvalue, lr=lr), integer("delay", delay, 0)
     coefficients = np.zeros(tau + 2)
     coefficients[0], coefficients[1] = 1, -1
-    coefficients[-1] += lr * lam
+    coefficients[-1] += gamma * lam
     return float(abs(np.roots(coefficients)).max())
 
 

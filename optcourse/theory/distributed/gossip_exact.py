@@ -25,14 +25,14 @@ def consensus_distance(*, W: ArrayLike, tilts: ArrayLike, lr: float, curvature: 
     4.0
     """
     W = _doubly_stochastic(W)
-    (lr,), (a,) = positive(lr=lr), nonnegative(curvature=curvature)
+    (gamma,), (a,) = positive(lr=lr), nonnegative(curvature=curvature)
     b = np.asarray(real("tilts", tilts), dtype=float)
     if b.ndim not in (1, 2) or len(b) != len(W):
         raise ValueError(f"tilts must have shape [{len(W)}] or [{len(W)}, d], got {list(b.shape)}")
     apart = W - 1 / len(W)
-    step = (1 - lr * a) * apart
-    _contracts(step, lr)
-    deviations = -lr * np.linalg.solve(np.eye(len(W)) - step, apart @ b)
+    step = (1 - gamma * a) * apart
+    _contracts(step, gamma)
+    deviations = -gamma * np.linalg.solve(np.eye(len(W)) - step, apart @ b)
     return float(np.square(deviations).sum() / len(W))
 
 
@@ -48,7 +48,7 @@ def dsgd_fixed_point(*, W: ArrayLike, curvatures: ArrayLike, centers: ArrayLike,
     >>> dsgd_fixed_point(W=[[0.5, 0.5], [0.5, 0.5]], curvatures=[1.0, 3.0], centers=[0.0, 4.0], lr=0.1)
     array([3., 3.])
     """
-    W, (lr,) = _doubly_stochastic(W), positive(lr=lr)
+    W, (gamma,) = _doubly_stochastic(W), positive(lr=lr)
     A = np.asarray(real("curvatures", curvatures), dtype=float)
     b = np.asarray(real("centers", centers), dtype=float)
     if b.ndim not in (1, 2) or len(b) != len(W) or A.shape != (*b.shape, *b.shape[1:]):
@@ -60,9 +60,9 @@ def dsgd_fixed_point(*, W: ArrayLike, curvatures: ArrayLike, centers: ArrayLike,
     A = A.reshape(n, d, d)
     mix = np.kron(W, np.eye(d))
     pull = np.einsum("ij,iab->iajb", np.eye(n), A).reshape(n * d, n * d)
-    step = mix @ (np.eye(n * d) - lr * pull)
-    _contracts(step, lr)
-    return np.linalg.solve(np.eye(n * d) - step, lr * mix @ pull @ b.ravel()).reshape(b.shape)
+    step = mix @ (np.eye(n * d) - gamma * pull)
+    _contracts(step, gamma)
+    return np.linalg.solve(np.eye(n * d) - step, gamma * mix @ pull @ b.ravel()).reshape(b.shape)
 
 
 def gradient_tracking_rate(*, W: ArrayLike, curvatures: ArrayLike, lr: float) -> float:
@@ -80,11 +80,11 @@ def gradient_tracking_rate(*, W: ArrayLike, curvatures: ArrayLike, lr: float) ->
     >>> round(gradient_tracking_rate(W=[[0.5, 0.5], [0.5, 0.5]], curvatures=[1.0, 1.0], lr=0.25), 9)
     0.75
     """
-    W, (a, lr) = _doubly_stochastic(W), positive(curvatures=curvatures, lr=lr)
+    W, (a, gamma) = _doubly_stochastic(W), positive(curvatures=curvatures, lr=lr)
     if a.shape != W.shape[:1]:
         raise ValueError(f"curvatures must have shape [{len(W)}], got {list(a.shape)}")
     D, identity = np.diag(a), np.eye(len(W))
-    step = np.block([[W, -lr * W], [D @ (W - identity), W - lr * D @ W]])
+    step = np.block([[W, -gamma * W], [D @ (W - identity), W - gamma * D @ W]])
     tracked = null_space(np.concatenate([-a, np.ones_like(a)])[None])
     return float(abs(np.linalg.eigvals(tracked.T @ step @ tracked)).max())
 

@@ -168,8 +168,8 @@ def local_sgd_strongly_convex(
     >>> float(local_sgd_strongly_convex(**setting, steps=1, shift=16.0))
     9.0
     """
-    mu, L, a = positive(mu=mu, L=L, shift=shift)
-    R, sigma2, G2 = nonnegative(R=R, sigma2=sigma2, G2=G2)
+    *_, a = positive(mu=mu, L=L, shift=shift)
+    nonnegative(R=R, sigma2=sigma2, G2=G2)
     n, tau = integer("n_nodes", n_nodes, 1), integer("local_steps", local_steps, 1)
     T = integer("steps", steps, 1)
     if mu > L:
@@ -247,5 +247,5 @@ def _curvatures(values: ArrayLike) -> np.ndarray:
 
 def _kept(A: np.ndarray, local_steps: int, lr: float) -> np.ndarray:
     """(I - lr A_i)^tau: what local_steps steps leave of the distance to b_i."""
-    (lr,), tau = positive(lr=lr), integer("local_steps", local_steps, 1)
-    return np.linalg.matrix_power(np.eye(A.shape[1]) - lr * A, tau)
+    (gamma,), tau = positive(lr=lr), integer("local_steps", local_steps, 1)
+    return np.linalg.matrix_power(np.eye(A.shape[1]) - gamma * A, tau)
