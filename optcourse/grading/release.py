@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
 
 HINT = re.compile(r"^(\s*)### BEGIN SOLUTION(.*)$")
@@ -51,9 +49,3 @@ def _StubsWithHints() -> object:
             return found
 
     return StubsWithHints()
-
-
-def write(notebook: NotebookNode, path: Path) -> None:
-    """As a file, in one fixed form."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, path)

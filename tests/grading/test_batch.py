@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 import tiny_lab
 
+from optcourse import files
+from optcourse.grading import batch, collect
+from optcourse.grading.grade import Result
+from optcourse.grading.sandbox import Limits
+
 COMMAND = "from optcourse.course.cli import main; main()"
 NO_SOLUTION = {"softmax": "def softmax(z):\n    return z / z.sum(1, keepdims=True)"}
 
@@ -156,6 +161,24 @@ def test_a_second_run_grades_nobody_again(classroom):
     assert again.returncode == 0
     assert {path: path.stat().st_mtime_ns for path in (folder / "out/results").rglob("*.json")} == before
     assert rows(folder) == all_rows
+
+
+def test_a_mended_grader_grades_everybody_again(tmp_path, monkeypatch):
+    lab = tiny_lab.write_lab(tmp_path)
+    put(tmp_path, "ann", tiny_lab.notebook())
+    files.write(tmp_path / "package" / "grade.py", "TOLERANCE = 1")
+    monkeypatch.setattr(files, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(batch, "grade", lambda *_: Result("graded", 6.0, 6.0, [], 0.0))
+
+    def kept() -> list[bool]:
+        found: list[bool] = []
+        submissions = collect.find([tmp_path / "class"], "tiny")
+        batch.grade_class(lab, submissions, tmp_path / "out", Limits(), done=lambda *done: found.append(done[2]))
+        return found
+
+    assert (kept(), kept()) == ([False], [True])
+    files.write(tmp_path / "package" / "grade.py", "TOLERANCE = 2")
+    assert (kept(), kept()) == ([False], [True])
 
 
 def test_regrading_one_student_changes_no_other_row(tmp_path):
