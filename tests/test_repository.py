@@ -95,6 +95,19 @@ def test_the_two_commands_stand_in_the_readme_and_ci_runs_one():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+def test_make_check_is_a_part_of_make_test():
+    """The same commands; what it leaves out is named, and exists."""
+    check, test = (
+        subprocess.run(
+            ["make", "--dry-run", target, "READY="], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for target in ("check", "test")
+    )
+    left_out = re.findall(r" --ignore=(\S+)", "\n".join(check))
+    assert left_out and all((ROOT / path).is_file() for path in left_out)
+    assert [re.sub(r" --ignore=\S+", "", command) for command in check] == test[: len(check)]
+
+
 @pytest.mark.parametrize(
     ("file", "right", "wrong", "topic"),
     [
