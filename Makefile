@@ -1,8 +1,9 @@
 # make lectures   install, run every lecture on the CPU, write build/lectures/index.html
-# make test       install, check style, run every test and every notebook
+# make test       install, check style and types, run every test and every notebook
+# make check      a subset of it for the inner loop: style, types, doctests, the tests that start no other process
 # make bench      speed of optimizers, grading and nodes, as ratios in one run; writes build/*.md and benchmarks.json
 #                 (twenty minutes on two quiet cores; each script in tests/benchmarks can be run alone)
-# make lab        install, open JupyterLab in lectures/
+# make lab        install, open JupyterLab: lectures/ at first, labs/release beside it
 # make format     let ruff and nbstripout put code and notebooks in order
 
 PYTHON ?= python3
@@ -12,7 +13,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-.PHONY: lectures test bench lab format clean
+# What make check leaves to make test: kernels, sandboxes, process groups, compilers, tests of the tests.
+SLOW := $(addprefix --ignore=tests/,test_offline.py test_repository.py optim/test_optim_compile.py \
+  $(addprefix course/,test_interrupt.py test_runner.py) \
+  $(addprefix grading/,test_batch.py test_corpus_cheating.py test_corpus_files.py test_corpus_processes.py \
+    test_fallback.py test_labs.py) \
+  $(addprefix nodes/,test_asynchronous.py test_checkpoint.py test_equality.py test_failure.py test_launch.py \
+    test_loopback.py test_nodes_cli.py))
+
+.PHONY: lectures test check bench lab format clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -25,11 +34,18 @@ $(READY): pyproject.toml constraints.txt
 lectures: $(READY)
 	$(BIN)/optcourse run --device cpu --output build/lectures
 
-test: export OPTCOURSE_THREADS = 1
-test: export OMP_NUM_THREADS = 1
+test check: export OPTCOURSE_THREADS = 1
+test check: export OMP_NUM_THREADS = 1
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -n auto --dist loadfile $(SLOW) tests optcourse
+
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright
 	$(BIN)/python -m pytest -n auto --dist loadfile tests optcourse
 	OPTCOURSE_REHEARSE=1 $(BIN)/python -m pytest -n auto --dist loadfile -o addopts=--strict-markers \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lectures labs/source
@@ -42,7 +58,8 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/nodes_table.py > build/NODES.md
 
 lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=lectures
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/lectures --LabApp.news_url=None \
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -1,21 +1,23 @@
 """Optimization for deep learning, with executable theorems.
 
-=====================  ====================================================================
-``start``              first line of a notebook: seeds, threads, device, figure style
-``check``              compare a measurement with a prediction; fails when the claim fails
-``problems``           objectives whose constants (L, mu, f*, sigma^2, zeta^2) are known exactly
-``data``, ``models``   small data sets that are generated or ship with a library, small networks
-``training``           three loops: one network, many copies of it, points on the problems
-``optim``              optimizers that read like the slide's equation and fit any torch training loop
-``nodes``              distributed algorithms on simulated nodes or real processes, one codebase
-``landscape``          paths of optimizers over surfaces
-``measure``            means, confidence intervals and fitted slopes over seeds
-``plotting``           the course's figure style
-``sliders``            figures with sliders
-``theory``             the bounds of the slides with explicit constants (numpy only, no torch)
-``labs``, ``grading``  what test cells are made of; submissions in a sandbox, marks, feedback
-``course``             the ``optcourse`` command: run lectures, collect verdicts
-=====================  ====================================================================
+======================  ===================================================================
+``runtime``             ``start``, the first line of a notebook: seeds, threads, device, style
+``checking``            ``check`` a measurement against a prediction; fails when the claim fails
+``problems``            objectives whose constants (L, mu, f*, sigma^2, zeta^2) are known exactly
+``theory``              the bounds of the slides with explicit constants (numpy only, no torch)
+``data``, ``models``    small data sets that are generated or ship with a library, small networks
+``optim``               optimizers that read like the slide's equation and fit any torch training loop
+``training``            three loops: one network, many copies of it, points on the problems
+``landscape``           paths of optimizers over surfaces
+``nodes``               distributed algorithms on simulated nodes or real processes, one codebase
+``measure``             means, confidence intervals and fitted slopes over seeds
+``plotting``            the course's figure style
+``sliders``             figures with sliders
+``labs``, ``grading``   what test cells are made of; submissions in a sandbox, marks, feedback
+``course``              the ``optcourse`` command: run lectures, collect verdicts
+``arguments``           checks of arguments, said once
+``files``               files that are whole or absent; what need not run again
+======================  ===================================================================
 """
 
 from optcourse.checking import ClaimBroken, check

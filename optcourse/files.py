@@ -1,16 +1,53 @@
-"""Files that are whole or absent, and arrays that are kept from one run to the next."""
+"""Files that are whole or absent, and what is kept from one run to the next."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
+import platform
 import tempfile
 import warnings
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def of_course(name: str, explicit: Path | None = None) -> Path:
+    """The folder ``explicit``, else ``name`` in the current folder, else that of the source checkout.
+
+    Raises ``FileNotFoundError`` when there is none.
+    """
+    candidates = [Path(name), PACKAGE.parent / name] if explicit is None else [explicit]
+    for place in candidates:
+        if place.is_dir():
+            return place.resolve()
+    raise FileNotFoundError(f"no folder of {name} at {', '.join(map(str, candidates))}; --{name} names it")
+
+
+def versions() -> dict[str, str]:
+    """The versions that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("optcourse", "torch", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def resume_key(*content: bytes) -> str:
+    """Changes with the content, any source file of the package and the versions used."""
+    sources = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".mplstyle"))
+    digest = hashlib.sha256(repr(versions()).encode())
+    for part in (*content, *(path.read_bytes() for path in sources)):
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
 
 
 def folder() -> Path:

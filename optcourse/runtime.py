@@ -8,10 +8,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import signal
+import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -128,3 +131,31 @@ def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, dela
 
     options: dict[str, Any] = {"desc": desc, "total": total, "delay": delay, "leave": False}
     return tqdm(iterable, disable=os.environ.get("OPTCOURSE_PROGRESS") == "off", **options)
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM sets, instead of stopping this process where it stands; a second one stops it.
+
+    Outside of the main thread, where no signal arrives, the event stays as it is.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore(*_: object) -> None:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+    def first(*_: object) -> None:
+        event.set()
+        restore()
+
+    for signum in before:
+        signal.signal(signum, first)
+    try:
+        yield event
+    finally:
+        restore()

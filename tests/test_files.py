@@ -1,6 +1,7 @@
-"""A file is whole or absent, whatever happens while it is written."""
+"""A file is whole or absent, whatever happens while it is written; a key that changes with all it depends on."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +29,36 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
     files.write(tmp_path / "link", "half a pair \ud800")
     assert (tmp_path / "precious").read_text() == "mine"
     assert (tmp_path / "link").read_text() == "half a pair ?" and not (tmp_path / "link").is_symlink()
+
+
+def test_a_key_changes_with_content_sources_and_versions(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    files.write(package / "theory" / "sgd.py", "CONSTANT = 2")
+    files.write(package / "course.mplstyle", "lines.linewidth: 1")
+    monkeypatch.setattr(files, "PACKAGE", package)
+    key = files.resume_key(b"a", b"b")
+    files.write(package / "notes.txt", "no source")
+    assert files.resume_key(b"a", b"b") == key
+    seen = {key, files.resume_key(b"ab", b""), files.resume_key(b"a")}
+    files.write(package / "theory" / "sgd.py", "CONSTANT = 3")
+    seen.add(files.resume_key(b"a", b"b"))
+    files.write(package / "course.mplstyle", "lines.linewidth: 2")
+    seen.add(files.resume_key(b"a", b"b"))
+    monkeypatch.setattr(files, "versions", lambda: {"torch": "3.0"})
+    assert len(seen | {files.resume_key(b"a", b"b")}) == 6
+
+
+def test_versions_name_what_results_depend_on():
+    assert list(files.versions()) == ["python", "optcourse", "torch", "numpy"]
+    assert "not installed" not in files.versions().values()
+
+
+def test_a_folder_of_the_course(tmp_path, monkeypatch):
+    checkout = Path(files.__file__).parents[1]
+    monkeypatch.chdir(tmp_path)
+    assert files.of_course("lectures") == checkout / "lectures"
+    (tmp_path / "lectures").mkdir()
+    assert files.of_course("lectures") == tmp_path / "lectures"
+    assert files.of_course("labs", checkout / "labs" / "source") == checkout / "labs" / "source"
+    with pytest.raises(FileNotFoundError, match=r"no folder of labs at .*nowhere; --labs names it"):
+        files.of_course("labs", tmp_path / "nowhere")

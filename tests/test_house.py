@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,23 @@ def test_no_import_runs_in_a_circle():
 def test_a_folder_holds_about_a_dozen_modules(folder):
     inside = [path.name for path in folder.glob("*.py") if path.name not in ("__init__.py", "__main__.py")]
     assert len(inside) <= MOST, inside
+
+
+TABLES = {path.parent: ast.get_docstring(ast.parse(path.read_text())) for path in FILES if path.name == "__init__.py"}
+
+
+@pytest.mark.parametrize("folder", [f for f, text in TABLES.items() if "====" in text], ids=lambda f: f.name)
+def test_the_table_of_a_room_names_everything_in_it(folder):
+    """The first column: every module and folder, or (in ``problems``) names that the room offers."""
+    _, *table, _ = re.split(r"^=+  =.*\n?", TABLES[folder], flags=re.M)
+    column = "\n".join(line.split("  ")[0] for line in "".join(table).splitlines())
+    named = set(re.findall(r"[A-Za-z_]\w*", "".join(re.findall(r"``.*?``", column))))
+    inside = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    inside -= {"__init__", "__main__"}
+    if named & inside:
+        assert named == inside
+    else:
+        assert named <= set(importlib.import_module(f"optcourse.{folder.name}").__all__)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

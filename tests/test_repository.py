@@ -1,5 +1,7 @@
 """What the repository promises: one list of dependencies, two commands, and a bound that cannot be edited unnoticed."""
 
+import ast
+import json
 import os
 import re
 import shutil
@@ -12,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 
 
 def name_and_range(requirement):
@@ -34,30 +37,75 @@ def test_every_dependency_has_an_exact_version_inside_its_range():
 
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     exact = dict(name_and_range(line) for line in lines if line and not line.startswith("#"))
-    for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+    for text in PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["grading"]:
         requirement = Requirement(text)
         version = exact[name_and_range(requirement.name)[0]].removeprefix("==")
         assert version in requirement.specifier, f"{text} does not allow the tested {version}"
 
 
-IMPORTED_AS = {"scikit-learn": "sklearn", "math-core": "math_core", "ipython": "IPython"}
-#: Needed without an import: the page that students work in, the widgets of tqdm's bars, the kernel's test runner.
-NOT_IMPORTED = {"jupyterlab", "ipywidgets"}
+IMPORTED_AS = {"scikit-learn": "sklearn", "ipython": "IPython", "pyyaml": "yaml", "pyzmq": "zmq", "pepit": "PEPit"}
+#: Needed without an import statement: JupyterLab, the back end that MPLBACKEND names, commands, plugins.
+NOT_IMPORTED = {"jupyterlab", "matplotlib_inline", "pytest_xdist", "nbval", "nbstripout", "ruff", "pyright"}
 
 
-def test_every_dependency_is_used_and_every_import_declared():
-    sources = [path.read_text() for path in (ROOT / "optcourse").rglob("*.py")]
-    sources += [path.read_text() for path in (ROOT / "lectures").glob("*.ipynb")]
-    imported = set(re.findall(r"^(?:\s*|.*\"\s*)(?:import|from) (\w+)", "\n".join(sources), re.M))
-    declared = {name_and_range(text)[0] for text in PROJECT["dependencies"]}
-    modules = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in declared - NOT_IMPORTED}
-    assert modules - imported == set(), "declared but never imported"
+def programs(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        yield path.read_text(encoding="utf-8")
+    for path in (ROOT / folder).rglob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                yield "".join(cell["source"])
+
+
+def imported(*folders):
+    """The modules, by their first name, that these folders need from elsewhere."""
+    found = set()
+    for program in (program for folder in folders for program in programs(folder)):
+        for node in ast.walk(ast.parse(program)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"optcourse"}
+
+
+def declared(*lists):
+    names = [name_and_range(text)[0] for requirements in lists for text in requirements]
+    return {IMPORTED_AS.get(name, name.replace("-", "_")) for name in names}
+
+
+def test_every_import_of_the_course_is_declared_and_every_dependency_used():
+    """PEPit, which a lecture shows and an oracle uses, is the one that may be missing."""
+    core, needed = declared(PROJECT["dependencies"]), imported("optcourse", "lectures", "labs/source")
+    assert needed - {"pytest"} <= core | declared(EXTRAS["grading"], EXTRAS["oracle"])
+    assert imported("lectures", "labs/source") - {"pytest"} <= core | {"PEPit"}
+    assert core - NOT_IMPORTED <= needed, "declared but never imported"
+
+
+def test_every_import_of_the_tests_is_declared_and_every_test_dependency_used():
+    here = {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    needed, tools = imported("tests") - here, declared(EXTRAS["test"])
+    assert needed <= tools | declared(PROJECT["dependencies"], EXTRAS["grading"], EXTRAS["oracle"])
+    assert tools - NOT_IMPORTED <= needed, "declared but never imported"
 
 
 def test_the_two_commands_stand_in_the_readme_and_ci_runs_one():
     readme = (ROOT / "README.md").read_text()
     assert "make lectures" in readme and "make test" in readme
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_make_check_is_a_part_of_make_test():
+    """The same commands; what it leaves out is named, and exists."""
+    check, test = (
+        subprocess.run(
+            ["make", "--dry-run", target, "READY="], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for target in ("check", "test")
+    )
+    left_out = re.findall(r" --ignore=(\S+)", "\n".join(check))
+    assert left_out and all((ROOT / path).is_file() for path in left_out)
+    assert [re.sub(r" --ignore=\S+", "", command) for command in check] == test[: len(check)]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The first line of a notebook: seeds, threads, device; and what the rest of the package may import."""
 
+import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -103,3 +105,38 @@ def test_progress_passes_everything_on(monkeypatch):
     for setting in ("off", "on"):
         monkeypatch.setenv("OPTCOURSE_PROGRESS", setting)
         assert list(optcourse.progress(range(3), desc="steps")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_interrupt_is_noted_and_the_second_does_what_it_did_before(signum):
+    def stop(*_):
+        raise SystemExit
+
+    before = signal.signal(signum, stop)
+    try:
+        with optcourse.runtime.interrupts() as interrupted:
+            assert not interrupted.is_set()
+            signal.raise_signal(signum)
+            assert interrupted.is_set()
+            with pytest.raises(SystemExit):
+                signal.raise_signal(signum)
+        with optcourse.runtime.interrupts() as interrupted:
+            pass
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signum)
+        assert not interrupted.is_set()
+    finally:
+        signal.signal(signum, before)
+
+
+def test_outside_of_the_main_thread_no_signal_is_handled():
+    entered = []
+
+    def enter():
+        with optcourse.runtime.interrupts() as interrupted:
+            entered.append(interrupted.is_set())
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert entered == [False]

@@ -132,19 +132,6 @@ def _require(condition: bool, path: Path, entry: Lecture | Topic | Lab, problem:
         raise ValueError(f"{path}: {type(entry).__name__.lower()} {entry.id!r}: {problem}")
 
 
-def lectures_folder(explicit: Path | None = None) -> Path:
-    """``explicit``, else ``lectures/`` of the current folder, else that of the source checkout.
-
-    Raises ``FileNotFoundError`` when there is none.
-    """
-    beside_package = Path(__file__).resolve().parents[2] / "lectures"
-    candidates = [explicit] if explicit is not None else [Path("lectures"), beside_package]
-    for folder in candidates:
-        if folder.is_dir():
-            return folder.resolve()
-    raise FileNotFoundError(f"no folder of lectures at {', '.join(map(str, candidates))}")
-
-
 def find(folder: Path, names: tuple[str, ...] = ()) -> list[Path]:
     """The notebooks called ``names`` in the order of the course; all ``NN_*.ipynb`` of ``folder`` by default.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from optcourse import __version__
+from optcourse import __version__, files
 from optcourse.checking import BROKEN, MARKS, number, tally
 from optcourse.course import catalog
 from optcourse.grading.commands import grade, labs
@@ -85,7 +85,7 @@ def run(
     status: 0, 1 when a lecture failed, 2 for wrong usage, 130 when interrupted (--resume continues).
     """
     try:
-        folder = catalog.lectures_folder(folder)
+        folder = files.of_course("lectures", folder)
         notebooks = catalog.find(folder, lectures)
         table = catalog.load(folder / "topics.toml")
         resolved = str(resolve_device(device))

@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from optcourse import files
 from optcourse.course import pages, report
 from optcourse.course.catalog import Catalog
 from optcourse.course.display import Display
 from optcourse.course.execution import Execution, Failure, Settings
 from optcourse.course.report import Record
+from optcourse.runtime import interrupts
 
-PACKAGE = Path(__file__).resolve().parents[1]
 OK, FAILED, INTERRUPTED = 0, 1, 130
-
-
-def versions() -> dict[str, str]:
-    """The versions that results depend on."""
-    import platform
-
-    found = {"python": platform.python_version()}
-    for package in ("optcourse", "torch", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def resume_key(notebook: Path, settings: Settings) -> str:
-    """Changes with the notebook, the settings, any source file of the package and the versions used."""
-    digest = hashlib.sha256(repr((settings, versions())).encode())
-    sources = [path for pattern in ("*.py", "*.mplstyle") for path in sorted(PACKAGE.rglob(pattern))]
-    for path in [notebook, *sources]:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def run(
@@ -61,11 +36,11 @@ def run(
     SIGINT or SIGTERM (finished lectures are kept).
     """
     records = report.load(output)
-    keys = {path.stem: resume_key(path, settings) for path in notebooks}
+    keys = {path.stem: files.resume_key(repr(settings).encode(), path.read_bytes()) for path in notebooks}
     unchanged = [n for n in keys if resume and n in records and records[n].ok and records[n].key == keys[n]]
     output.mkdir(parents=True, exist_ok=True)
     done: dict[str, Record] = {}
-    with Display(len(notebooks)) as display, _interrupts() as interrupted:
+    with Display(len(notebooks)) as display, interrupts() as interrupted:
         for name in unchanged:
             display.end(name, f"{name}: unchanged, skipped")
         executions = {
@@ -79,9 +54,9 @@ def run(
 
         for name, record in _in_parallel(lecture, executions, jobs, interrupted):
             done[name] = records[name] = record
-            report.save(output, records, report.RunInfo(settings, versions(), interrupted=True))
+            report.save(output, records, report.RunInfo(settings, files.versions(), interrupted=True))
         cut_short = len(done) < len(executions)
-        report.write(output, catalog, records, report.RunInfo(settings, versions(), interrupted=cut_short))
+        report.write(output, catalog, records, report.RunInfo(settings, files.versions(), interrupted=cut_short))
 
     for name in sorted(done):
         if not done[name].ok:
@@ -156,18 +131,3 @@ def _failure_block(record: Record) -> str:
     where += f", section {failure.section!r}" if failure.section else ""
     message = [line[:400] for line in failure.message.strip().splitlines()[:5]] or ["(no message)"]
     return f"\n{record.notebook} failed{where}\n  {failure.type}: " + "\n  ".join(message)
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, instead of stopping this process where it stands."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    handlers = {s: signal.signal(s, lambda *_: event.set()) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)

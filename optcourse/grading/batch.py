@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 
-from optcourse import __version__, files
+from optcourse import files
 from optcourse.grading import feedback, gradebook
 from optcourse.grading.collect import Submission
 from optcourse.grading.grade import Mark, Result, grade
 from optcourse.grading.lab import Lab
 from optcourse.grading.sandbox import Limits
 from optcourse.grading.submission import Cell
+from optcourse.runtime import interrupts
 
 COLUMNS = ("student", "status", "score", "max_score", "to_read", "flags", "seconds", "file")
 
@@ -45,7 +42,7 @@ def grade_class(
     """
     output.mkdir(parents=True, exist_ok=True)
     fresh: dict[str, Result] = {}
-    with _interruptible() as stopped, ThreadPoolExecutor(jobs) as pool:
+    with interrupts() as stopped, ThreadPoolExecutor(jobs) as pool:
         waiting: dict[Future, Submission] = {}
         for submission in submissions:
             kept = None if again else _load(output, lab, submission, limits)
@@ -79,31 +76,12 @@ def _one(lab: Lab, submission: Submission, limits: Limits, stopped: threading.Ev
         return Result("error", None, lab.max_score, [f"the grader failed: {type(error).__name__}: {error}"], 0.0)
 
 
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of raising in the middle of a write; a second one raises."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    def stop(*_: object) -> None:
-        stopped.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 # Files ---------------------------------------------------------------------------------------------------------
 
 
 def _key(lab: Lab, submission: Submission, limits: Limits) -> str:
-    settings = json.dumps([lab.digest, asdict(limits), __version__, submission.flags, submission.refused])
-    return hashlib.sha256(settings.encode() + (submission.raw or b"")).hexdigest()
+    settings = repr((lab.digest, limits, submission.flags, submission.refused))
+    return files.resume_key(settings.encode(), submission.raw or b"")
 
 
 def _load(output: Path, lab: Lab, submission: Submission, limits: Limits) -> Result | None:

@@ -13,7 +13,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -42,7 +42,7 @@ class _File:
 
     where: PurePosixPath
     origin: str
-    read: object
+    read: Callable[[], bytes]
     refused: str = ""
 
 
@@ -193,6 +193,6 @@ def _open(student: str, file: _File, flags: tuple[str, ...]) -> Submission:
     if file.refused:
         return Submission(student, file.origin, None, flags, f"the file is {file.refused}")
     try:
-        return Submission(student, file.origin, file.read(), flags)  # type: ignore[operator]
+        return Submission(student, file.origin, file.read(), flags)
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError) as error:
         return Submission(student, file.origin, None, flags, f"the file cannot be read ({type(error).__name__})")

@@ -6,28 +6,31 @@ import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from optcourse import files
+
+if TYPE_CHECKING:
+    from optcourse.grading.collect import Submission
+    from optcourse.grading.grade import Result
 
 _FOLDER = click.Path(path_type=Path)
 #: How a status is counted in the progress bar.
 BAD = ("crashed", "timeout", "unreadable", "error")
 
 
-def labs_folder(explicit: Path | None) -> Path:
-    """``explicit``, else ``labs/`` of the current folder, else that of the source checkout."""
-    beside_package = Path(__file__).resolve().parents[2] / "labs"
-    for folder in [explicit] if explicit is not None else [Path("labs"), beside_package]:
-        if folder.is_dir():
-            return folder.resolve()
-    raise click.UsageError(f"no folder of labs at {explicit or 'labs'}; --labs names it")
-
-
-def _names(folder: Path, chosen: tuple[str, ...]) -> list[str]:
-    known = sorted(path.name for path in folder.glob("*") if (path / f"{path.name}.ipynb").is_file())
-    if unknown := [name for name in chosen if name not in known]:
+def _notebooks(folder: Path | None, part: str, names: tuple[str, ...] = ()) -> list[Path]:
+    """The notebooks of the labs called ``names``, all by default, in the ``part`` source or release."""
+    try:
+        folder = files.of_course("labs", folder) / part
+    except FileNotFoundError as error:
+        raise click.UsageError(str(error)) from None
+    known = {path.stem: path for path in sorted(folder.glob("*/*.ipynb")) if path.stem == path.parent.name}
+    if unknown := [name for name in names if name not in known]:
         raise click.UsageError(f"unknown lab {unknown[0]!r}; there are {', '.join(known) or 'none'} in {folder}")
-    return list(chosen) or known
+    return [known[name] for name in names or known]
 
 
 def _needs_nbgrader() -> None:
@@ -51,19 +54,17 @@ def release_command(names: tuple[str, ...], folder: Path | None, dry_run: bool) 
     _needs_nbgrader()
     import nbformat
 
-    from optcourse.grading.release import release, write
+    from optcourse.grading.release import release
 
-    folder, stale = labs_folder(folder), 0
-    for name in _names(folder / "source", names):
-        source = nbformat.read(folder / "source" / name / f"{name}.ipynb", as_version=4)
-        path = folder / "release" / name / f"{name}.ipynb"
-        notebook = release(source)
-        text = nbformat.writes(notebook) + "\n"
+    stale = 0
+    for source in _notebooks(folder, "source", names):
+        path = source.parents[2] / "release" / source.stem / source.name
+        text = nbformat.writes(release(nbformat.read(source, as_version=4))) + "\n"
         current = path.is_file() and path.read_text(encoding="utf-8") == text
         if not current and not dry_run:
-            write(notebook, path)
+            files.write(path, text)
         stale += not current
-        click.echo(f"{name}: {'current' if current else 'not current' if dry_run else 'written'}")
+        click.echo(f"{source.stem}: {'current' if current else 'not current' if dry_run else 'written'}")
     return 1 if dry_run and stale else 0
 
 
@@ -82,9 +83,7 @@ def check_command(name: str, notebook: Path, folder: Path | None) -> int:
     from optcourse.grading.lab import from_release
     from optcourse.grading.submission import Unreadable
 
-    folder = labs_folder(folder)
-    _names(folder / "release", (name,))
-    lab = from_release(folder / "release" / name / f"{name}.ipynb")
+    lab = from_release(*_notebooks(folder, "release", (name,)))
     try:
         with Console(stderr=True).status(f"running {notebook.name}"):  # in a terminal only
             findings, flags = check(lab, notebook.read_bytes())
@@ -106,7 +105,7 @@ def check_command(name: str, notebook: Path, folder: Path | None) -> int:
 @click.option("--jobs", type=click.IntRange(1), help="Submissions at a time.  [default: one a core, at most 8]")
 @click.option("--timeout", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds per submission.")
 @click.option("--memory", type=click.FloatRange(0.5), default=4.0, show_default=True, help="Gigabytes per process.")
-@click.option("--output", type=_FOLDER, help="Where everything goes.  [default: build/grades]")
+@click.option("--output", type=_FOLDER, default="build/grades", show_default=True, help="Where everything goes.")
 @click.option("--student", "students", multiple=True, help="Grade this student again, and no other. May be repeated.")
 @click.option("--labs", "folder", type=_FOLDER, help="The folder of the labs.  [default: labs]")
 def grade(
@@ -115,7 +114,7 @@ def grade(
     jobs: int | None,
     timeout: float,
     memory: float,
-    output: Path | None,
+    output: Path,
     students: tuple[str, ...],
     folder: Path | None,
 ) -> int:
@@ -130,8 +129,8 @@ def grade(
     from optcourse.grading.lab import from_source
     from optcourse.runtime import cores
 
-    folder, output = labs_folder(folder), (output or Path("build/grades")).resolve()
-    _names(folder / "source", (name,))
+    (source,) = _notebooks(folder, "source", (name,))
+    output = output.resolve()
     try:
         submissions = collect.find(list(paths), name)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
@@ -141,7 +140,7 @@ def grade(
     chosen = [s for s in submissions if not students or s.student in students]
     if sandbox.bubblewrap() is None:
         click.echo(f"optcourse: warning: {sandbox.NOT_CONTAINED}", err=True)
-    lab = from_source(folder / "source" / name / f"{name}.ipynb")
+    lab = from_source(source)
     limits = sandbox.Limits(timeout, min(30.0, timeout / 6), min(15.0, timeout / 10), int(memory * 2**30))
     with _Progress(len(chosen)) as shown:
         finished = batch.grade_class(
@@ -179,7 +178,7 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def done(self, student: str, result: object, kept: bool) -> None:
+    def done(self, student: str, result: Result, kept: bool) -> None:
         """One student more."""
         del student, kept
         self.counts[result.status] += 1
@@ -187,7 +186,7 @@ class _Progress:
         self._live.update(self._task, advance=1, note=f"{failed} failed, {self.counts['flagged']} flagged")
 
 
-def _table(output: Path, chosen: list) -> None:
+def _table(output: Path, chosen: list[Submission]) -> None:
     """The rows of status.csv of this run, and where the files are."""
     import csv
 

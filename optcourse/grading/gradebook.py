@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import logging
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
+from optcourse import files
 from optcourse.grading.grade import Result
 from optcourse.grading.lab import Lab, is_written, role
 
@@ -72,21 +73,21 @@ def _describe(book: Any, lab: Lab) -> None:
         )
 
 
-def export(database: Path, lab: str, path: Path, ungraded: frozenset[str] = frozenset()) -> list[dict[str, str]]:
-    """Write grades.csv with nbgrader's exporter; its rows.
+def export(database: Path, lab: str, path: Path, ungraded: frozenset[str] = frozenset()) -> None:
+    """Write grades.csv with nbgrader's exporter.
 
     Who has no graded submission is left out: it is no zero. So are ``ungraded``, whose present file cannot be graded
     although an earlier one was; what the gradebook has of them stays.
     """
     from nbgrader.plugins import CsvExportPlugin
 
-    with _open(database) as book:
+    with _open(database) as book, tempfile.TemporaryDirectory() as folder:
         students = [s.student.id for s in book.assignment_submissions(lab) if s.student.id not in ungraded]
-        plugin = CsvExportPlugin(to=str(path), assignment=[lab], student=students or ["-"])
+        draft = Path(folder, "grades.csv")
+        plugin = CsvExportPlugin(to=str(draft), assignment=[lab], student=students or ["-"])
         plugin.log.setLevel(logging.WARNING)
         plugin.export(book)
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        files.write(path, draft.read_bytes())
 
 
 def autograded(lab: Lab, result: Result) -> nbformat.NotebookNode:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import re
-from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbformat import NotebookNode
 
 HINT = re.compile(r"^(\s*)### BEGIN SOLUTION(.*)$")
@@ -52,9 +50,3 @@ def _StubsWithHints() -> Any:
             return found
 
     return StubsWithHints()
-
-
-def write(notebook: NotebookNode, path: Path) -> None:
-    """As a file, in one fixed form."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, path)

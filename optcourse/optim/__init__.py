@@ -12,6 +12,7 @@
                                 :func:`cosine_restarts`
 ``stepper``                     :func:`stepper`: an element-wise method as a function, for many rates at once
 ``engine``, ``kernels``         what they share: flat buffers, and one pass over them
+``replay``                      the same pass without a compiler and without allocations
 ==============================  ============================================================================
 
 All are ``torch.optim`` optimizers: parameter groups, closures, ``state_dict`` and torch's schedulers work.

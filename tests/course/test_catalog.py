@@ -94,12 +94,3 @@ def test_an_unknown_lecture_is_an_error_that_lists_the_known_ones(lectures, tmp_
     other.write_text("{}")
     with pytest.raises(LookupError, match="same file name"):
         catalog.find(lectures, ("1", str(other)))
-
-
-def test_the_lectures_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert catalog.lectures_folder() == TABLE.parent  # of the checkout that holds the package
-    (tmp_path / "lectures").mkdir()
-    assert catalog.lectures_folder() == tmp_path / "lectures"
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        catalog.lectures_folder(tmp_path / "nowhere")

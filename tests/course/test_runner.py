@@ -8,9 +8,9 @@ import nbformat
 import pytest
 from lectures_for_tests import CHECK, gone
 
-from optcourse.course import execution as kernels
-from optcourse.course import report, runner
-from optcourse.course.execution import Settings
+from optcourse import files
+from optcourse.course import report
+from optcourse.course.execution import Execution, Outcome, Settings
 from optcourse.runtime import cores
 
 
@@ -112,35 +112,51 @@ def test_cells_for_a_gpu_run_when_the_device_is_cuda(folder):
     assert records(folder)["01_gpu"].skipped == 0 and "skipped" not in (folder.output / "index.html").read_text()
 
 
-def test_resume_skips_exactly_what_is_unchanged_and_finished(folder, capfd, monkeypatch):
+@pytest.fixture
+def executed(folder, monkeypatch):
+    """Once called, lectures are no longer really executed; it gives a run that says which would be."""
+    names = []
+
+    def run(execution):
+        names.append(execution.path.stem)
+        return Outcome(nbformat.read(execution.path, as_version=4), 0.0, None)
+
+    def which(*paths, **options):
+        names.clear()
+        assert folder.run(*paths, resume=True, jobs=1, **options) == 0
+        return names
+
+    def start():
+        monkeypatch.setattr(Execution, "run", run)
+        return which
+
+    return start
+
+
+def test_resume_skips_exactly_what_is_unchanged_and_finished(folder, capfd, executed):
     good, bad = folder.add("01_good", "x = 1"), folder.add("02_bad", "raise ValueError('on purpose')")
     assert folder.run(good, bad) == 1
-    first = records(folder)["01_good"]
-    executed = []
-    monkeypatch.setattr(
-        kernels.Execution, "run", lambda self: executed.append(self.path.stem) or kernels.Outcome(None, 0.0, None)
-    )
-    folder.run(good, bad, resume=True)
-    assert executed == ["02_bad"]
+    first, again = records(folder)["01_good"], executed()
+    assert again(good, bad) == ["02_bad"]
     assert "01_good: unchanged, skipped" in capfd.readouterr().err
     assert records(folder)["01_good"] == first
+    assert again(good, bad) == []
 
-    for options in ({"settings": Settings("quick", 1, "cpu")}, {"settings": Settings("full", 0, "cpu")}):
-        assert runner.resume_key(good, options["settings"]) != first.key
+
+@pytest.mark.parametrize("settings", [Settings("quick", 1, "cpu"), Settings("full", 0, "cpu")])
+def test_resume_notices_other_settings_another_notebook_and_an_edited_package(
+    folder, tmp_path, monkeypatch, executed, settings
+):
+    package = tmp_path / "package"
+    files.write(package / "sgd.py", "CONSTANT = 2")
+    monkeypatch.setattr(files, "PACKAGE", package)
+    path, again = folder.add("01_good", "x = 1"), executed()
+    assert (len(again(path)), len(again(path))) == (1, 0)
+    assert (len(again(path, settings=settings)), len(again(path, settings=settings)), len(again(path))) == (1, 0, 1)
     folder.add("01_good", "x = 2")
-    assert runner.resume_key(good, Settings("quick", 0, "cpu")) != first.key
-
-
-def test_resume_notices_an_edited_package(folder, tmp_path, monkeypatch):
-    path, settings = folder.add("01_good", "x = 1"), Settings("quick", 0, "cpu")
-    source = tmp_path / "package" / "theory" / "sgd.py"
-    source.parent.mkdir(parents=True)
-    monkeypatch.setattr(runner, "PACKAGE", tmp_path / "package")
-    source.write_text("CONSTANT = 2")
-    before = runner.resume_key(path, settings)
-    assert runner.resume_key(path, settings) == before
-    source.write_text("CONSTANT = 3")
-    assert runner.resume_key(path, settings) != before
+    assert (len(again(path)), len(again(path))) == (1, 0)
+    files.write(package / "sgd.py", "CONSTANT = 3")
+    assert (len(again(path)), len(again(path))) == (1, 0)
 
 
 @pytest.mark.parametrize("lost", ["01_good.html", "01_good.ipynb"])

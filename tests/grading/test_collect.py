@@ -2,7 +2,6 @@
 
 import os
 import stat
-import time
 import zipfile
 from pathlib import Path
 
@@ -202,11 +201,10 @@ def test_namesakes_stay_two_students(tmp_path):
     assert len(found(tmp_path)) == 6
 
 
-def test_no_file_name_takes_long(tmp_path):
-    start = time.monotonic()
+def test_no_file_name_takes_for_ever(tmp_path):
+    """A pattern that tries every way to read a name of 120 letters would not come back."""
     with pytest.raises(ValueError, match="holds no submission"):
         find([put(tmp_path, f"ann/lab01{'1' * 120}x.ipynb", f"ann/lab01{'-1' * 60}x.ipynb")], "lab01")
-    assert time.monotonic() - start < 5  # exponential in the length would be years
 
 
 def test_a_damaged_member_of_a_zip_is_one_students_trouble(tmp_path):

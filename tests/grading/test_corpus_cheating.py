@@ -1,9 +1,7 @@
 """Submissions that want points for nothing: edited tests, patched libraries, forged messages, odd values."""
 
-import dataclasses
-
 import pytest
-from corpus import LIMITS, WRONG, Case, CorpusTests, cheat, softmax
+from corpus import ONLY_IN_THE_BOX, WRONG, Case, CorpusTests, cheat, softmax
 
 
 def cell(made, name):
@@ -105,7 +103,7 @@ PATCHES = [
           score=0.0),
     cheat("patched eval", "import builtins\nbuiltins.eval = lambda *_: 1.0", score=0.0),
     cheat("patched json", "import json\njson.dumps = lambda *_, **__: '{\"values\": [{\"value\": 1}, {\"value\": 1}]}'",
-          "crashed"),
+          "crashed", hangs=True),
     cheat("patched encode", f"import optcourse.labs.values as v\nv.encode = v.decode = v.difference = {YES}",
           score=0.0),
     cheat("patched syntax trees", "import ast\nclass No(ast.NodeTransformer):\n    def visit_Expr(self, node):\n"
@@ -116,9 +114,9 @@ PATCHES = [
     cheat("local numpy loaded", LOCAL + "for n in list(sys.modules):\n    if n.startswith(('numpy', 'optcourse')):\n"
           "        del sys.modules[n]", "crashed", None),
     cheat("forged messages", FORGED_LINES, "crashed", 3.0),
-    cheat("forged messages to the grader", "import json\n" + ANSWERS + TO_THE_GRADER, "crashed", 3.0),
-    cheat("garbage to the grader", "DATA = bytes(range(256)) * 200 + b'\\n'\n" + TO_THE_GRADER, "crashed", 3.0),
-    cheat("deep JSON to the grader", "DATA = b'[' * 60_000 + b'\\n'\n" + TO_THE_GRADER, "crashed", 3.0),
+    cheat("forged messages to the grader", ONLY_IN_THE_BOX + "import json\n" + ANSWERS + TO_THE_GRADER, "crashed", 3.0),
+    cheat("garbage to the grader", ONLY_IN_THE_BOX + "DATA = bytes(range(256)) * 200 + b'\\n'\n" + TO_THE_GRADER, "crashed", 3.0),
+    cheat("deep JSON to the grader", ONLY_IN_THE_BOX + "DATA = b'[' * 60_000 + b'\\n'\n" + TO_THE_GRADER, "crashed", 3.0),
     softmax("long answer",
             "import os\ndef softmax(z):\n    for fd in os.listdir('/proc/self/fd') if len(z) == 5 else ():\n"
             "        try: os.write(int(fd), b'x' * 10**8)\n        except OSError: pass\n    return z", "crashed"),
@@ -174,7 +172,6 @@ class TestValues(CorpusTests):
 
 class TestTorch(CorpusTests):
     cases = TORCH
-    limits = dataclasses.replace(LIMITS, cell=40)  # loading torch takes seconds
 
     @pytest.mark.parametrize("case", TORCH, ids=lambda case: case.name)
     def test_status_and_score(self, graded, case: Case) -> None:

@@ -61,7 +61,7 @@ if os.fork() == 0:
 KILL_PARENT = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)"
 
 CASES = [
-    in_cell("loop in a cell", "while True: pass", "flagged", flag="interrupted after 3 s"),
+    in_cell("loop in a cell", "while True: pass", "flagged", flag="interrupted after"),
     softmax("loop in a function", "def softmax(z):\n    while True: pass", "timeout", flag="no end in exercise"),
     in_cell("loop that swallows interrupts", SWALLOW, "timeout", flag="no end in cell 'extra-"),
     in_cell(
@@ -112,6 +112,7 @@ CASES = [
         "import os, socket\nos.write = lambda fd, data: len(data)\nos.read = lambda fd, n: b''\nos.fork = lambda: 0\n"
         "os.kill = os._exit = lambda *_: None\nsocket.socket.send = None",
         "crashed",
+        hangs=True,
     ),
     in_cell("GUI back end", "import matplotlib.pyplot as p\np.switch_backend('tkagg')\np.figure(); p.show()", "graded"),
     in_cell("working directory", "import os\nos.mkdir('x'); os.chdir('x'); os.rmdir('../x')", "graded"),
@@ -131,7 +132,7 @@ BOMBS = [
 
 class TestBombs(CorpusTests):
     cases = BOMBS
-    limits = dataclasses.replace(LIMITS, cell=20, memory=2**30)  # time to grow
+    limits = dataclasses.replace(LIMITS, memory=2**30)
 
     @pytest.mark.parametrize("case", BOMBS, ids=lambda case: case.name)
     def test_status_and_score(self, graded, case: Case) -> None:
