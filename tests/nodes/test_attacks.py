@@ -118,7 +118,7 @@ def test_z_of_alie_by_hand():
 
 
 @given(n=st.integers(1, 300), data=st.data())
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 def test_z_grows_with_the_attackers_and_has_its_supporters(n, data):
     f = data.draw(st.integers(0, n // 2))
     z, s = alie_z(n, f), n // 2 + 1 - f

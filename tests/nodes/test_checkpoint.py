@@ -5,6 +5,7 @@ from itertools import islice
 import node_cases
 import pytest
 import torch
+from waiting import HANG
 
 from optcourse import nodes
 from optcourse.nodes.run.checkpoint import Keeper, NoCheckpoint, snapshot
@@ -15,7 +16,7 @@ NAMES = list(node_cases.cases(nodes.Network(8)))
 
 def run(folder, name, steps, resume=False, n=8, every=4, stop=None, clock=None, **settings):
     """(own nodes, iterate, bytes, wire bytes): ``steps`` rounds in total, saved in ``folder``."""
-    net = nodes.Network(n, exact=True, clock=clock, timeout=20)
+    net = nodes.Network(n, exact=True, clock=clock, timeout=60)
     rule, options = node_cases.cases(net)[name]
     grad = node_cases.gradient(net, torch.float32)
     keeper = Keeper(folder, net, every, {"name": name, **settings})
@@ -67,10 +68,10 @@ def test_other_numbers_of_processes_go_on_with_the_same_bits(uninterrupted, tmp_
             run(folder / "relay_sum", "relay_sum", 12, True)
         return all_but_relay(folder, 8)
 
-    parts = launch(three, tmp_path, processes=3, timeout=120)
+    parts = launch(three, tmp_path, processes=3, timeout=HANG)
     assert torch.equal(torch.cat([part[1][1] for part in parts]), uninterrupted["relay_sum"][1])
     wire = sum(part[0]["psgd"][3] for part in parts)
-    parts = launch(two, tmp_path, processes=2, timeout=120)
+    parts = launch(two, tmp_path, processes=2, timeout=HANG)
     assert sum(part["psgd"][3] for part in parts) > wire  # counts on
     for name, (_, x, sent, *_) in all_but_relay(tmp_path, 11).items():
         assert torch.equal(x, uninterrupted[name][1]), name

@@ -14,7 +14,7 @@ DRAWS = {
 }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(sorted(DRAWS)),
     calls=st.lists(st.one_of(st.none(), st.lists(st.integers(0, 3), unique=True)), max_size=12),
