@@ -42,6 +42,7 @@ from optcourse.nodes.run.launch import CannotLaunch, WorkerFailed, launch
 from optcourse.nodes.run.record_async import record_async
 from optcourse.nodes.samples.gradients import flat_gradient
 from optcourse.nodes.samples.shards import Shards, split
+from optcourse.nodes.samples.training import train
 from optcourse.nodes.streams import Streams
 from optcourse.nodes.time.clock import Clock, Interval, constant, exponential, stragglers
 from optcourse.nodes.time.schedule import Schedule, asynchronous_schedule
@@ -97,4 +98,5 @@ __all__ = [
     "split",
     "stragglers",
     "topology",
+    "train",
 ]
