@@ -16,7 +16,7 @@ from waiting import HANG, wait_for
 from optcourse.course.cli import main
 from optcourse.nodes import ALGORITHMS
 from optcourse.nodes.run.checkpoint_files import complete_rounds
-from optcourse.nodes.run.recipes import OWN
+from optcourse.nodes.run.recipes import RECIPES
 
 COMMAND = [sys.executable, "-c", "from optcourse.course.cli import main; main()", "nodes", "run"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -88,12 +88,12 @@ def go_on(text, output, whole):
 def test_the_list_names_every_algorithm(capsys):
     assert optcourse("list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert sorted(line.split()[0] for line in lines) == sorted(ALGORITHMS)
+    assert sorted(line.split()[0] for line in lines) == sorted(RECIPES)
     assert all(len(line) <= 100 and len(line.split()) > 2 for line in lines)
-    assert set(OWN) >= set(ALGORITHMS)
+    assert set(RECIPES) >= set(ALGORITHMS)
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", RECIPES)
 def test_every_algorithm_runs_with_its_defaults(algorithm, tmp_path):
     steps = 480 if algorithm == "async_sgd" else 60  # there a step is the gradient of one node
     assert optcourse("run", algorithm, "--nodes", 8, "--steps", steps, "--output", tmp_path) == 0
@@ -102,7 +102,7 @@ def test_every_algorithm_runs_with_its_defaults(algorithm, tmp_path):
     assert first["round"] == 0 and last["round"] == steps
     assert last["loss"] < 0.7 * first["loss"] and last["test_accuracy"] > 0.4  # 0.1 is guessing
     assert content["bytes_per_node"] > 0 and last["simulated_seconds"] > 0
-    assert content["settings"]["lr"] == OWN[algorithm]["lr"]
+    assert content["settings"]["lr"] == RECIPES[algorithm].lr
 
 
 @pytest.mark.parametrize(
