@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,6 @@ from typing import Any
 import click
 
 from optcourse.arguments import real
-from optcourse.nodes.byzantine.aggregators import AGGREGATORS
-from optcourse.nodes.run import recipes as offered
 from optcourse.nodes.run.process import FAILED, INTERRUPTED, LOST, USAGE, How, leave, one_process, say_what_is_saved
 from optcourse.nodes.run.recipes import RECIPES, Setup
 
@@ -25,11 +24,23 @@ def _default(name: str) -> str:
     """What the recipes say about the default of a setting: "[default: 5, diloco 10]"."""
     users: dict[Any, list[str]] = {}
     for algorithm, recipe in RECIPES.items():
-        own = {"lr": recipe.lr, **recipe.defaults}
-        if name in own:
-            users.setdefault(own[name], []).append(algorithm)
-    usual, *others = sorted(users, key=lambda value: -len(users[value]))
-    return "[default: " + ", ".join([str(usual), *(f"{' and '.join(users[value])} {value}" for value in others)]) + "]"
+        value = {"lr": recipe.lr, **recipe.defaults}.get(name)
+        if value is not None:
+            users.setdefault(value, []).append(algorithm)
+    values = sorted(users, key=lambda value: -len(users[value]))
+    listed = [str(value) if value == values[0] else f"{' and '.join(users[value])} {value}" for value in values]
+    return f"  [default: {', '.join(listed)}]" if listed else ""
+
+
+def _settings(command: Callable[..., int]) -> Callable[..., int]:
+    """An option for every setting of a :class:`Setup`."""
+    for setting in reversed(fields(Setup)[1:]):
+        name, allowed, usual = setting.name, setting.metadata["allowed"], setting.default
+        kind = {"int": int, "float": float, "bool": bool}.get(str(setting.type).removesuffix(" | None"))
+        option = {"type": kind or click.Choice(list(allowed)), "is_flag": kind is bool, "default": usual}
+        option |= {"show_default": usual is not None, "help": setting.metadata["line"] + _default(name)}
+        command = click.option("-k" if name == "k" else f"--{name.replace('_', '-')}", **option)(command)
+    return command
 
 
 @click.group(invoke_without_command=True)
@@ -51,31 +62,8 @@ def list_command() -> int:
 
 @nodes.command("run")
 @click.argument("algorithm")
-@click.option("--nodes", type=int, default=8, show_default=True, help="Nodes, shared out among the processes.")
-@click.option("--steps", type=int, default=200, show_default=True, help="Rounds in total.")
-@click.option("--lr", type=float, help=f"Learning rate.  {_default('lr')}")
-@click.option("--batch-size", type=int, default=16, show_default=True, help="Samples per gradient and node.")
-@click.option("--data", type=click.Choice(offered.DATA), default="digits", show_default=True)
-@click.option("--model", type=click.Choice(offered.MODELS), default="mlp", show_default=True)
-@click.option("--split", type=click.Choice(offered.SPLITS), default="iid", show_default=True, help="Who has what.")
-@click.option("--alpha", type=float, help="Of the Dirichlet split: small is heterogeneous.  [default: 0.5]")
-@click.option("--topology", type=click.Choice(offered.TOPOLOGIES), help=f"Who talks to whom.  {_default('topology')}")
-@click.option("--compressor", type=click.Choice(list(offered.COMPRESSORS)), help=_default("compressor"))
-@click.option("--levels", type=int, help="Of qsgd's quantization.  [default: 4]")
-@click.option("-k", type=int, help="Entries that top_k and random_k keep.  [default: d/20]")
-@click.option("--rank", type=int, help=f"Of low_rank and powersgd.  {_default('rank')}")
-@click.option("--local-steps", type=int, help=f"Steps between two averages.  {_default('local_steps')}")
-@click.option("--consensus-lr", type=float, help=f"How far choco moves to its neighbours.  {_default('consensus_lr')}")
-@click.option("--aggregator", type=click.Choice(list(AGGREGATORS)), help=_default("aggregator"))
-@click.option("--attack", type=click.Choice(["none", *offered.ATTACKS]), help=_default("attack"))
-@click.option("--n-byzantine", type=int, help="Nodes that lie.  [default: a fifth]")
-@click.option("--latency", type=float, default=1e-4, show_default=True, help="Simulated seconds per message.")
-@click.option("--bandwidth", type=float, default=1e9, show_default=True, help="Simulated bytes per second.")
-@click.option("--compute", type=float, default=1e-3, show_default=True, help="Simulated seconds per gradient.")
+@_settings
 @click.option("--processes", type=click.IntRange(1), help="Local processes; 1 is the simulator.  [default: 1]")
-@click.option("--exact", is_flag=True, help="The same bits for every number of processes.")
-@click.option("--dtype", type=click.Choice(list(offered.DTYPES)), default="float32", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything.")
 @click.option("--backend", type=click.Choice(["gloo", "nccl"]), default="gloo", show_default=True, help="nccl: GPUs.")
 @click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds until silence is a loss.")
 @click.option("--save-every", type=click.IntRange(1), default=50, show_default=True, help="Rounds between two saves.")

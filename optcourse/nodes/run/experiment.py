@@ -26,7 +26,7 @@ from optcourse.nodes.algorithms.algorithm import Iterates
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.run import recipes
 from optcourse.nodes.run.checkpoint import Keeper
-from optcourse.nodes.run.recipes import DTYPES, Setup
+from optcourse.nodes.run.recipes import Setup
 from optcourse.nodes.samples.gradients import flat_gradient
 from optcourse.nodes.samples.shards import Shards, split
 
@@ -44,7 +44,7 @@ class Experiment:
         self, setup: Setup, net: Network, device: torch.device | str = "cpu", show: Show = lambda steps, _: steps
     ) -> None:
         s = self.setup = setup
-        self.net, self.show, dtype = net, show, DTYPES[s.dtype]
+        self.net, self.show, dtype = net, show, getattr(torch, s.dtype)
         self.data = (datasets.digits if s.data == "digits" else datasets.mnist1d)(dtype=dtype).to(device)
         features = self.data.x_train.shape[1]
         if s.model == "mlp":

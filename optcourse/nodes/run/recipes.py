@@ -7,14 +7,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import networkx as nx
 import torch
 
-from optcourse.arguments import choice, integer, positive, real
+from optcourse.arguments import choice, integer, real
 from optcourse.nodes import aggregators, attacks, compressors
 from optcourse.nodes.algorithms.algorithm import ALGORITHMS, Iterates
 from optcourse.nodes.graphs.topology import GRAPHS, mixing_matrix, one_peer_exponential, topology
@@ -25,12 +26,6 @@ from optcourse.nodes.time.schedule import asynchronous_schedule
 
 if TYPE_CHECKING:
     from optcourse.nodes.run.experiment import Experiment
-
-DATA = ("digits", "mnist1d")
-MODELS = ("mlp", "cnn")
-TOPOLOGIES = (*GRAPHS, "one_peer_exponential")
-ATTACKS = (*attacks.ATTACKS, "label_flip")
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Recipe(NamedTuple):
@@ -153,6 +148,14 @@ def algorithm(run: Experiment) -> tuple[Callable[..., Iterates], dict[str, Any]]
     return ALGORITHMS[recipe.rule or s.algorithm], options
 
 
+_COUNT, _POSITIVE = partial(integer, low=1), partial(real, low=0, open_low=True)
+
+
+def _setting(default: Any, line: str, allowed: Collection[str | bool] | Callable[[str, Any], Any]) -> Any:
+    """A field of :class:`Setup`: what the command line says about it, and the values or the check of a value."""
+    return field(default=default, metadata={"line": line, "allowed": allowed})
+
+
 @dataclass(frozen=True)
 class Setup:
     """What is trained, and how; None becomes the default of the algorithm's recipe, where that has a use for it.
@@ -164,52 +167,40 @@ class Setup:
     """
 
     algorithm: str
-    nodes: int = 8
-    steps: int = 200
-    lr: float | None = None
-    batch_size: int = 16
-    data: str = "digits"
-    model: str = "mlp"
-    split: str = "iid"
-    alpha: float | None = None
-    topology: str | None = None
-    compressor: str | None = None
-    levels: int | None = None
-    k: int | None = None
-    rank: int | None = None
-    local_steps: int | None = None
-    consensus_lr: float | None = None
-    aggregator: str | None = None
-    attack: str | None = None
-    n_byzantine: int | None = None
-    latency: float = 1e-4
-    bandwidth: float = 1e9
-    compute: float = 1e-3
-    exact: bool = False
-    dtype: str = "float32"
-    seed: int = 0
+    nodes: int = _setting(8, "Nodes, shared out among the processes.", _COUNT)
+    steps: int = _setting(200, "Rounds in total.", _COUNT)
+    lr: float | None = _setting(None, "Learning rate.", _POSITIVE)
+    batch_size: int = _setting(16, "Samples per gradient and node.", _COUNT)
+    data: str = _setting("digits", "", ("digits", "mnist1d"))
+    model: str = _setting("mlp", "", ("mlp", "cnn"))
+    split: str = _setting("iid", "Who has what.", SPLITS)
+    alpha: float | None = _setting(None, "Of the Dirichlet split: small is heterogeneous.  [default: 0.5]", _POSITIVE)
+    topology: str | None = _setting(None, "Who talks to whom.", (*GRAPHS, "one_peer_exponential"))
+    compressor: str | None = _setting(None, "What makes messages small.", COMPRESSORS)
+    levels: int | None = _setting(None, "Of qsgd's quantization.  [default: 4]", _COUNT)
+    k: int | None = _setting(None, "Entries that top_k and random_k keep.  [default: d/20]", _COUNT)
+    rank: int | None = _setting(None, "Of low_rank and powersgd.", _COUNT)
+    local_steps: int | None = _setting(None, "Steps between two averages.", _COUNT)
+    consensus_lr: float | None = _setting(
+        None, "How far choco moves to its neighbours.", partial(real, low=0, high=1, open_low=True)
+    )
+    aggregator: str | None = _setting(None, "", aggregators.AGGREGATORS)
+    attack: str | None = _setting(None, "", ("none", *attacks.ATTACKS, "label_flip"))
+    n_byzantine: int | None = _setting(None, "Nodes that lie.  [default: a fifth]", partial(integer, low=0))
+    latency: float = _setting(1e-4, "Simulated seconds per message.", partial(real, low=0))
+    bandwidth: float = _setting(1e9, "Simulated bytes per second.", partial(real, low=1e-6))
+    compute: float = _setting(1e-3, "Simulated seconds per gradient.", _POSITIVE)
+    exact: bool = _setting(False, "The same bits for every number of processes.", (False, True))
+    dtype: str = _setting("float32", "", ("float32", "float64"))
+    seed: int = _setting(0, "Seed of everything.", partial(integer, low=0, high=2**32 - 1))
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, and resolve the defaults."""
         choice("algorithm", self.algorithm, RECIPES)
-        integer("nodes", self.nodes, 1)
-        integer("steps", self.steps, 1)
-        integer("batch_size", self.batch_size, 1)
-        integer("seed", self.seed, 0, 2**32 - 1)
-        real("latency", self.latency, 0)
-        real("bandwidth", self.bandwidth, 1e-6)
-        positive(compute=self.compute)
-        for name, allowed in {
-            "data": DATA,
-            "model": MODELS,
-            "split": SPLITS,
-            "dtype": DTYPES,
-            "topology": (None, *TOPOLOGIES),
-            "compressor": (None, *COMPRESSORS),
-            "aggregator": (None, *aggregators.AGGREGATORS),
-            "attack": (None, "none", *ATTACKS),
-        }.items():
-            choice(name, getattr(self, name), allowed)
+        for setting in fields(self)[1:]:
+            value, allowed = getattr(self, setting.name), setting.metadata["allowed"]
+            if value is not None:
+                allowed(setting.name, value) if callable(allowed) else choice(setting.name, value, allowed)
         recipe = RECIPES[self.algorithm]
         used = {"lr": recipe.lr, **recipe.defaults}
         if "compressor" in used:
@@ -224,16 +215,8 @@ class Setup:
         for name, default in used.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
-        positive(lr=self.lr)
-        for name in ("levels", "k", "rank", "local_steps"):
-            if getattr(self, name) is not None:
-                integer(name, getattr(self, name), 1)
         if self.n_byzantine is not None:
             integer("n_byzantine", self.n_byzantine, 0, self.nodes - 1)
-        if self.alpha is not None:
-            positive(alpha=self.alpha)
-        if self.consensus_lr is not None:
-            real("consensus_lr", self.consensus_lr, 0, 1, open_low=True)
         if self.topology == "one_peer_exponential" and not recipe.changing:
             raise ValueError(f"topology must be one graph for {self.algorithm}, got the schedule {self.topology!r}")
 
