@@ -7,44 +7,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import networkx as nx
 import torch
+from torch import Tensor
 
 from optcourse.arguments import choice, integer, real
 from optcourse.nodes import aggregators, attacks, compressors
 from optcourse.nodes.algorithms.algorithm import ALGORITHMS, Iterates
 from optcourse.nodes.graphs.topology import GRAPHS, mixing_matrix, one_peer_exponential, topology
+from optcourse.nodes.network.network import Network
 from optcourse.nodes.samples.shards import SPLITS
 from optcourse.nodes.streams import Streams
 from optcourse.nodes.time.clock import Clock, exponential
 from optcourse.nodes.time.schedule import asynchronous_schedule
 
-if TYPE_CHECKING:
-    from optcourse.nodes.run.experiment import Experiment
+
+class Parts(Protocol):
+    """What the options of an algorithm are made of: the parts of an ``Experiment``."""
+
+    setup: Setup
+    net: Network
+    start: Tensor
+    shapes: list[tuple[int, ...]]
+    show: Callable[[Iterable, str], Iterable]
 
 
 class Recipe(NamedTuple):
     """How a run uses an algorithm.
 
-    ``line`` describes it; ``defaults`` are the settings that it has of its own; ``options(experiment)`` are its
+    ``line`` describes it; ``defaults`` are the settings that it has of its own; ``options(parts)`` are its
     arguments that are no settings of the same name; ``lr`` trains digits; ``changing``: its graph may be another one in
     every round; ``rule`` is its function, if it is called otherwise.
     """
 
     line: str
     defaults: Mapping[str, Any] = {}
-    options: Callable[[Experiment], dict[str, Any]] = lambda run: {}
+    options: Callable[[Parts], dict[str, Any]] = lambda run: {}
     lr: float = 0.1
     changing: bool = False
     rule: str | None = None
 
 
-def _mixing(run: Experiment, lazy: bool = False) -> dict[str, Any]:
+def _mixing(run: Parts, lazy: bool = False) -> dict[str, Any]:
     n, name = run.setup.nodes, run.setup.topology
     if name == "one_peer_exponential":
         return {"W": one_peer_exponential(n)}
@@ -52,26 +61,26 @@ def _mixing(run: Experiment, lazy: bool = False) -> dict[str, Any]:
     return {"W": (W + torch.eye(n, dtype=W.dtype)) / 2 if lazy else W}
 
 
-def _tree(run: Experiment) -> dict[str, Any]:
+def _tree(run: Parts) -> dict[str, Any]:
     return {"tree": nx.bfs_tree(topology(run.setup.topology, run.setup.nodes), 0).to_undirected()}
 
 
-def _random_k(run: Experiment) -> compressors.Compressor:
+def _random_k(run: Parts) -> compressors.Compressor:
     unbiased = run.setup.algorithm in ("compressed_sgd", "qsgd")  # nothing makes up for a bias there
     return compressors.random_k(_kept(run), _streams(run), unbiased=unbiased)
 
 
-def _streams(run: Experiment) -> Streams:
+def _streams(run: Parts) -> Streams:
     return run.net.streams("compressor", run.setup.seed)
 
 
-def _kept(run: Experiment) -> int:
+def _kept(run: Parts) -> int:
     d = run.start.shape[1]
     return max(1, d // 20) if run.setup.k is None else integer("k", run.setup.k, 1, d)
 
 
 #: (the settings that a compressor has of its own, the compressor of a run).
-COMPRESSORS: dict[str, tuple[Mapping[str, Any], Callable[[Experiment], compressors.Compressor]]] = {
+COMPRESSORS: dict[str, tuple[Mapping[str, Any], Callable[[Parts], compressors.Compressor]]] = {
     "identity": ({}, lambda run: compressors.identity()),
     "top_k": ({"k": None}, lambda run: compressors.top_k(_kept(run))),
     "random_k": ({"k": None}, _random_k),
@@ -81,11 +90,11 @@ COMPRESSORS: dict[str, tuple[Mapping[str, Any], Callable[[Experiment], compresso
 }
 
 
-def _compress(run: Experiment) -> dict[str, Any]:
+def _compress(run: Parts) -> dict[str, Any]:
     return {"compress": COMPRESSORS[run.setup.compressor][1](run)}
 
 
-def _robust(run: Experiment) -> dict[str, Any]:
+def _robust(run: Parts) -> dict[str, Any]:
     s = run.setup
     rule, attack = aggregators.AGGREGATORS[s.aggregator], attacks.ATTACKS.get(s.attack)
     rule(torch.zeros(s.nodes, 1), s.n_byzantine)  # refuses more liars than it stands now, not in the first round
@@ -93,7 +102,7 @@ def _robust(run: Experiment) -> dict[str, Any]:
     return options | {"attack": attack() if attack else None}
 
 
-def _schedule(run: Experiment) -> dict[str, Any]:
+def _schedule(run: Parts) -> dict[str, Any]:
     s = run.setup
     law = exponential(s.compute, s.nodes, seed=s.seed)
     return {"schedule": asynchronous_schedule(law, s.nodes, s.steps, s.latency, show=run.show)}
@@ -141,7 +150,7 @@ RECIPES = {
 _PASSED_ON = ("local_steps", "consensus_lr")  # arguments of the same name
 
 
-def algorithm(run: Experiment) -> tuple[Callable[..., Iterates], dict[str, Any]]:
+def algorithm(run: Parts) -> tuple[Callable[..., Iterates], dict[str, Any]]:
     """The algorithm of a run, and the arguments that only it has."""
     recipe, s = RECIPES[run.setup.algorithm], run.setup
     options = {name: getattr(s, name) for name in _PASSED_ON if name in recipe.defaults} | recipe.options(run)
