@@ -24,6 +24,7 @@ from optcourse.arguments import choice, integer
 
 if TYPE_CHECKING:
     import torch
+    from tqdm import tqdm
 
 T = TypeVar("T")
 
@@ -122,8 +123,9 @@ def start(*, profile: str = "quick", seed: int = 0, device: str = "auto", thread
     return Run(profile=profile, seed=seed, device=resolved, rehearsal=rehearsal)
 
 
-def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, delay: float = 2.0) -> Iterable[T]:
-    """A progress bar that appears after two seconds (``delay``; 0 for a single long step) and leaves nothing behind.
+def progress(iterable: Iterable[T], *, desc: str, total: int | None = None, delay: float = 2.0) -> tqdm[T]:
+    """A progress bar that appears after two seconds (``delay``; 0 for a single long step) and leaves nothing
+    behind. Also a context manager around one long step.
 
     ``optcourse run`` shows bars of its own and switches these off (``OPTCOURSE_PROGRESS=off``).
     """

@@ -2,14 +2,16 @@
 
 ==============  ===========================================================================================
 ``algorithms``  ``parallel``: psgd, local_sgd, post_local_sgd, scaffold, diloco; ``decentralized``: dsgd,
-                gradient_tracking, d2, relay_sum, choco; ``compressed``: qsgd, error_feedback, powersgd;
+                gradient_tracking, d2, relay_sum, choco; ``compressed``: compressed_sgd (qsgd),
+                error_feedback, powersgd;
                 ``asynchronous``: async_sgd; ``robust``: robust_sgd
 ``network``     ``Network``: n nodes, of which this process owns some rows: ``mean, mix, exchange, gather``
 ``messages``    ``compressors``, which make messages small, with real payloads
 ``byzantine``   ``aggregators`` against ``attacks``
 ``graphs``      topologies, mixing matrices and their gaps; pictures of them
 ``time``        simulated seconds and their Gantt charts; schedules; all-reduce plans, message by message
-``samples``     ``shards`` deals the data, ``gradients`` takes all gradients of one model in one call
+``samples``     ``shards`` deals the data, ``gradients`` takes all gradients of one model in one call,
+                ``train`` trains it for several seeds
 ``run``         real processes from a notebook, from the command line, and runs that survive them
 ``streams``     randomness: one stream per node
 ==============  ===========================================================================================
@@ -26,9 +28,9 @@
 """
 
 from optcourse.models.rows import evaluate, flat_parameters
-from optcourse.nodes.algorithms.algorithm import ALGORITHMS, last_iterate
+from optcourse.nodes.algorithms.algorithm import ALGORITHMS, last_iterate, memory
 from optcourse.nodes.algorithms.asynchronous import async_sgd, delay_adaptive
-from optcourse.nodes.algorithms.compressed import error_feedback, powersgd, qsgd
+from optcourse.nodes.algorithms.compressed import compressed_sgd, error_feedback, powersgd, qsgd
 from optcourse.nodes.algorithms.decentralized import choco, d2, dsgd, gradient_tracking, relay_sum
 from optcourse.nodes.algorithms.parallel import diloco, local_sgd, post_local_sgd, psgd, scaffold
 from optcourse.nodes.algorithms.robust import robust_sgd
@@ -42,6 +44,7 @@ from optcourse.nodes.run.launch import CannotLaunch, WorkerFailed, launch
 from optcourse.nodes.run.record_async import record_async
 from optcourse.nodes.samples.gradients import flat_gradient
 from optcourse.nodes.samples.shards import Shards, split
+from optcourse.nodes.samples.training import train
 from optcourse.nodes.streams import Streams
 from optcourse.nodes.time.clock import Clock, Interval, constant, exponential, stragglers
 from optcourse.nodes.time.schedule import Schedule, asynchronous_schedule
@@ -64,6 +67,7 @@ __all__ = [
     "asynchronous_schedule",
     "attacks",
     "choco",
+    "compressed_sgd",
     "compressors",
     "constant",
     "d2",
@@ -82,6 +86,7 @@ __all__ = [
     "last_iterate",
     "launch",
     "local_sgd",
+    "memory",
     "mixing_matrix",
     "node_positions",
     "one_peer_exponential",
@@ -97,4 +102,5 @@ __all__ = [
     "split",
     "stragglers",
     "topology",
+    "train",
 ]

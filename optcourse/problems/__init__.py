@@ -8,7 +8,7 @@
 ``PolyakLojasiewicz``     x² + 3 sin² x: non-convex, yet linear convergence
 ``LeastSquares``          a finite sum, sampled in mini-batches, all variances exact
 ``SoftmaxRegression``     the same on a data set, with the cross-entropy loss
-``Tilted``                nodes with f + ⟨b_i, x⟩: any problem made heterogeneous, ζ² everywhere the same
+``OffsetNodes``                nodes with f + ⟨b_i, x⟩: any problem made heterogeneous, ζ² everywhere the same
 ``CosineNodes``           nodes with shifted cosines: non-convex, heterogeneous Hessians
 ``QuadraticNodes``        nodes with ½a_i(x − b_i)²: fixed points in closed form
 ``Rosenbrock, Beale,``    surfaces over the plane, to look at
@@ -29,7 +29,7 @@
 import numpy as np
 
 from optcourse.problems.base import Problem
-from optcourse.problems.distributed import CosineNodes, Distributed, QuadraticNodes, Tilted
+from optcourse.problems.distributed import CosineNodes, Distributed, OffsetNodes, QuadraticNodes
 from optcourse.problems.finite_sum import FiniteSum, LeastSquares, SoftmaxRegression
 from optcourse.problems.single import Cosine, Huber, PolyakLojasiewicz, PseudoHuber, Quadratic
 from optcourse.problems.surfaces import Beale, BoundedSaddle, LongValley, Plateau, Rosenbrock, Saddle, Surface
@@ -53,8 +53,8 @@ ALL: tuple[Problem, ...] = (
     PolyakLojasiewicz(sigma2=1.0, noise="sign"),
     LeastSquares(features=[[1, 2], [0, 1], [3, -1], [2, 2], [1, 0]], targets=[1, 0, 2, -1, 3]),
     LeastSquares(features=[[1, 2, 0], [0, 1, 1]], targets=[1, 2]),
-    Tilted(Cosine(L=1.5, dim=2, sigma2=1.0), tilts=[[1, 0], [0, 2], [-1, -2], [0, 0]]),
-    Tilted(LeastSquares(features=[[1, 2], [0, 1], [3, -1]], targets=[1, 0, 2]), tilts=[[1, -1], [-1, 1]]),
+    OffsetNodes(Cosine(L=1.5, dim=2, sigma2=1.0), offsets=[[1, 0], [0, 2], [-1, -2], [0, 0]]),
+    OffsetNodes(LeastSquares(features=[[1, 2], [0, 1], [3, -1]], targets=[1, 0, 2]), offsets=[[1, -1], [-1, 1]]),
     CosineNodes(L=2.0, phases=[[0.0, 1.0], [0.7, -1.0], [-1.2, 2.0], [0.3, 0.1]], sigma2=1.0, noise="sign"),
     QuadraticNodes(a=[1.0, 4.0, 0.5], b=[0.0, 1.0, -3.0], sigma2=0.5),
     QuadraticNodes(a=[[1.0, 3.0], [1.0, 3.0]], b=[[0.0, 1.0], [2.0, -1.0]]),
@@ -86,6 +86,7 @@ __all__ = [
     "LeastSquares",
     "LongValley",
     "NewtonTrap",
+    "OffsetNodes",
     "PiecewiseQuadratic",
     "Plateau",
     "PolyakLojasiewicz",
@@ -97,5 +98,4 @@ __all__ = [
     "Saddle",
     "SoftmaxRegression",
     "Surface",
-    "Tilted",
 ]

@@ -65,30 +65,30 @@ def _node_matrix(name: str, value: Any) -> np.ndarray:
     return rows
 
 
-class Tilted(Distributed):
+class OffsetNodes(Distributed):
     """f_i(x) = f(x) + ⟨b_i, x⟩ with Σ b_i = 0: any problem, made heterogeneous.
 
     The mean is f itself, so all its constants stay; ζ² = (1/n) Σ‖b_i‖² at every x.
 
     >>> from optcourse.problems import Quadratic
-    >>> f = Tilted(Quadratic([1.0, 4.0]), tilts=[[3.0, 0.0], [-3.0, 0.0]])
+    >>> f = OffsetNodes(Quadratic([1.0, 4.0]), offsets=[[3.0, 0.0], [-3.0, 0.0]])
     >>> f.zeta2, f.gradient([1.0, 1.0]), f.node_gradient(np.ones((2, 2)))[0]
     (9.0, array([1., 4.]), array([4., 4.]))
     """
 
-    def __init__(self, base: Problem, tilts: Any) -> None:
-        """``base`` gives f and its noise; ``tilts`` b [n, d] sum to zero over the nodes."""
+    def __init__(self, base: Problem, offsets: Any) -> None:
+        """``base`` gives f and its noise; ``offsets`` b [n, d] sum to zero over the nodes."""
         if not isinstance(base, Problem) or isinstance(base, Distributed):
             raise TypeError(f"base must be a problem that is not distributed itself, got {base!r}")
-        self.base, self.tilts = base, _node_matrix("tilts", tilts)
-        self.n_nodes = len(self.tilts)
-        if self.tilts.shape[1] != base.dim:
-            raise ValueError(f"tilts must have {base.dim} columns (the dim of base), got shape {self.tilts.shape}")
-        if not np.allclose(self.tilts.sum(0), 0, rtol=0, atol=1e-12 * abs(self.tilts).sum()):
-            raise ValueError(f"tilts must sum to zero over the nodes, got {self.tilts.sum(0)!r}")
+        self.base, self.offsets = base, _node_matrix("offsets", offsets)
+        self.n_nodes = len(self.offsets)
+        if self.offsets.shape[1] != base.dim:
+            raise ValueError(f"offsets must have {base.dim} columns (the dim of base), got shape {self.offsets.shape}")
+        if not np.allclose(self.offsets.sum(0), 0, rtol=0, atol=1e-12 * abs(self.offsets).sum()):
+            raise ValueError(f"offsets must sum to zero over the nodes, got {self.offsets.sum(0)!r}")
         for name in ("dim", "L", "convex", "mu", "fstar", "minimizer", "sigma2", "noise_variances", "noise"):
             setattr(self, name, getattr(base, name))
-        self.zeta2 = float((self.tilts**2).sum(-1).mean())
+        self.zeta2 = float((self.offsets**2).sum(-1).mean())
 
     def _value(self, x: Any) -> Any:
         return self.base.value(x)
@@ -100,10 +100,10 @@ class Tilted(Distributed):
         return self.base.hessian(x)
 
     def _node_value(self, x: Any) -> Any:
-        return self.base.value(x) + (as_like(self.tilts, x) * x).sum(-1)
+        return self.base.value(x) + (as_like(self.offsets, x) * x).sum(-1)
 
     def _node_gradient(self, x: Any) -> Any:
-        return self.base.gradient(x) + as_like(self.tilts, x)
+        return self.base.gradient(x) + as_like(self.offsets, x)
 
     def stochastic_gradient(self, x: Any, rng: np.random.Generator, batch_size: int = 1) -> Any:
         """The stochastic gradient of ``base``."""
@@ -112,7 +112,7 @@ class Tilted(Distributed):
     def stochastic_node_gradient(self, x: Any, rng: np.random.Generator, batch_size: int = 1) -> Any:
         """b_i plus a stochastic gradient of ``base`` at row i, independent from node to node."""
         x = self._rows(x)
-        return self.base.stochastic_gradient(x, rng, batch_size) + as_like(self.tilts, x)
+        return self.base.stochastic_gradient(x, rng, batch_size) + as_like(self.offsets, x)
 
 
 class CosineNodes(Distributed):

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from optcourse.nodes import aggregators
 from optcourse.nodes.byzantine.aggregators import (
     AGGREGATORS,
     bucketing,
@@ -36,7 +35,7 @@ EQUIVARIANT = {**AGGREGATORS, "geometric_median": partial(geometric_median, tole
     scale=st.floats(1e-3, 1e3),
     shift=st.floats(-100, 100),
 )
-@settings(deadline=None, max_examples=20, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 def test_rules_commute_with_permutations_translations_and_scalings(seed, n, scale, shift):
     X = draw(seed, n, 3)
     order = np.random.default_rng(seed).permutation(n)
@@ -48,6 +47,27 @@ def test_rules_commute_with_permutations_translations_and_scalings(seed, n, scal
             # curvature of the geometric median.
             atol = 1e-12 * (scale + abs(shift)) * (100 if name == "geometric_median" else 1)
             np.testing.assert_allclose(moved, scale * found + shift, rtol=0, atol=atol, err_msg=name)
+
+
+WRAPPERS = {
+    "alone": lambda rule: rule,
+    "mixed": nearest_neighbour_mixing,
+    "bucketed": lambda rule: bucketing(rule, 2, torch.Generator().manual_seed(0)),
+}
+POWERS = {torch.float32: (-35, -20, 20, 30), torch.float64: (-290, -160, 160, 290)}
+
+
+@pytest.mark.parametrize("dtype", POWERS)
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("name", AGGREGATORS)
+@given(seed=st.integers(0, 10**6), place=st.integers(0, 3))
+@settings(max_examples=8, derandomize=True)
+def test_units_do_not_matter(name, wrapper, dtype, seed, place):
+    """Against float64 in units near one: whoever squares an entry on the way leaves the range of the numbers."""
+    X, scale, wrap, rule = draw(seed, 9, 4, dtype), 10.0 ** POWERS[dtype][place], WRAPPERS[wrapper], EQUIVARIANT[name]
+    X[-1] *= 30  # something to clip and to trim
+    error = wrap(rule)(X * scale, 1).double() / scale - wrap(rule)(X.double(), 1)
+    assert error.abs().max() <= 1000 * torch.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("name", ["mean", "geometric_median", "krum", "krum_paper", "multi_krum"])
@@ -135,13 +155,3 @@ def test_rows_beyond_float64_are_named():
 def test_settings_out_of_range_are_named(call, named):
     with pytest.raises(ValueError, match=named):
         call(draw(0, 5, 2))
-
-
-def test_one_gram_matrix_serves_a_rule(monkeypatch):
-    """No rule forms distances a second time, and a rule of coordinates never does."""
-    calls, gram = [], aggregators.centred_gram
-    monkeypatch.setattr(aggregators, "centred_gram", lambda X: calls.append(1) or gram(X))
-    for name, rule in AGGREGATORS.items():
-        calls.clear()
-        rule(draw(0, 6, 2), 1)
-        assert len(calls) == (name in ("krum", "krum_paper", "multi_krum", "geometric_median")), name

@@ -103,7 +103,7 @@ def test_robust_rule_without_liars_is_parallel_sgd():
 
 
 def test_every_algorithm_has_a_case_here():
-    covered = {name.split(",")[0] for name in node_cases.cases(nodes.Network(N))}
+    covered = {rule.__name__ for rule, _ in node_cases.cases(nodes.Network(N)).values()}
     assert covered == set(nodes.ALGORITHMS)
 
 

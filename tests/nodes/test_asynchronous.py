@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import HANG
 
 from optcourse.nodes.algorithms.asynchronous import async_sgd, delay_adaptive
 from optcourse.nodes.network.network import Network, NodeFailed
@@ -55,7 +56,7 @@ def batched(schedule, x, lr, dtype=torch.float64, **options):
     return torch.stack([it[0] for it in iterates]), grad.batches
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     table=st.lists(
         st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.5, 9.0]), min_size=4, max_size=4), min_size=1, max_size=9
@@ -252,7 +253,7 @@ def record_and_replay():
 
 @pytest.fixture(scope="module")
 def real():
-    return launch(record_and_replay, processes=3, timeout=90)
+    return launch(record_and_replay, processes=3, timeout=HANG)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -284,7 +285,7 @@ def lose_a_worker(updates):
         return x
 
     try:
-        record_async(rank and grad, torch.ones(1, D), 0.1, updates, timeout=2.0)
+        record_async(rank and grad, torch.ones(1, D), 0.1, updates, timeout=8.0)
     except NodeFailed as error:
         return error.rank
     return "nothing noticed"
@@ -293,7 +294,7 @@ def lose_a_worker(updates):
 def test_a_lost_worker_is_named():
     # The other worker is served on; the server notices when nothing but the lost gradient is under way.
     with pytest.raises(WorkerFailed) as failed:
-        launch(lose_a_worker, 30, processes=3, timeout=60)
+        launch(lose_a_worker, 30, processes=3, timeout=HANG)
     assert failed.value.rank == 2 and "signal 9" in failed.value.failures[2]
     assert failed.value.results[0] == 2
 

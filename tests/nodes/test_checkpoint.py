@@ -5,9 +5,11 @@ from itertools import islice
 import node_cases
 import pytest
 import torch
+from waiting import HANG
 
 from optcourse import nodes
 from optcourse.nodes.run.checkpoint import Keeper, NoCheckpoint, snapshot
+from optcourse.nodes.run.checkpoint_files import complete_rounds, file_name
 from optcourse.nodes.run.launch import launch
 
 NAMES = list(node_cases.cases(nodes.Network(8)))
@@ -15,7 +17,7 @@ NAMES = list(node_cases.cases(nodes.Network(8)))
 
 def run(folder, name, steps, resume=False, n=8, every=4, stop=None, clock=None, **settings):
     """(own nodes, iterate, bytes, wire bytes): ``steps`` rounds in total, saved in ``folder``."""
-    net = nodes.Network(n, exact=True, clock=clock, timeout=20)
+    net = nodes.Network(n, exact=True, clock=clock, timeout=60)
     rule, options = node_cases.cases(net)[name]
     grad = node_cases.gradient(net, torch.float32)
     keeper = Keeper(folder, net, every, {"name": name, **settings})
@@ -67,10 +69,10 @@ def test_other_numbers_of_processes_go_on_with_the_same_bits(uninterrupted, tmp_
             run(folder / "relay_sum", "relay_sum", 12, True)
         return all_but_relay(folder, 8)
 
-    parts = launch(three, tmp_path, processes=3, timeout=120)
+    parts = launch(three, tmp_path, processes=3, timeout=HANG)
     assert torch.equal(torch.cat([part[1][1] for part in parts]), uninterrupted["relay_sum"][1])
     wire = sum(part[0]["psgd"][3] for part in parts)
-    parts = launch(two, tmp_path, processes=2, timeout=120)
+    parts = launch(two, tmp_path, processes=2, timeout=HANG)
     assert sum(part["psgd"][3] for part in parts) > wire  # counts on
     for name, (_, x, sent, *_) in all_but_relay(tmp_path, 11).items():
         assert torch.equal(x, uninterrupted[name][1]), name
@@ -89,11 +91,8 @@ def test_the_clock_goes_on(tmp_path):
 
 def test_the_last_two_complete_rounds_and_newer_ones_are_kept(tmp_path):
     run(tmp_path, "psgd", 17, every=4)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [
-        "round00000016-nodes0-7-of8.pt",
-        "round00000017-nodes0-7-of8.pt",
-    ]
-    ahead = tmp_path / "round00000030-nodes0-3-of8.pt"
+    assert complete_rounds(tmp_path, 8) == [16, 17] and len(list(tmp_path.iterdir())) == 2
+    ahead = tmp_path / file_name(30, 0, 3, 8)
     ahead.write_bytes(b"rows of some nodes are no complete round")
     _, x, *_ = run(tmp_path, "psgd", 20, resume=True)
     assert torch.equal(x, run(tmp_path / "whole", "psgd", 20)[1])
@@ -155,13 +154,13 @@ def test_missing_rows_are_named(tmp_path):
     with pytest.raises(NoCheckpoint, match="there are no rows of 8 nodes in"):
         restore()
     for rank in (0, 2):
-        (tmp_path / f"round00000004-nodes{3 * rank}-{min(7, 3 * rank + 2)}-of8.pt").touch()
+        (tmp_path / file_name(4, 3 * rank, min(7, 3 * rank + 2), 8)).touch()
     with pytest.raises(NoCheckpoint, match="the rows of nodes 3-5 were never saved"):
         restore()
-    (tmp_path / "round00000002-nodes3-5-of8.pt").touch()
+    (tmp_path / file_name(2, 3, 5, 8)).touch()
     with pytest.raises(NoCheckpoint, match="nodes 3-5 were saved last in round 2, others in round 4"):
         restore()
-    (tmp_path / "round00000004-nodes3-5-of8.pt").touch()
+    (tmp_path / file_name(4, 3, 5, 8)).touch()
     with pytest.raises(ValueError, match=r"nodes0-2-of8\.pt cannot be read as saved rows"):
         restore()
 

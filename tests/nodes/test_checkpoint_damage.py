@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from optcourse import files, nodes
 from optcourse.nodes.run.checkpoint import Keeper
-from optcourse.nodes.run.checkpoint_files import complete_rounds
+from optcourse.nodes.run.checkpoint_files import complete_rounds, file_name
 
 
 def counting(net, x, local_steps=1):
@@ -65,7 +66,7 @@ def test_rows_of_an_earlier_run_stay_until_the_first_new_ones_are_saved(tmp_path
     net = nodes.Network(4)
     keeper = Keeper(tmp_path, net)
     next(keeper.watch(counting(net, keeper.begin(torch.zeros(4, 1))), 9))
-    assert names(tmp_path) == ["round00000001-nodes0-3-of4.pt"]
+    assert names(tmp_path) == [file_name(1, 0, 3, 4)]
 
 
 def test_an_error_in_the_loop_and_leaving_it_save_the_last_full_round(tmp_path):
@@ -94,13 +95,13 @@ def test_a_full_disk_is_named_and_hides_no_other_error(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files, "write", full)
-    message = r"the rows cannot be written to .*round00000003-nodes0-3-of4\.pt: No space left on device"
+    message = f"the rows cannot be written to .*{re.escape(file_name(3, 0, 3, 4))}: No space left on device"
     with pytest.raises(KeyError, match="the reason") as caught:
         watched.throw(KeyError("the reason"))
     assert caught.value.__notes__[0].endswith("No space left on device")
     with pytest.raises(OSError, match=message):
         keeper.save()
-    assert names(tmp_path) == ["round00000001-nodes0-3-of4.pt"]
+    assert names(tmp_path) == [file_name(1, 0, 3, 4)]
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def saved(tmp_path):
     W = nodes.mixing_matrix(nodes.topology("ring", 4))
     x = keeper.begin(torch.ones(4, 3))
     *_, _ = keeper.watch(nodes.gradient_tracking(net, grad, x, 0.1, W), 5)
-    (tmp_path / "round00000001-nodes0-3-of4.pt").unlink(missing_ok=True)
+    (tmp_path / file_name(1, 0, 3, 4)).unlink(missing_ok=True)
     (path,) = tmp_path.iterdir()
     return path
 
@@ -148,7 +149,7 @@ def restore(path):
 )
 def test_a_damaged_file_is_refused_and_named(change, reason, saved):
     torch.save(torch.load(saved) | change, saved)
-    with pytest.raises(ValueError, match=rf"round00000005-nodes0-3-of4\.pt cannot be read as saved rows: {reason}"):
+    with pytest.raises(ValueError, match=re.escape(file_name(5, 0, 3, 4)) + f" cannot be read as saved rows: {reason}"):
         restore(saved)
     assert saved.exists()
 
@@ -171,10 +172,10 @@ def test_files_that_overlap_give_every_node_its_own_row(tmp_path):
     keeper = Keeper(tmp_path, net)
     start = torch.arange(4.0)[:, None]
     *_, x = keeper.watch(counting(net, keeper.begin(start)), 5)
-    whole = torch.load(tmp_path / "round00000005-nodes0-3-of4.pt")
-    torch.save(whole | {"nodes": [0, 1], "x": x[:2]}, tmp_path / "round00000005-nodes0-1-of4.pt")
-    torch.save(whole | {"nodes": [1, 2, 3], "x": x[1:]}, tmp_path / "round00000006-nodes1-3-of4.pt")
-    torch.save(whole | {"nodes": [0, 1], "x": x[:2]}, tmp_path / "round00000006-nodes0-1-of4.pt")
+    whole = torch.load(tmp_path / file_name(5, 0, 3, 4))
+    torch.save(whole | {"nodes": [0, 1], "x": x[:2]}, tmp_path / file_name(5, 0, 1, 4))
+    torch.save(whole | {"nodes": [1, 2, 3], "x": x[1:]}, tmp_path / file_name(6, 1, 3, 4))
+    torch.save(whole | {"nodes": [0, 1], "x": x[:2]}, tmp_path / file_name(6, 0, 1, 4))
     assert complete_rounds(tmp_path, 4) == [1, 5]
     assert torch.equal(Keeper(tmp_path, nodes.Network(4)).restore(start), start + 5)
 
@@ -189,6 +190,6 @@ def test_files_of_two_runs_are_not_mixed(saved):
             "memory": {k: t[:2] for k, t in whole["memory"].items()},
         }
         half |= {"settings": "{}" if i == 0 else '{"lr": 0.2}'}
-        torch.save(whole | half, saved.with_name(f"round00000009-nodes{i}-{i + 1}-of4.pt"))
+        torch.save(whole | half, saved.with_name(file_name(9, i, i + 1, 4)))
     with pytest.raises(ValueError, match=r"belong to another run: lr was 0\.2 and is now None"):
         restore(saved)

@@ -82,7 +82,7 @@ def test_one_peer_is_gossip_with_one_neighbour(n):
     assert done.seconds == pytest.approx(com.communication_time(pattern="one_peer", **setting), rel=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(REDUCES), st.integers(1, 20), st.integers(0, 50))
 def test_vectors_of_any_length_are_summed_and_nothing_is_overwritten(pattern, n, d):
     x = whole_numbers(n, d, seed=n)
@@ -93,7 +93,7 @@ def test_vectors_of_any_length_are_summed_and_nothing_is_overwritten(pattern, n,
     assert done.history.shape == (len(plan(pattern, n).rounds) + 1, plan(pattern, n).n_hosts, d)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from(REDUCES), st.integers(2, 20), st.floats(0, 1e-3), st.floats(0, 1e-6), st.integers(1, 2000))
 def test_nothing_beats_the_lower_bound(pattern, n, latency, seconds_per_byte, d):
     wire = {"latency": latency, "seconds_per_byte": seconds_per_byte}

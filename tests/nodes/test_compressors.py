@@ -98,6 +98,16 @@ def test_every_row_needs_a_stream(name):
         COMPRESSORS[name](range(3))(torch.ones(2, D))
 
 
+@pytest.mark.parametrize("power", [-35, -20, 20, 30])
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_units_do_not_matter(name, power):
+    """With the same random numbers, in float32: whoever squares an entry on the way leaves the range of the numbers."""
+    for seed in range(5):
+        p, scale = normal(4, D, torch.float32, seed), 10.0**power
+        found, expected = (COMPRESSORS[name](range(4))(v).dense().double() for v in (p * scale, p))
+        assert ((found / scale - expected).norm(dim=1) <= 1e-5 * p.norm(dim=1)).all()
+
+
 def test_identity():
     p = normal(3, 10)
     q = identity()(p)

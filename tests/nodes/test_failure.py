@@ -11,14 +11,13 @@ from itertools import islice
 import node_cases
 import pytest
 import torch
+from waiting import HANG
 
 from optcourse import nodes
 from optcourse.nodes.run.checkpoint import Keeper
 from optcourse.nodes.run.launch import WorkerFailed, launch
 
 TIMEOUT = 6.0
-#: What a loaded machine may add: saving rows, and the turn of a process that has to wait for a core.
-SLACK = 1.0
 STEPS, EVERY, ROUND = 20, 5, 12
 VICTIM = 1
 
@@ -57,15 +56,17 @@ def until_lost(folder, name, exact, signum):
     ],
 )
 def test_survivors_name_the_lost_process_and_the_run_goes_on(name, exact, signum, tmp_path):
+    begin = time.time()
     with pytest.raises(WorkerFailed) as failure:
-        launch(until_lost, tmp_path, name, exact, signum, processes=3, timeout=60)
+        launch(until_lost, tmp_path, name, exact, signum, processes=3, timeout=HANG)
     assert failure.value.rank == VICTIM and list(failure.value.failures) == [VICTIM]
     sent = float((tmp_path / "when").read_text())
     for error, raised, done in failure.value.results.values():
         assert error.rank == VICTIM
         assert str(error).startswith(f"process {VICTIM} failed in round {error.round}: ")
         assert abs(error.round - ROUND) <= 1
-        assert raised - sent < TIMEOUT + SLACK
+        # What a busy machine adds (saving rows, the turn of a process that waits for a core): less than the start took.
+        assert raised - sent < TIMEOUT + (sent - begin)
         assert done == error.round  # the rows of every round before are saved
     assert set(failure.value.results) == {0, 2}
     saved = {path.name for path in (tmp_path / "rows").iterdir()}
@@ -95,7 +96,7 @@ def test_errors_of_arguments_and_of_single_processes():
     In the second half node 5 sends NaN to its neighbours on a path: process 0 never sees it, and loses its neighbour.
     """
 
-    def disagree_then_break():
+    def disagree_then_break(started):
         rank = torch.distributed.get_rank()
         messages = [
             raised(lambda: nodes.Network(8 + rank, timeout=TIMEOUT)),
@@ -111,19 +112,19 @@ def test_errors_of_arguments_and_of_single_processes():
         def grad(x):
             return torch.where((net.mine == 5)[:, None] & (net.round == 3), torch.nan, x)
 
-        begin = time.monotonic()
+        begin = time.time()
         try:
             for _ in islice(nodes.dsgd(net, grad, torch.ones(2, 4), 0.1, W), 50):
                 pass
         except nodes.NodeFailed as error:
-            return messages, mean.tolist(), error, time.monotonic() - begin
+            return messages, mean.tolist(), error, time.time() - begin < TIMEOUT + (begin - started)
 
     reason = "messages must be finite: node 5 sent NaN or infinity in round 3"
     with pytest.raises(WorkerFailed, match=reason) as failure:
-        launch(disagree_then_break, processes=3, timeout=60)
+        launch(disagree_then_break, time.time(), processes=3, timeout=HANG)
     assert list(failure.value.failures) == [2] and list(failure.value.results) == [0, 1]
-    for messages, mean, error, seconds in failure.value.results.values():
-        assert error.rank == 2 and seconds < TIMEOUT + SLACK
+    for messages, mean, error, in_time in failure.value.results.values():
+        assert error.rank == 2 and in_time
         assert messages[0] == (
             "n must be the same in all processes, got process 0: [8], process 1: [9], process 2: [10]"
         )

@@ -287,7 +287,7 @@ def test_a_loss_must_be_one_number_per_batch(compile):
         grad(x)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.integers(0, 4), extra=st.integers(-3, 3), batches=st.integers(0, 4), dim=st.integers(1, 3))
 def test_shapes_that_do_not_fit_are_refused(rows, extra, batches, dim):
     model = models.softmax_regression(5, CLASSES)

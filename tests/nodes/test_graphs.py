@@ -97,7 +97,7 @@ def test_refuses_a_number_of_nodes_that_is_no_integer():
 # ---- mixing matrices
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(graph=connected_graphs(), rule=st.sampled_from(RULES), sparse=st.booleans())
 def test_the_matrix_of_any_connected_graph(graph, rule, sparse):
     W, n = mixing_matrix(graph, rule, sparse=sparse), len(graph)
@@ -118,7 +118,7 @@ def test_the_matrix_of_any_connected_graph(graph, rule, sparse):
     assert gap == pytest.approx(1 - others.max(initial=0), abs=1e-13)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(graph=connected_graphs(least=2))
 def test_self_loops_and_edge_weights_are_not_used(graph):
     other = graph.copy()

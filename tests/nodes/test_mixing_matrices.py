@@ -80,7 +80,7 @@ def test_a_round_of_a_schedule_need_not_connect_all():
         check_mixing(W, len(W), connected=False)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(graph=connected_graphs(least=2), data=st.data(), size=st.floats(1e-12, 1.0))
 def test_notices_one_changed_entry(graph, data, size):
     n = len(graph)
@@ -127,7 +127,7 @@ def test_the_gap_needs_a_doubly_stochastic_matrix():
         spectral_gap(torch.tensor([[0.5, 0.5], [0.4, 0.6]]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(graph=connected_graphs(least=2), seed=st.integers(0, 2**32 - 1))
 def test_mixing_brings_the_nodes_together_by_the_gap(graph, seed):
     W = mixing_matrix(graph)
@@ -171,7 +171,7 @@ def test_one_peer_has_the_gap_of_the_theory(n, sparse):
     assert spectral_gap(together) == pytest.approx(1 - rate, abs=1e-10)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graph=connected_graphs(least=2))
 def test_matchings_use_every_edge_once(graph):
     rounds, n = matchings(graph), len(graph)

@@ -7,16 +7,16 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from waiting import HANG, wait_for
 
 from optcourse.course.cli import main
 from optcourse.nodes import ALGORITHMS
 from optcourse.nodes.run.checkpoint_files import complete_rounds
-from optcourse.nodes.run.recipes import OWN
+from optcourse.nodes.run.recipes import RECIPES
 
 COMMAND = [sys.executable, "-c", "from optcourse.course.cli import main; main()", "nodes", "run"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -53,11 +53,14 @@ def start(command, output, *options):
     return subprocess.Popen(line, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_rows(output, round=40, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not any(int(path.name[5:13]) >= round for path in output.glob("rows/round*.pt")):
-        assert time.monotonic() < end, "no rows were saved"
-        time.sleep(0.02)
+def wait_for_rows(process, output, round=40):
+    wait_for(lambda: any(int(path.name[5:13]) >= round for path in output.glob("rows/round*.pt")), process)
+
+
+def computed(pid):
+    """Seconds of the processor that a process has used."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def child(pid, rank):
@@ -85,12 +88,12 @@ def go_on(text, output, whole):
 def test_the_list_names_every_algorithm(capsys):
     assert optcourse("list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert sorted(line.split()[0] for line in lines) == sorted(ALGORITHMS)
+    assert sorted(line.split()[0] for line in lines) == sorted(RECIPES)
     assert all(len(line) <= 100 and len(line.split()) > 2 for line in lines)
-    assert set(OWN) >= set(ALGORITHMS)
+    assert set(RECIPES) >= set(ALGORITHMS)
 
 
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", RECIPES)
 def test_every_algorithm_runs_with_its_defaults(algorithm, tmp_path):
     steps = 480 if algorithm == "async_sgd" else 60  # there a step is the gradient of one node
     assert optcourse("run", algorithm, "--nodes", 8, "--steps", steps, "--output", tmp_path) == 0
@@ -99,7 +102,7 @@ def test_every_algorithm_runs_with_its_defaults(algorithm, tmp_path):
     assert first["round"] == 0 and last["round"] == steps
     assert last["loss"] < 0.7 * first["loss"] and last["test_accuracy"] > 0.4  # 0.1 is guessing
     assert content["bytes_per_node"] > 0 and last["simulated_seconds"] > 0
-    assert content["settings"]["lr"] == OWN[algorithm]["lr"]
+    assert content["settings"]["lr"] == RECIPES[algorithm].lr
 
 
 @pytest.mark.parametrize(
@@ -165,9 +168,9 @@ def test_a_run_goes_on_with_more_steps_but_not_with_another_seed(whole, tmp_path
 
 def test_local_processes_equal_the_simulator_and_a_killed_one_is_named(whole, tmp_path):
     process = start(COMMAND, tmp_path, "--processes", "2")
-    wait_for_rows(tmp_path)
+    wait_for_rows(process, tmp_path)
     os.kill(child(process.pid, 0), signal.SIGKILL)
-    _, text = process.communicate(timeout=40)
+    _, text = process.communicate(timeout=HANG)
     assert process.returncode == 3, text
     first, second, *_ = text.splitlines()
     assert re.search(r"^optcourse: process 0 failed in round \d+: ", first)
@@ -178,10 +181,12 @@ def test_local_processes_equal_the_simulator_and_a_killed_one_is_named(whole, tm
 def test_an_interrupted_run_is_saved_by_all_processes(whole, tmp_path):
     """Processes in different rounds, between two saves: nothing is lost but the round that one of them had begun."""
     process = start(COMMAND, tmp_path, "--processes", "3", "--save-every", "100000")
-    wait_for_rows(tmp_path, round=1)
-    time.sleep(0.3)
+    wait_for_rows(process, tmp_path, round=1)
+    worker = child(process.pid, 0)
+    enough = computed(worker) + 0.3
+    wait_for(lambda: computed(worker) > enough, process)
     process.send_signal(signal.SIGINT)
-    _, text = process.communicate(timeout=40)
+    _, text = process.communicate(timeout=HANG)
     assert process.returncode == 130, text
     said = int(re.match(r"optcourse: interrupted; the rows after (\d+) rounds are saved in", text)[1])
     assert said == complete_rounds(tmp_path / "rows", 5)[-1]
@@ -192,15 +197,15 @@ def test_an_interrupted_run_is_saved_by_all_processes(whole, tmp_path):
 
 def test_torchrun_trains_and_a_killed_process_is_named(whole, tmp_path):
     process = start(TORCHRUN, tmp_path)
-    wait_for_rows(tmp_path)
+    wait_for_rows(process, tmp_path)
     os.kill(child(process.pid, 1), signal.SIGKILL)
-    _, text = process.communicate(timeout=40)
+    _, text = process.communicate(timeout=HANG)
     assert process.returncode != 0
     assert re.search(r"^optcourse: process 1 failed in round \d+: ", text, re.MULTILINE)
     assert re.search(r"^optcourse: the rows after \d+ rounds are saved in", text, re.MULTILINE)
     assert "torchrun --nproc-per-node 2 -m optcourse.nodes run local_sgd" in text
     line = [*TORCHRUN, *LONG, "400", "--output", str(tmp_path), "--resume"]
-    done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
     assert result(tmp_path)["history"][-1] == whole["history"][-1]
     assert "test accuracy" in done.stdout

@@ -11,7 +11,7 @@ from optcourse.course.cli import main
 from optcourse.nodes import Network
 from optcourse.nodes.run import experiment
 from optcourse.nodes.run.checkpoint import Keeper
-from optcourse.nodes.run.recipes import Settings
+from optcourse.nodes.run.recipes import Setup
 from optcourse.nodes.time.clock import constant
 from optcourse.nodes.time.schedule import asynchronous_schedule
 
@@ -120,7 +120,7 @@ def test_nothing_is_said_about_the_rows_of_another_run(earlier, capfd, monkeypat
 
 @pytest.mark.parametrize("stop", [16, 20])
 def test_an_evaluation_that_was_interrupted_is_made_up_for(stop, tmp_path, monkeypatch):
-    settings = Settings("psgd", nodes=4, steps=20)
+    setup = Setup("psgd", nodes=4, steps=20)
     observe = experiment.Experiment.observe
 
     def interrupted(self, x):
@@ -129,8 +129,8 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(stop, tmp_path, monke
         return observe(self, x)
 
     def train(keep, resume=False):
-        net = Network(4, clock=settings.clock())
-        result = experiment.train(settings, net, Keeper(tmp_path, net) if keep else None, resume)
+        net = Network(4, clock=setup.clock())
+        result = experiment.train(setup, net, Keeper(tmp_path, net) if keep else None, resume)
         return [{**row, "real_seconds": 0} for row in (result, *result["history"])]
 
     with monkeypatch.context() as patch:
@@ -143,14 +143,14 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(stop, tmp_path, monke
 
 
 def test_rows_without_a_history_are_refused(tmp_path):
-    settings = Settings("psgd", nodes=4, steps=3)
-    net = Network(4, clock=settings.clock())
+    setup = Setup("psgd", nodes=4, steps=3)
+    net = Network(4, clock=setup.clock())
     keeper = Keeper(tmp_path, net)
-    work = experiment.Experiment(settings, net)
+    work = experiment.Experiment(setup, net)
     *_, _ = keeper.watch(work.iterates(keeper.begin(work.start)), 2)
-    net = Network(4, clock=settings.clock())
+    net = Network(4, clock=setup.clock())
     with pytest.raises(ValueError, match="cannot be continued: they carry no history"):
-        experiment.train(settings, net, Keeper(tmp_path, net), resume=True)
+        experiment.train(setup, net, Keeper(tmp_path, net), resume=True)
 
 
 def test_a_long_schedule_can_show_how_far_it_is():
@@ -161,5 +161,5 @@ def test_a_long_schedule_can_show_how_far_it_is():
         return steps
 
     assert asynchronous_schedule(constant(1.0, 2), 2, 7, show=show) == asynchronous_schedule(constant(1.0, 2), 2, 7)
-    work = experiment.Experiment(Settings("async_sgd", nodes=2, steps=9), Network(2), show=show)
+    work = experiment.Experiment(Setup("async_sgd", nodes=2, steps=9), Network(2), show=show)
     assert shown == [("schedule", 7), ("schedule", 9)] and len(work.options["schedule"]) == 9

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from optcourse.nodes.messages.packing import pack, unpack
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(bits=st.integers(1, 31), m=st.integers(0, 3), d=st.integers(0, 40), data=st.data())
 def test_packed_codes_are_one_little_endian_number(bits, m, d, data):
     code = st.sampled_from([0, 1, 2**bits - 1]) | st.integers(0, 2**bits - 1)

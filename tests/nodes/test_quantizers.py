@@ -21,7 +21,7 @@ class Fixed:
         return self.u.to(dtype)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     levels=st.integers(1, 300) | st.sampled_from([2**15, 2**23]),
     d=st.integers(1, 30),
@@ -98,7 +98,7 @@ def test_qsgd_errors():
         qsgd(1, streams([0]), bucket=0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.floats(-10, 10).map(lambda a: round(a, 3)), min_size=1, max_size=40).filter(any))
 def test_scaled_sign(v):
     p = torch.tensor([v], dtype=torch.float64)

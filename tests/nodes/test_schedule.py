@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from optcourse.nodes.streams import Streams
@@ -56,7 +56,6 @@ def test_two_nodes_by_hand():
     assert run.counts.tolist() == [2, 2]
 
 
-@settings(deadline=None)
 @given(runs())
 def test_every_run_keeps_the_rules(case):
     options, run = case
@@ -76,7 +75,6 @@ def test_every_run_keeps_the_rules(case):
     assert int(run.delays.sum()) + rest == (n - 1) * updates
 
 
-@settings(deadline=None)
 @given(runs())
 def test_fixed_assignment_is_the_brute_force_run(case):
     options, _ = case
@@ -85,7 +83,6 @@ def test_fixed_assignment_is_the_brute_force_run(case):
     assert [(job.node, job.read, job.start, job.time) for job in run.jobs] == expected
 
 
-@settings(deadline=None)
 @given(runs())
 def test_bars_fill_the_time_of_every_node_without_overlap(case):
     options, run = case
@@ -149,7 +146,6 @@ def test_exponential_times_make_every_node_equally_likely_to_be_next():
 # ------------------------------------------------------------------------------------ files
 
 
-@settings(deadline=None)
 @given(runs())
 def test_json_keeps_every_bit(tmp_path_factory, case):
     path = tmp_path_factory.mktemp("schedule") / "run.json"

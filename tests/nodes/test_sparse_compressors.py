@@ -14,7 +14,7 @@ from optcourse.nodes.messages.compressors import random_k, top_k
 from optcourse.theory import compression as theory
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=st.lists(st.lists(st.integers(-3, 3), min_size=9, max_size=9), min_size=1, max_size=4), k=st.integers(1, 9))
 def test_top_k_keeps_the_first_of_equals(rows, k):
     q = top_k(k)(torch.tensor(rows, dtype=torch.float64))

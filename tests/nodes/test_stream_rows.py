@@ -14,7 +14,7 @@ DRAWS = {
 }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(sorted(DRAWS)),
     calls=st.lists(st.one_of(st.none(), st.lists(st.integers(0, 3), unique=True)), max_size=12),
@@ -38,14 +38,14 @@ def test_positions_are_restored_row_by_row():
     other.position = dict(one.position)
     kept = dict(one.position)
     assert torch.equal(one.uniform(4), other.uniform(4))
-    assert kept == {"uniform torch.float32 [4]": [1, 0, 2]}  # a copy in a checkpoint does not move on
+    assert list(kept.values()) == [[1, 0, 2]]  # a copy in a checkpoint does not move on
 
 
 def test_rows_that_caught_up_have_one_position():
     streams = Streams("data", 0, range(2))
     streams.uniform(4, rows=[1])
     streams.uniform(4, rows=[0])
-    assert streams.position == {"uniform torch.float32 [4]": 1}
+    assert list(streams.position.values()) == [1]
 
 
 def test_each_drawn_row_has_its_own_range():

@@ -13,13 +13,13 @@ from optcourse.problems import (
     Huber,
     LeastSquares,
     LongValley,
+    OffsetNodes,
     Plateau,
     PseudoHuber,
     Quadratic,
     QuadraticNodes,
     Rosenbrock,
     Saddle,
-    Tilted,
 )
 
 not_positive = st.floats(max_value=0) | st.sampled_from([float("nan"), float("inf"), -float("inf")])
@@ -139,9 +139,9 @@ BAD = [
     (lambda: LeastSquares([[np.nan]], [1.0]), "features must be a finite, non-zero matrix"),
     (lambda: LeastSquares(np.empty((0, 2)), []), "features must be a finite, non-zero matrix"),
     (lambda: LeastSquares([[1.0]], [1.0, 2.0]), "targets must be a number or a vector of 1"),
-    (lambda: Tilted(Cosine(dim=1), [[1.0], [1.0]]), "tilts must sum to zero"),
-    (lambda: Tilted(Cosine(dim=1), [[1.0, 0.0], [-1.0, 0.0]]), "tilts must have 1 columns"),
-    (lambda: Tilted(Cosine(dim=1), []), r"tilts must have shape \[n\] or \[n, d\]"),
+    (lambda: OffsetNodes(Cosine(dim=1), [[1.0], [1.0]]), "offsets must sum to zero"),
+    (lambda: OffsetNodes(Cosine(dim=1), [[1.0, 0.0], [-1.0, 0.0]]), "offsets must have 1 columns"),
+    (lambda: OffsetNodes(Cosine(dim=1), []), r"offsets must have shape \[n\] or \[n, d\]"),
     (lambda: CosineNodes(1.0, phases=0.0), r"phases must have shape \[n\] or \[n, d\]"),
     (lambda: QuadraticNodes([1.0, 2.0], [1.0]), r"b must have the shape of a, \(2, 1\), got \(1, 1\)"),
     (lambda: QuadraticNodes([1.0, 0.0], [1.0, 2.0]), r"a must be in \(0"),
@@ -161,7 +161,7 @@ def test_constructor_errors(call, message):
 def test_wrong_types():
     for base in (lambda x: x, CosineNodes(1.0, [0.0, 1.0])):
         with pytest.raises(TypeError, match="^base must be a problem that is not distributed"):
-            Tilted(base, [0.0, 0.0])
+            OffsetNodes(base, [0.0, 0.0])
     with pytest.raises(TypeError, match="'sigma'"):
         Cosine(sigma=1.0)
     with pytest.raises(TypeError, match="^dim must be an integer, got 2.0"):

@@ -10,7 +10,7 @@ from optcourse import problems
 # Where the Polyak–Łojasiewicz ratio ‖∇f‖²/2(f − f*) tends to zero, for the problems that have no such constant.
 NOT_PL = {
     "Cosine": lambda f: np.full(f.dim, np.pi),
-    "Tilted": lambda f: np.full(f.dim, np.pi),
+    "OffsetNodes": lambda f: np.full(f.dim, np.pi),
     "CosineNodes": lambda f: f.minimizer + np.pi,
     "Rosenbrock": lambda f: np.array([1e4, 1e8 + (1 - 1e-4) / 200]),
     "Beale": lambda f: np.array([0.0, 1.0]),
@@ -142,7 +142,7 @@ def test_zeta2_is_the_supremum_of_the_heterogeneity(distributed, points, supremu
         assert measured.max() <= distributed.zeta2 * (1 + 1e-12)
         assert measured.min() < 0.5 * distributed.zeta2
         assert supremum(distributed.heterogeneity, distributed.dim) == pytest.approx(distributed.zeta2, rel=1e-9)
-    else:  # tilts, or equal curvatures: the same at every point
+    else:  # offsets, or equal curvatures: the same at every point
         np.testing.assert_allclose(measured, distributed.zeta2, rtol=1e-9)
 
 

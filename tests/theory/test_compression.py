@@ -257,3 +257,15 @@ def test_shapes_and_ranges_are_checked():
         fail.failure("sgd")
     with pytest.raises(ValueError, match="lr must be in"):
         fail.failure("sign_drift").run(lr=-1, draws=range(1))
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e-160, 1e160, 1e250])
+def test_contractions_have_no_unit(scale):
+    v = np.array([3.0, -1.0, 4.0, 1.0, -5.0, 9.0])
+    assert comp.delta_sign(vector=scale * v) == pytest.approx(comp.delta_sign(vector=v), rel=1e-14)
+    for kept in (1, 3):
+        expected = comp.delta_top_k(vector=v, kept=kept)
+        assert comp.delta_top_k(vector=scale * v, kept=kept) == pytest.approx(expected, rel=1e-14)
+    M = v.reshape(2, 3)
+    expected = comp.delta_low_rank(matrix=M, rank=1)
+    assert comp.delta_low_rank(matrix=scale * M, rank=1) == pytest.approx(expected, rel=1e-13)

@@ -57,6 +57,19 @@ def algorithm(rule: Callable[..., Iterates]) -> Callable[..., Iterates]:
     return start
 
 
+def memory(iterates: Iterates) -> dict[str, Any]:
+    """What a running algorithm remembers: the variables that it declared with ``net.initial``, as they are now.
+
+    {name: tensor with one row per own node, or a list of tensors}; empty before the first iterate, and for an algorithm
+    without memory. Raises ``TypeError`` for what is not the generator of an algorithm, or one that has ended.
+    """
+    frame = getattr(iterates, "gi_frame", None)
+    if frame is None or not isinstance(frame.f_locals.get("net"), Network):
+        raise TypeError(f"iterates must be those of an algorithm that has not ended, got {iterates!r}")
+    variables = frame.f_locals
+    return {name: variables[name] for name in variables["net"].memory}
+
+
 def last_iterate(iterates: Iterates, steps: int) -> Tensor:
     """The iterate after ``steps`` more steps of an algorithm, for who does not look at those on the way.
 
@@ -70,7 +83,7 @@ def last_iterate(iterates: Iterates, steps: int) -> Tensor:
     return last
 
 
-def schedule(net: Network, W: Tensor | Sequence[Tensor]) -> Callable[[int], Tensor]:
+def in_turn(net: Network, W: Tensor | Sequence[Tensor]) -> Callable[[int], Tensor]:
     """The mixing matrix of round k: ``W`` itself, or the matrices of a list in turn.
 
     Raises ``ValueError`` unless each is doubly stochastic [n, n] and information reaches every node, ``TypeError`` for
@@ -92,7 +105,7 @@ def schedule(net: Network, W: Tensor | Sequence[Tensor]) -> Callable[[int], Tens
 def fixed(net: Network, W: Tensor) -> Tensor:
     """The mixing matrix of an algorithm that uses the same one in all rounds: ``W`` itself.
 
-    Raises ``ValueError`` for a list, and as :func:`schedule`.
+    Raises ``ValueError`` for a list, and as :func:`in_turn`.
     """
     if isinstance(W, Sequence):
         raise ValueError(

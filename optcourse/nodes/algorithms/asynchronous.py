@@ -3,8 +3,7 @@ r"""Asynchronous SGD: the server applies a gradient when it arrives, however old
 The schedule (who computes at which version) is given, simulated or recorded, so that a run has one result. The plain
 way to get it is a loop over updates that evaluates one gradient each. Here a gradient is evaluated when it is needed,
 together with those of all other nodes that are under way: a row of ``grad`` has the same bits in every batch, hence so
-have the iterates. No smaller number of batches would do for a schedule of jobs that wait in no queue, because the
-gradients that make a batch necessary are never under way together.
+have the iterates.
 """
 
 from __future__ import annotations
@@ -157,5 +156,5 @@ def _from_owner(net: Network, node: int, g: Tensor) -> Tensor:
     owner = int(torch.searchsorted(ends, node, right=True))
     others = [r for r in range(net.world) if r != net.rank]
     send, receive = (dict.fromkeys(others, g), {}) if net.rank == owner else ({}, {owner: g})
-    net._wire.start_exchange(send, receive)()
+    net.wire.start_exchange(send, receive)()
     return g

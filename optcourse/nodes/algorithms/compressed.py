@@ -5,7 +5,7 @@ r"""Compressed messages: unbiased quantization, error feedback, PowerSGD.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,23 +13,24 @@ from torch import Tensor
 from optcourse.arguments import integer
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
 from optcourse.nodes.messages.factors import matrix_views, orthogonalize, products
-from optcourse.nodes.messages.message import Message
+from optcourse.nodes.messages.message import Compressor
 from optcourse.nodes.network.network import Network
-
-Compressor = Callable[[Tensor], Message]
 
 
 @algorithm
-def qsgd(net: Network, grad: Gradient, x: Tensor, lr: float, compress: Compressor) -> Iterates:
+def compressed_sgd(net: Network, grad: Gradient, x: Tensor, lr: float, compress: Compressor) -> Iterates:
     r"""SGD with compressed gradients, :math:`x \leftarrow x-\gamma\frac1n\sum_jC(g_j(x))`, and no memory.
 
-    For *unbiased* compressors (``compressors.qsgd``, ``random_k(unbiased=True)``): bound
-    ``theory.compression.unbiased_bound``. With a biased one it may diverge (lecture 15.4). Per step one message to
-    all. Source: Alistarh, Grubic, Li, Tomioka & Vojnovic 2017, "QSGD", Algorithm 1.
+    For *unbiased* compressors (``compressors.qsgd``: then it is QSGD, and may be called :data:`qsgd`;
+    ``random_k(unbiased=True)``): bound ``theory.compression.unbiased_bound``. With a biased one it may diverge (lecture
+    15.4). Per step one message to all. Source: Alistarh, Grubic, Li, Tomioka & Vojnovic 2017, "QSGD", Algorithm 1.
     """
     for _ in net.rounds():
         x = x - lr * net.mean(compress(grad(x)))
         yield x
+
+
+qsgd = compressed_sgd
 
 
 @algorithm

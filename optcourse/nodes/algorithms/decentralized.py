@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from optcourse.arguments import real
-from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, fixed, schedule
+from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, fixed, in_turn
 from optcourse.nodes.messages.message import Message
 from optcourse.nodes.network.network import Network
 
@@ -28,7 +28,7 @@ def dsgd(net: Network, grad: Gradient, x: Tensor, lr: float, W: Mixing) -> Itera
     is off by O(lr) (``theory.gossip.dsgd_fixed_point``). Source: Lian, Zhang, Zhang, Hsieh, Zhang & Liu 2017, "Can
     decentralized algorithms outperform centralized algorithms?", in the adapt-then-combine order.
     """
-    mixing = schedule(net, W)
+    mixing = in_turn(net, W)
     for k in net.rounds():
         x = net.mix(mixing(k), x - lr * grad(x))
         yield x
@@ -42,7 +42,7 @@ def gradient_tracking(net: Network, grad: Gradient, x: Tensor, lr: float, W: Mix
     step 2d numbers to each neighbour. Rate on quadratics: ``theory.gossip.gradient_tracking_rate``. Source: Di Lorenzo
     & Scutari 2016, "NEXT"; Nedic, Olshevsky & Shi 2017.
     """
-    mixing = schedule(net, W)
+    mixing = in_turn(net, W)
     g = net.initial("g", torch.zeros_like(x))
     y = net.initial("y", torch.zeros_like(x))
     for k in net.rounds():

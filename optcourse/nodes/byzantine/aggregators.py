@@ -6,7 +6,7 @@ dtype of X; no rule knows *which* rows are Byzantine. ``AGGREGATORS`` lists the 
 
 Rules that need distances between rows take them from one Gram matrix, n^2 numbers instead of n d in every later step.
 
-All rules raise ``ValueError`` when X is not a 2-D floating-point tensor with at least one row, when a row is not
+All rules raise ``ValueError`` when X is not a 2-D floating-point tensor with at least one entry, when a row is not
 finite (the message names the node), and unless n_byzantine is in 0..f with f the rule's
 :func:`~optcourse.theory.distributed.byzantine.breakdown`; ``TypeError`` when n_byzantine is no integer.
 """
@@ -26,6 +26,7 @@ from optcourse.nodes.byzantine.vectors import (
     check_vectors,
     coordinate_median,
     distances,
+    lengths,
     sorted_columns,
 )
 from optcourse.nodes.streams import Streams
@@ -102,7 +103,7 @@ def multi_krum(X: Tensor, n_byzantine: int, m: int | None = None, neighbours: st
         raise ValueError(f"neighbours must be 'honest' for fewer than 3 rows, got 'paper' and {n} rows")
     counted = n - f - 1 if paper else n - f  # the row itself, at distance 0, is one of them
     # Sorted, so that a sum does not depend on the order of the nodes.
-    scores = squared_distances(X).sort(1).values[:, :counted].sum(1)
+    scores = distances(centred_gram(X)[2]).sort(1).values[:, :counted].sum(1)
     return X[scores.argsort(stable=True)[:m]].mean(0)
 
 
@@ -124,7 +125,7 @@ def geometric_median(X: Tensor, n_byzantine: int, tolerance: float = 1e-8, itera
     """
     check_rule(X, n_byzantine, "geometric_median")
     real("tolerance", tolerance, 0, 0.5, open_low=True, open_high=True)
-    center, Y, gram = centred_gram(X)
+    center, Y, gram, _ = centred_gram(X)
     # n numbers per iteration: too little work for an accelerator.
     w = _weiszfeld(gram.cpu(), tolerance, integer("iterations", iterations, 1)).to(X.device)
     row = int(w.argmax())
@@ -158,17 +159,16 @@ def centered_clipping(
         choice("radius", radius, ("median",))
     else:
         real("radius", radius, 0, open_low=True)
-    v = coordinate_median(X) if center is None else torch.as_tensor(center, dtype=X.dtype, device=X.device)
+    v = coordinate_median(X) if center is None else torch.as_tensor(center, device=X.device)
     if v.shape != X.shape[1:] or not v.isfinite().all():
         raise ValueError(f"center must be finite with shape {list(X.shape[1:])}, got shape {list(v.shape)}: {center}")
+    v = v.double()
     for _ in range(integer("iterations", iterations, 1)):
-        offsets = X - v
-        lengths = torch.linalg.vector_norm(offsets, dim=1)
-        tau = coordinate_median(lengths[:, None]) if radius == "median" else radius
-        # A row at v has no direction and needs none.
-        shrink = (tau / lengths.clamp(min=torch.finfo(X.dtype).tiny)).clamp(max=1)
-        v = v + shrink @ offsets / len(X)
-    return v
+        offsets = X.double() - v
+        far = lengths(offsets)
+        tau = coordinate_median(far[:, None]) if radius == "median" else radius
+        v = v + torch.where(far > tau, tau / far, 1) @ offsets / len(X)
+    return v.to(X.dtype)
 
 
 def bucketing(rule: Aggregator, size: int, random: Streams | torch.Generator) -> Aggregator:
@@ -224,7 +224,7 @@ def nearest_neighbour_mixing(rule: Aggregator) -> Aggregator:
     @wraps(rule)
     def mixed(X: Tensor, n_byzantine: int, **options) -> Tensor:
         f = check_rule(X, n_byzantine, "krum")
-        center, Y, gram = centred_gram(X)
+        center, Y, gram, _ = centred_gram(X)
         n = len(X)
         nearest = distances(gram).argsort(dim=1, stable=True)[:, : n - f]
         mixing = torch.zeros_like(gram).scatter_(1, nearest, 1 / (n - f))
@@ -237,14 +237,16 @@ def squared_distances(X: Tensor) -> Tensor:
     r"""All ||x_i - x_j||^2 as float64 [n, n], from one Gram matrix; exactly 0 on the diagonal.
 
     Distances below 1e-7 of the rows' distance from the coordinate-wise median count as 0: the Gram matrix cannot
-    tell them apart. Raises ``ValueError`` naming the node when a squared length overflows float64.
+    tell them apart. Raises ``ValueError`` naming the node whose square overflows float64 in
+    units of the typical row.
 
     >>> squared_distances(torch.tensor([[0.0], [1.0], [3.0]]))
     tensor([[0., 1., 9.],
             [1., 0., 4.],
             [9., 4., 0.]], dtype=torch.float64)
     """
-    return distances(centred_gram(check_vectors(X))[2])
+    _, _, gram, unit = centred_gram(check_vectors(X))
+    return distances(gram) * unit * unit
 
 
 #: The rules by name; the names of ``optcourse.theory.distributed.byzantine.RULES``, and ``multi_krum``.

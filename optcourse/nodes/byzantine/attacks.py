@@ -17,6 +17,7 @@ tensor [n], and when no node is honest. Without Byzantine nodes they return a co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -24,6 +25,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from optcourse.arguments import integer, nonnegative, real
+from optcourse.nodes.byzantine.vectors import lengths
 from optcourse.nodes.streams import Streams
 
 Attack = Callable[..., Tensor]
@@ -109,7 +111,9 @@ def alie(z: float | None = None) -> Attack:
     def lies(honest: Tensor, byzantine: Tensor, streams: Streams | None) -> Tensor:
         others = honest[~byzantine]
         shift = alie_z(len(honest), int(byzantine.sum())) if z is None else z
-        return others.mean(0) - shift * others.std(0, correction=0)
+        offsets = others.double() - others.double().mean(0)
+        deviation = lengths(offsets.T) / math.sqrt(len(others))
+        return others.mean(0) - shift * deviation.to(others.dtype)
 
     return _attack(lies)
 
@@ -152,6 +156,7 @@ def mimic(target: int | None = None) -> Attack:
         if target is None:
             others = honest[~byzantine]
             Y = (others - others.mean(0)).double()
+            Y /= Y.abs().max().clamp(min=torch.finfo(Y.dtype).tiny)  # its squares neither overflow nor vanish
             # With Y = U S V', the rows' components along the first right singular vector are U[:, 0] S[0].
             return others[int(torch.linalg.eigh(Y @ Y.T).eigenvectors[:, -1].abs().argmax())]
         if target >= len(honest) or byzantine[target]:

@@ -10,18 +10,28 @@ from optcourse.arguments import integer
 from optcourse.theory import byzantine
 
 
-def centred_gram(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A center [d], Y = X - center and Y Y^T, in float64.
+def centred_gram(X: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """A center [d], Y = X - center, the Gram matrix of Y/u in float64, and u, a power of two near the rows' lengths.
 
     The mean would not do as center: one far row would carry it away, and with it the digits of all near distances.
+    Nor would the longest row as unit: the squares of all others could vanish beside it.
     """
     center = coordinate_median(X).double()
     Y = X.double() - center
-    gram = Y @ Y.T
+    sizes = Y.abs().amax(1)
+    typical = sizes[sizes > 0].median() if sizes.any() else torch.ones(())
+    unit = 2.0 ** max(-1022, int(torch.frexp(typical).exponent) - 1)
+    gram = (Y / unit) @ (Y / unit).T
     if not gram.isfinite().all():
         node = int((~gram.diagonal().isfinite()).nonzero()[0])
-        raise ValueError(f"X must have rows whose squared length is finite in float64, node {node} has not")
-    return center, Y, gram
+        raise ValueError(f"X must have rows that float64 can compare: node {node} is too far from the others")
+    return center, Y, gram, unit
+
+
+def lengths(Y: Tensor) -> Tensor:
+    """Euclidean norms of the rows, [n]; squares of large or small entries neither overflow nor vanish."""
+    largest = Y.abs().amax(1, keepdim=True)
+    return largest[:, 0] * torch.linalg.vector_norm(Y / largest.where(largest > 0, 1), dim=1)
 
 
 def distances(gram: Tensor) -> Tensor:
@@ -42,13 +52,13 @@ def sorted_columns(X: Tensor) -> Tensor:
 def coordinate_median(X: Tensor) -> Tensor:
     """The median of every column; the average of the two middle values for even n."""
     ordered, n = sorted_columns(X), len(X)
-    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    return ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2  # halved first: the sum of two large values overflows
 
 
 def check_vectors(X: Tensor) -> Tensor:
-    """X when it is [n, d] and finite."""
-    if X.ndim != 2 or not len(X) or not X.is_floating_point():
-        raise ValueError(f"X must be a floating-point tensor [n, d] with n >= 1, got {X.dtype} of {list(X.shape)}")
+    """X when it is [n, d], not empty, and finite."""
+    if X.ndim != 2 or not X.numel() or not X.is_floating_point():
+        raise ValueError(f"X must be a floating-point tensor [n, d] with n, d >= 1, got {X.dtype} of {list(X.shape)}")
     if not X.isfinite().all():
         node = int((~X.isfinite().all(1)).nonzero()[0])
         raise ValueError(f"X must have finite rows, the row of node {node} is not")

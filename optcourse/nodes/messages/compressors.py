@@ -32,11 +32,9 @@ from torch.nn.functional import pad
 
 from optcourse.arguments import integer
 from optcourse.nodes.messages.factors import Shapes, best_factors, matrix_views, power_factors, sizes
-from optcourse.nodes.messages.message import Message
+from optcourse.nodes.messages.message import Compressor, Message
 from optcourse.nodes.messages.payloads import Factors, Plain, Quantized, SharedSparse, Signs, Sparse, spread
 from optcourse.nodes.streams import Streams
-
-Compressor = Callable[[Tensor], Message]
 
 
 def identity() -> Compressor:

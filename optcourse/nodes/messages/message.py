@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -37,6 +37,10 @@ class Message:
     def dense(self) -> Tensor:
         """The m vectors as ``Tensor[m, d]``, as the receiver reads them."""
         raise NotImplementedError
+
+
+#: Turns the vectors of my nodes, ``Tensor[m, d]``, into a message.
+Compressor = Callable[[Tensor], Message]
 
 
 def received(q: Tensor | Message, payload: Sequence[Tensor]) -> Tensor:

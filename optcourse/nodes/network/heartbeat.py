@@ -15,6 +15,8 @@ from datetime import timedelta
 import torch.distributed as dist
 
 _LOST = "optcourse/lost"
+#: Passes, two in the time of a tick, after which a counter that stands still tells of a loss.
+_STILL = 16
 
 
 class Heartbeat(threading.Thread):
@@ -89,21 +91,23 @@ class Heartbeat(threading.Thread):
         return None if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" or self.rank == 0 else 0
 
     def _find(self) -> int | None:
+        """Who stands still while others tick, counted in passes of this loop: on a busy machine it has to wait too."""
         end, key = time.monotonic() + self.timeout / 5, _culprit(self.network)
         others = [r for r in range(self.world) if r != self.rank]
-        seen = {r: (self._beats(r), time.monotonic()) for r in others}
+        beats, still = {r: self._beats(r) for r in others}, dict.fromkeys(others, 0)
         while time.monotonic() < end:
             if self._store.check([key]):
                 return int(self._store.get(key))
             time.sleep(self.interval / 2)
             for r in others:
-                beats, now = self._beats(r), time.monotonic()
-                if beats != seen[r][0]:
-                    seen[r] = (beats, now)
-            silent = {r: now - since for r, (_, since) in seen.items()}
-            longest = max(silent, key=silent.get)
-            if silent[longest] > 8 * self.interval:
+                before, beats[r] = beats[r], self._beats(r)
+                still[r] = still[r] + 1 if beats[r] == before else 0
+            longest, *rest = sorted(still, key=still.get, reverse=True)
+            if still[longest] > _STILL and all(2 * still[r] < still[longest] for r in rest):
                 return self._write_down(key, longest)
+        longest = max(still, key=still.get)
+        if still[longest] > _STILL / 2:  # several stand still
+            return self._write_down(key, longest)
         rounds = {r: self._store.add(f"{self._prefix}round/{r}", 0) for r in others}
         latest = min(rounds, key=rounds.get)  # all tick: the one that is behind hangs in its own computation
         return self._write_down(key, latest) if rounds[latest] < self.round else None

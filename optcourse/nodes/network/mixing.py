@@ -18,7 +18,7 @@ from optcourse.nodes.network.wire import Wire
 SPARSE_FROM = 64
 
 
-class Plan:
+class Route:
     """One matrix W, prepared for the rows of one process.
 
     ``split`` lists the rows of each process. ``heard[i]`` are the nodes other than i whose row node i weighs;
@@ -105,21 +105,21 @@ class Plan:
         return torch.as_tensor(np.searchsorted(needed, wanted))
 
 
-class Plans:
-    """The plans of the matrices that were used last, up to 64: ``plans(W)``."""
+class Routes:
+    """The routes of the matrices that were used last, up to 64: ``routes(W)``."""
 
     def __init__(self, split: list[int], rank: int) -> None:
         self._of = split, rank
-        self._known: dict[tuple[int, int], tuple[Tensor, Plan]] = {}
+        self._known: dict[tuple[int, int], tuple[Tensor, Route]] = {}
 
-    def __call__(self, W: Tensor) -> Plan:
-        """The plan of W, a new one if W was changed. Raises as :class:`Plan`, ``TypeError`` for what is no tensor."""
+    def __call__(self, W: Tensor) -> Route:
+        """The route of W, a new one if W was changed. Raises as :class:`Route`, ``TypeError`` for what is no tensor."""
         key = (id(W), W._version if isinstance(W, Tensor) else 0)
         if key not in self._known:
-            plan = Plan(W, *self._of)
+            route = Route(W, *self._of)
             if len(self._known) >= 64:
                 self._known.pop(next(iter(self._known)))
-            self._known[key] = (W, plan)  # holds W, so that its id stays its own
+            self._known[key] = (W, route)  # holds W, so that its id stays its own
         return self._known[key][1]
 
 

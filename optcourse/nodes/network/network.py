@@ -16,7 +16,7 @@ from torch import Tensor
 from optcourse.arguments import integer, real
 from optcourse.nodes.messages.message import Message, received
 from optcourse.nodes.network.edges import Edges
-from optcourse.nodes.network.mixing import Plans, weighted_sum, weights
+from optcourse.nodes.network.mixing import Routes, weighted_sum, weights
 from optcourse.nodes.network.wire import NodeFailed, Wire
 from optcourse.nodes.streams import Streams
 from optcourse.nodes.time.clock import Clock
@@ -51,7 +51,7 @@ class Network:
     the payload tensors (a dense mean as a ring all-reduce, 2(n-1)/n vectors; anything gathered n-1 messages; mixing
     and exchange one message per edge); ``wire_bytes``: what this *process* handed to the network, 0 in the simulator.
     With one node per process the two agree for plain collectives; on the loopback interface TCP and gloo add less
-    than 2 % to payloads from 100 kB on.
+    than 2 % to payloads from 100 kB on. ``wire`` is the connection of this process to the others.
 
     Raises ``ValueError`` for n below the number of processes, or an n or ``exact`` that differs between them.
 
@@ -62,16 +62,16 @@ class Network:
     """
 
     def __init__(self, n: int, exact: bool = False, clock: Clock | None = None, timeout: float = 30.0) -> None:
-        self._wire = Wire(float(real("timeout", timeout, 0, open_low=True)))
-        self.rank, self.world, self.exact = self._wire.rank, self._wire.world, bool(exact)
+        self.wire = Wire(float(real("timeout", timeout, 0, open_low=True)))
+        self.rank, self.world, self.exact = self.wire.rank, self.wire.world, bool(exact)
         self.n = integer("n", n, 1)
-        self._wire.agree("n", [self.n])
-        self._wire.agree("exact", [int(self.exact)])
+        self.wire.agree("n", [self.n])
+        self.wire.agree("exact", [int(self.exact)])
         if self.n < self.world:
             raise ValueError(f"n must be at least the number of processes, {self.world}, got {n}")
         least, more = divmod(self.n, self.world)
         self.split = [least + (r < more) for r in range(self.world)]
-        self._wire.split = self.split
+        self.wire.split = self.split
         first = sum(self.split[: self.rank])
         self.mine = torch.arange(first, first + self.split[self.rank])
         self.rows = len(self.mine)
@@ -82,7 +82,7 @@ class Network:
         self.memory: dict[str, bool] = {}
         self._restored: dict[str, Any] = {}
         self._streams: dict[str, Streams] = {}
-        self._plan = Plans(self.split, self.rank)
+        self._route = Routes(self.split, self.rank)
         self._start = 0
 
     # ------------------------------------------------------------------ rounds, randomness, what a checkpoint holds
@@ -90,19 +90,19 @@ class Network:
     @property
     def round(self) -> int:
         """The round that the algorithm is in, from 0."""
-        return self._wire.round
+        return self.wire.round
 
     @property
     def wire_bytes(self) -> int:
         """Bytes that this process handed to the network."""
-        return self._wire.sent
+        return self.wire.sent
 
     def rounds(self) -> Iterator[int]:
         """0, 1, 2, ... (or, once, on from the round of a checkpoint), one for each round of an algorithm."""
         k = self._start
         self._start, self._restored = 0, {}  # a checkpoint is for one algorithm
         while True:
-            self._wire.at(k)
+            self.wire.at(k)
             yield k
             k += 1
 
@@ -160,7 +160,7 @@ class Network:
         """What every node sees when all send everything to all: ``[n, ...]`` in node order."""
         parts, n_bytes = self._parts("q", q)
         self.bytes_sent += (self.n - 1) * n_bytes
-        waits = [self._wire.start_gather(t) for t in parts]
+        waits = [self.wire.start_gather(t) for t in parts]
         if self.clock:
             self.clock.mean(n_bytes, pattern="all_gather")
         everyone = received(q, [wait() for wait in waits])
@@ -168,14 +168,14 @@ class Network:
 
     def observe(self, x: Tensor) -> Tensor:
         """The rows of all nodes, ``[n, ...]``, to look at: not counted, not checked, and without simulated time."""
-        sent = self._wire.sent
-        everyone = self._wire.start_gather(self.check_rows("x", x))()
-        self._wire.sent = sent
+        sent = self.wire.sent
+        everyone = self.wire.start_gather(self.check_rows("x", x))()
+        self.wire.sent = sent
         return everyone
 
     def lost(self) -> int | None:
         """The rank of a process that fell silent, None when all tick; takes up to a quarter of ``timeout``."""
-        return self._wire.culprit()
+        return self.wire.culprit()
 
     def start_mean(self, q: Tensor | Message, weight: Tensor | None = None) -> Pending:
         """:meth:`mean` that goes on in the background."""
@@ -189,10 +189,10 @@ class Network:
         times = self.clock.after_mean(n_bytes, sends, window) if self.clock else None
         whole = self.exact or isinstance(q, Message) or self.world == 1
         if whole:
-            waits = [self._wire.start_gather(t.contiguous()) for t in parts]
+            waits = [self.wire.start_gather(t.contiguous()) for t in parts]
         else:
             share = q.sum(0) if weight is None else weighted_sum(weight[self.mine], q)
-            waits = [self._wire.start_sum(share)]
+            waits = [self.wire.start_sum(share)]
 
         def wait() -> Tensor:
             got = received(q, [wait() for wait in waits])
@@ -211,16 +211,16 @@ class Network:
     def start_mix(self, W: Tensor, q: Tensor | Message) -> Pending:
         """:meth:`mix` that goes on in the background."""
         parts, n_bytes = self._parts("q", q)
-        plan = self._plan(W)
-        self.bytes_sent += plan.receivers * n_bytes
-        times = self.clock.after_mix(plan.heard, n_bytes) if self.clock else None
-        waits = [plan.start(self._wire, t) for t in parts]
+        route = self._route(W)
+        self.bytes_sent += route.receivers * n_bytes
+        times = self.clock.after_mix(route.heard, n_bytes) if self.clock else None
+        waits = [route.start(self.wire, t) for t in parts]
 
         def wait() -> Tensor:
             known = received(q, [wait() for wait in waits])
             if times:
                 self.clock.finish(times)
-            return self._finite(plan.apply(known, self.exact), known, plan.columns)
+            return self._finite(route.apply(known, self.exact), known, route.columns)
 
         return Pending(wait)
 
@@ -236,7 +236,7 @@ class Network:
         self.bytes_sent.index_add_(0, route.senders, torch.full((len(route.senders),), n_bytes, dtype=torch.float64))
         if self.clock:
             self.clock.mix(route.heard(self.n), n_bytes)
-        return self._finite(received(messages, [route.deliver(self._wire, t) for t in parts]), None)
+        return self._finite(received(messages, [route.deliver(self.wire, t) for t in parts]), None)
 
     # ------------------------------------------------------------------ checks
 
@@ -252,7 +252,7 @@ class Network:
         """:meth:`check_rows`, and the same d >= 1 and dtype in all processes; else ``ValueError`` in every one."""
         right = _dense(t) and t.dim() == 2 and len(t) == self.rows and t.shape[1] > 0
         try:
-            self._wire.agree(f"the shape of {name}", [*t.shape[1:], t.element_size()] if right else [-1])
+            self.wire.agree(f"the shape of {name}", [*t.shape[1:], t.element_size()] if right else [-1])
         finally:
             self.check_rows(name, t)  # this process's own mistake is said more clearly
             if not right:

@@ -107,6 +107,15 @@ class Wire:
 
         return wait
 
+    def send(self, t: Tensor, receiver: int) -> None:
+        """One message to one process, which waits for it in :meth:`receive`."""
+        self.sent += t.nbytes
+        self._safely(lambda: dist.send(t.contiguous(), receiver, group=self._group))
+
+    def receive(self, buffer: Tensor, sender: int | None = None) -> int:
+        """Wait for the next message of ``sender``, or of anybody; returns whose it was."""
+        return self._safely(lambda: dist.recv(buffer, sender, group=self._group))
+
     def culprit(self) -> int | None:
         """The process that fell silent, if one did."""
         return self._heart.culprit() if self.real and self._heart else None

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from optcourse import files
 from optcourse.arguments import integer
-from optcourse.nodes.algorithms.algorithm import Iterates
+from optcourse.nodes.algorithms.algorithm import Iterates, memory
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.run.checkpoint_files import (
     complete_rounds,
@@ -52,8 +52,7 @@ def snapshot(net: Network, iterates: Iterates, x: Tensor) -> dict[str, Any]:
     The memory are the local variables that the algorithm declared with ``net.initial``: tensors with one row per own
     node, or lists of them. The snapshot refers to the tensors of the algorithm, and copies none.
     """
-    variables = iterates.gi_frame.f_locals
-    memory = {name: variables[name] for name in net.memory}
+    held = memory(iterates)
     clock = net.clock and {"times": net.clock.times.clone(), "calls": net.clock.calls}
     return {
         "round": net.round + 1,
@@ -62,8 +61,8 @@ def snapshot(net: Network, iterates: Iterates, x: Tensor) -> dict[str, Any]:
         "processes": net.world,
         "dtype": str(x.dtype),
         "x": x,
-        "memory": {name: list(value) if isinstance(value, list) else value for name, value in memory.items()},
-        "per_node": [name for name, per_node in net.memory.items() if per_node and fits(memory[name], net.rows)],
+        "memory": {name: list(value) if isinstance(value, list) else value for name, value in held.items()},
+        "per_node": [name for name, per_node in net.memory.items() if per_node and fits(held[name], net.rows)],
         "positions": net.stream_positions,
         "bytes_sent": net.bytes_sent.clone(),
         "wire_bytes": net.wire_bytes,
@@ -180,13 +179,13 @@ class Keeper:
         """
         state, net = self._held[-1], self.net
         self._write(state)
-        net._wire.agree("the first round", [state["round"]])  # all have saved
+        net.wire.agree("the first round", [state["round"]])  # all have saved
         if net.rank == 0:
             new = {file_name(state["round"], own[0], own[-1], net.n) for own in ranges(net.split)}
             for r, *_, path in saved_files(self.folder, None):
                 if r >= state["round"] and path.name not in new:
                     path.unlink(missing_ok=True)
-        net._wire.agree("the first round", [state["round"]])  # nobody saves more before that
+        net.wire.agree("the first round", [state["round"]])  # nobody saves more before that
 
     # ------------------------------------------------------------------ the next run
 
@@ -200,7 +199,7 @@ class Keeper:
         """
         complete = complete_rounds(self.folder, self.net.n)
         newest = complete[-1] if complete else -1
-        self.net._wire.agree("the newest round in the folder", [newest])  # one that all processes share
+        self.net.wire.agree("the newest round in the folder", [newest])  # one that all processes share
         if newest < 0:
             raise NoCheckpoint(what_is_missing(self.folder, self.net.n))
         paths = files_of_round(self.folder, self.net.n, newest)
@@ -247,7 +246,7 @@ class Keeper:
         net.resume(state["round"], memory, own_positions(parts, net.mine.tolist()))
         net.bytes_sent.copy_(state["bytes_sent"])
         together = sum(part["wire_bytes"] for part in parts)
-        net._wire.sent = state["wire_bytes"] if same else together if net.rank == 0 else 0
+        net.wire.sent = state["wire_bytes"] if same else together if net.rank == 0 else 0
         if net.clock and state["clock"]:
             net.clock.times, net.clock.calls = state["clock"]["times"], state["clock"]["calls"]
         return state

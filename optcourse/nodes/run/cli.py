@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,29 +16,31 @@ from typing import Any
 import click
 
 from optcourse.arguments import real
-from optcourse.nodes.algorithms.algorithm import ALGORITHMS
-from optcourse.nodes.byzantine.aggregators import AGGREGATORS
-from optcourse.nodes.run import recipes as offered
-from optcourse.nodes.run.process import FAILED, INTERRUPTED, LOST, USAGE, leave, one_process, say_what_is_saved
-from optcourse.nodes.run.recipes import Settings
+from optcourse.nodes.run.process import FAILED, INTERRUPTED, LOST, USAGE, How, leave, one_process, say_what_is_saved
+from optcourse.nodes.run.recipes import RECIPES, Setup
 
-_LINES = {
-    "psgd": "parallel SGD: everybody averages every gradient",
-    "local_sgd": "local SGD, or FedAvg: average the models after some local steps",
-    "post_local_sgd": "parallel SGD first, local SGD in the second half",
-    "scaffold": "local SGD whose steps are corrected for heterogeneous data",
-    "diloco": "AdamW on every node, Nesterov momentum on their mean change",
-    "dsgd": "decentralized SGD: average with the neighbours",
-    "gradient_tracking": "decentralized, each node follows the mean gradient",
-    "d2": "decentralized SGD without the error of heterogeneous data",
-    "relay_sum": "sums relayed along a tree: every step reaches every node once",
-    "choco": "decentralized, and only compressed changes travel",
-    "qsgd": "unbiased quantized gradients",
-    "error_feedback": "compressed gradients, and what was left out is sent later",
-    "powersgd": "low-rank gradients from a power iteration that all nodes share",
-    "robust_sgd": "a robust rule instead of the mean, against nodes that lie",
-    "async_sgd": "a server that applies gradients when they arrive",
-}
+
+def _default(name: str) -> str:
+    """What the recipes say about the default of a setting: "[default: 5, diloco 10]"."""
+    users: dict[Any, list[str]] = {}
+    for algorithm, recipe in RECIPES.items():
+        value = {"lr": recipe.lr, **recipe.defaults}.get(name)
+        if value is not None:
+            users.setdefault(value, []).append(algorithm)
+    values = sorted(users, key=lambda value: -len(users[value]))
+    listed = [str(value) if value == values[0] else f"{' and '.join(users[value])} {value}" for value in values]
+    return f"  [default: {', '.join(listed)}]" if listed else ""
+
+
+def _settings(command: Callable[..., int]) -> Callable[..., int]:
+    """An option for every setting of a :class:`Setup`."""
+    for setting in reversed(fields(Setup)[1:]):
+        name, allowed, usual = setting.name, setting.metadata["allowed"], setting.default
+        kind = {"int": int, "float": float, "bool": bool}.get(str(setting.type).removesuffix(" | None"))
+        option = {"type": kind or click.Choice(list(allowed)), "is_flag": kind is bool, "default": usual}
+        option |= {"show_default": usual is not None, "help": setting.metadata["line"] + _default(name)}
+        command = click.option("-k" if name == "k" else f"--{name.replace('_', '-')}", **option)(command)
+    return command
 
 
 @click.group(invoke_without_command=True)
@@ -51,39 +54,16 @@ def nodes(context: click.Context) -> None:
 @nodes.command("list")
 def list_command() -> int:
     """The algorithms, one line each."""
-    width = max(map(len, ALGORITHMS))
-    for name in sorted(ALGORITHMS, key=[*_LINES, *ALGORITHMS].index):
-        click.echo(f"{name:{width}}  {_LINES.get(name, '')}".rstrip())
+    width = max(map(len, RECIPES))
+    for name, recipe in RECIPES.items():
+        click.echo(f"{name:{width}}  {recipe.line}")
     return 0
 
 
 @nodes.command("run")
 @click.argument("algorithm")
-@click.option("--nodes", type=int, default=8, show_default=True, help="Nodes, shared out among the processes.")
-@click.option("--steps", type=int, default=200, show_default=True, help="Rounds in total.")
-@click.option("--lr", type=float, help="Learning rate.  [default: one that trains digits]")
-@click.option("--batch-size", type=int, default=16, show_default=True, help="Samples per gradient and node.")
-@click.option("--data", type=click.Choice(offered.DATA), default="digits", show_default=True)
-@click.option("--model", type=click.Choice(offered.MODELS), default="mlp", show_default=True)
-@click.option("--split", type=click.Choice(offered.SPLITS), default="iid", show_default=True, help="Who has what.")
-@click.option("--alpha", type=float, help="Of the Dirichlet split: small is heterogeneous.  [default: 0.5]")
-@click.option("--topology", type=click.Choice(offered.TOPOLOGIES), help="Who talks to whom.  [default: ring]")
-@click.option("--compressor", type=click.Choice(offered.COMPRESSORS), help="What makes messages small.")
-@click.option("--levels", type=int, help="Of qsgd's quantization.  [default: 4]")
-@click.option("-k", type=int, help="Entries that top_k and random_k keep.  [default: d/20]")
-@click.option("--rank", type=int, help="Of low_rank and powersgd.  [default: 2]")
-@click.option("--local-steps", type=int, help="Steps between two averages.  [default: 5, diloco 10]")
-@click.option("--consensus-lr", type=float, help="How far choco moves to its neighbours.  [default: 0.2]")
-@click.option("--aggregator", type=click.Choice(list(AGGREGATORS)), help="[default: trimmed_mean]")
-@click.option("--attack", type=click.Choice(["none", *offered.ATTACKS]), help="[default: sign_flip]")
-@click.option("--n-byzantine", type=int, help="Nodes that lie.  [default: a fifth]")
-@click.option("--latency", type=float, default=1e-4, show_default=True, help="Simulated seconds per message.")
-@click.option("--bandwidth", type=float, default=1e9, show_default=True, help="Simulated bytes per second.")
-@click.option("--compute", type=float, default=1e-3, show_default=True, help="Simulated seconds per gradient.")
+@_settings
 @click.option("--processes", type=click.IntRange(1), help="Local processes; 1 is the simulator.  [default: 1]")
-@click.option("--exact", is_flag=True, help="The same bits for every number of processes.")
-@click.option("--dtype", type=click.Choice(list(offered.DTYPES)), default="float32", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything.")
 @click.option("--backend", type=click.Choice(["gloo", "nccl"]), default="gloo", show_default=True, help="nccl: GPUs.")
 @click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds until silence is a loss.")
 @click.option("--save-every", type=click.IntRange(1), default=50, show_default=True, help="Rounds between two saves.")
@@ -98,19 +78,19 @@ def run(context: click.Context, **options: Any) -> int:
     (--resume continues), 130 when interrupted (--resume continues).
     """
     try:
-        settings = Settings(**{field.name: options[field.name] for field in fields(Settings)})
-        _check_machine(settings, options)
+        setup = Setup(**{field.name: options[field.name] for field in fields(Setup)})
+        _check_machine(setup, options)
     except (ValueError, TypeError) as error:
         raise click.UsageError(str(error)) from None
-    output = options["output"] or Path("build/nodes") / settings.algorithm
-    how = {name: options[name] for name in ("backend", "timeout", "save_every", "resume")}
-    how |= {"output": str(output), "again": _again(context)}
+    output = options["output"] or Path("build/nodes") / setup.algorithm
+    same = {name: options[name] for name in ("backend", "timeout", "save_every", "resume")}
+    how = How(str(output), _again(context), **same)
     if "RANK" not in os.environ and (options["processes"] or 1) > 1:
-        return _start(settings, how, options["processes"])
-    return one_process(settings, how)
+        return _start(setup, how, options["processes"])
+    return one_process(setup, how)
 
 
-def _check_machine(settings: Settings, options: dict[str, Any]) -> None:
+def _check_machine(setup: Setup, options: dict[str, Any]) -> None:
     """Raise ``ValueError`` for what this machine does not have."""
     import torch
 
@@ -118,8 +98,8 @@ def _check_machine(settings: Settings, options: dict[str, Any]) -> None:
     world = int(os.environ.get("WORLD_SIZE", options["processes"] or 1))
     if "RANK" in os.environ and options["processes"] not in (None, world):
         raise ValueError(f"processes must be {world} or left away under torchrun, got {options['processes']}")
-    if settings.nodes < world:
-        raise ValueError(f"nodes must be at least the number of processes, {world}, got {settings.nodes}")
+    if setup.nodes < world:
+        raise ValueError(f"nodes must be at least the number of processes, {world}, got {setup.nodes}")
     if options["backend"] == "nccl":
         here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
         if torch.cuda.device_count() < here:
@@ -149,13 +129,13 @@ def _again(context: click.Context) -> str:
 # ------------------------------------------------------------------------------------------------ all processes
 
 
-def _start(settings: Settings, how: dict[str, Any], processes: int) -> int:
+def _start(setup: Setup, how: How, processes: int) -> int:
     """Run local processes to their end; returns the exit status."""
     from optcourse.nodes.run.launch import GRACE, CannotLaunch, Workers
 
     work = "import sys; from optcourse.nodes.run.process import worker; worker(sys.argv[1])"
     try:
-        workers = Workers([sys.executable, "-c", work, json.dumps([asdict(settings), how])], processes)
+        workers = Workers([sys.executable, "-c", work, json.dumps([asdict(setup), asdict(how)])], processes)
     except CannotLaunch as error:
         raise click.UsageError(f"{error}; --processes 1 simulates the nodes") from None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -164,7 +144,7 @@ def _start(settings: Settings, how: dict[str, Any], processes: int) -> int:
             end = None
             while None in workers.exits():
                 if any(workers.exits()):
-                    end = end or time.monotonic() + how["timeout"] + GRACE  # the others have noticed by then
+                    end = end or time.monotonic() + how.timeout + GRACE  # the others have noticed by then
                     waiting = [rank for rank, status in enumerate(workers.exits()) if status is None]
                     if waiting == [workers.lost()] or time.monotonic() > end:
                         break
@@ -172,7 +152,7 @@ def _start(settings: Settings, how: dict[str, Any], processes: int) -> int:
         except KeyboardInterrupt:
             workers.interrupt()
             workers.kill()
-            say_what_is_saved(settings, how, INTERRUPTED)
+            say_what_is_saved(setup, how, INTERRUPTED)
             return INTERRUPTED
         statuses = workers.exits()
     lost = [rank for rank, status in enumerate(statuses) if status is None or status < 0]
@@ -180,7 +160,7 @@ def _start(settings: Settings, how: dict[str, Any], processes: int) -> int:
         click.echo("optcourse: all processes were lost", err=True)
     order = (LOST, INTERRUPTED, USAGE, FAILED)
     status = LOST if lost else next((status for status in order if status in statuses), max(statuses))
-    say_what_is_saved(settings, how, status)
+    say_what_is_saved(setup, how, status)
     return status
 
 

@@ -1,7 +1,7 @@
 """One training run from start to result: a model, data split over the nodes, an algorithm, and what it cost.
 
 >>> from optcourse import nodes
->>> result = train(Settings("psgd", nodes=4, steps=20), nodes.Network(4, clock=Settings("psgd").clock()))
+>>> result = train(Setup("psgd", nodes=4, steps=20), nodes.Network(4, clock=Setup("psgd").clock()))
 >>> result["round"], result["bytes_per_node"] == 20 * (2 * 3 / 4) * 4 * result["parameters"]
 (20, True)
 """
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
-import networkx as nx
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,18 +21,14 @@ from optcourse import data as datasets
 from optcourse import models
 from optcourse.arguments import integer
 from optcourse.models.rows import evaluate, flat_parameters
-from optcourse.nodes import aggregators, attacks, compressors
-from optcourse.nodes.algorithms.algorithm import ALGORITHMS, Iterates
-from optcourse.nodes.graphs.topology import mixing_matrix, one_peer_exponential, topology
+from optcourse.nodes import attacks
+from optcourse.nodes.algorithms.algorithm import Iterates
 from optcourse.nodes.network.network import Network
+from optcourse.nodes.run import recipes
 from optcourse.nodes.run.checkpoint import Keeper
-from optcourse.nodes.run.recipes import DTYPES, OWN, Settings
+from optcourse.nodes.run.recipes import Setup
 from optcourse.nodes.samples.gradients import flat_gradient
 from optcourse.nodes.samples.shards import Shards, split
-from optcourse.nodes.time.clock import exponential
-from optcourse.nodes.time.schedule import asynchronous_schedule
-
-__all__ = ["OWN", "Experiment", "Settings", "train"]
 
 #: Wraps an iterable of steps in a progress bar with a name.
 Show = Callable[[Iterable, str], Iterable]
@@ -46,10 +41,10 @@ class Experiment:
     """
 
     def __init__(
-        self, settings: Settings, net: Network, device: torch.device | str = "cpu", show: Show = lambda steps, _: steps
+        self, setup: Setup, net: Network, device: torch.device | str = "cpu", show: Show = lambda steps, _: steps
     ) -> None:
-        s = self.settings = settings
-        self.net, self.show, dtype = net, show, DTYPES[s.dtype]
+        s = self.setup = setup
+        self.net, self.show, dtype = net, show, getattr(torch, s.dtype)
         self.data = (datasets.digits if s.data == "digits" else datasets.mnist1d)(dtype=dtype).to(device)
         features = self.data.x_train.shape[1]
         if s.model == "mlp":
@@ -59,14 +54,14 @@ class Experiment:
         else:
             model = models.cnn1d(features, self.data.n_classes, channels=(8, 8, 8), seed=s.seed)
         self.model = model.to(device, dtype)
+        self.shapes = [tuple(p.shape) for p in model.parameters()]
         self.grad = flat_gradient(self.model, F.cross_entropy, self._shards())
         self.start = flat_parameters(self.model).repeat(net.rows, 1)
-        self.options = self._options()
+        self.rule, self.options = recipes.algorithm(self)
 
     def iterates(self, x: Tensor) -> Iterates:
         """The algorithm, from x on."""
-        s = self.settings
-        return ALGORITHMS[s.algorithm](self.net, self.grad, x, s["lr"], **self.options)
+        return self.rule(self.net, self.grad, x, self.setup.lr, **self.options)
 
     def observe(self, x: Tensor) -> dict[str, float]:
         """Loss and test accuracy of the mean model, and how far apart the nodes are; costs nothing in the accounts."""
@@ -86,68 +81,15 @@ class Experiment:
         }
 
     def _shards(self) -> Shards:
-        s = self.settings
+        s = self.setup
         integer("batch_size", s.batch_size, 1, len(self.data.y_train))
-        alpha = 0.5 if s.alpha is None else s.alpha
-        parts = split(self.data, s.nodes, s.split, alpha=alpha, seed=s.seed)
-        liars = range(s.nodes - s.liars, s.nodes) if s["attack"] == "label_flip" else ()
+        parts = split(self.data, s.nodes, s.split, alpha=0.5 if s.alpha is None else s.alpha, seed=s.seed)
+        liars = range(s.nodes - s.n_byzantine, s.nodes) if s.attack == "label_flip" else ()
         return Shards(self.net, self.data, parts, s.batch_size, seed=s.seed, relabel=attacks.label_flip, liars=liars)
-
-    def _options(self) -> dict[str, Any]:
-        """The arguments that only this algorithm has."""
-        s, n, options = self.settings, self.settings.nodes, {}
-        own = OWN.get(s.algorithm, {})
-        if s.algorithm == "relay_sum":
-            options["tree"] = nx.bfs_tree(topology(s["topology"], n), 0).to_undirected()
-        elif s["topology"] == "one_peer_exponential":
-            options["W"] = one_peer_exponential(n)
-        elif "topology" in own:
-            W = mixing_matrix(topology(s["topology"], n))
-            options["W"] = (W + torch.eye(n, dtype=W.dtype)) / 2 if s.algorithm == "d2" else W
-        if "compressor" in own:
-            options["compress"] = self._compressor()
-        if s.algorithm == "powersgd":
-            options |= {"shapes": self._shapes, "rank": s["rank"]}
-        options |= {name: s[name] for name in ("local_steps", "consensus_lr") if name in own}
-        if s.algorithm == "post_local_sgd":
-            options["switch"] = s.steps // 2
-        if s.algorithm == "robust_sgd":
-            rule = aggregators.AGGREGATORS[s["aggregator"]]
-            rule(torch.zeros(n, 1), s.liars)  # refuses more liars than it stands now, not in the first round
-            options |= {"aggregate": rule, "n_byzantine": s.liars, "momentum": 0.5}
-            options["attack"] = self._attack()
-        if s.algorithm == "async_sgd":
-            law = exponential(s.compute, n, seed=s.seed)
-            options["schedule"] = asynchronous_schedule(law, n, s.steps, s.latency, show=self.show)
-        return options
-
-    @property
-    def _shapes(self) -> list[tuple[int, ...]]:
-        return [tuple(p.shape) for p in self.model.parameters()]
-
-    def _compressor(self) -> compressors.Compressor:
-        s, d = self.settings, self.start.shape[1]
-        k, streams = max(1, d // 20) if s.k is None else s.k, self.net.streams("compressor", s.seed)
-        name, unbiased = s["compressor"], s.algorithm == "qsgd"
-        make: dict[str, Callable[[], compressors.Compressor]] = {
-            "identity": compressors.identity,
-            "top_k": lambda: compressors.top_k(integer("k", k, 1, d)),
-            "random_k": lambda: compressors.random_k(integer("k", k, 1, d), streams, unbiased=unbiased),
-            "qsgd": lambda: compressors.qsgd(4 if s.levels is None else s.levels, streams),
-            "scaled_sign": compressors.scaled_sign,
-            "low_rank": lambda: compressors.low_rank(self._shapes, 2 if s.rank is None else s.rank, streams=streams),
-        }
-        return make[name]()
-
-    def _attack(self) -> Callable[..., Tensor] | None:
-        name = self.settings["attack"]
-        if name not in attacks.ATTACKS:
-            return None
-        return attacks.ATTACKS[name]()
 
 
 def train(
-    settings: Settings,
+    setup: Setup,
     net: Network,
     keeper: Keeper | None = None,
     resume: bool = False,
@@ -160,34 +102,34 @@ def train(
     a progress bar. Every twentieth of the way the mean model is evaluated, which costs neither bytes nor time in the
     accounts: ``real_seconds`` are those of the algorithm. Raises ``ValueError`` for rows of a run that went further.
     """
-    experiment = Experiment(settings, net, device, show)
+    experiment = Experiment(setup, net, device, show)
     x, record = experiment.start, {"history": [], "seconds": 0.0}
     done = 0
     if keeper is not None:
         x = keeper.restore(x) if resume else keeper.begin(x)
         record = keeper.record = _record(keeper) if resume else record
         done = keeper.done
-    if settings.steps < done:
-        raise ValueError(f"steps must be at least {done}, the rounds that are done already, got {settings.steps}")
-    history, every = record["history"], max(1, settings.steps // 20)
+    if setup.steps < done:
+        raise ValueError(f"steps must be at least {done}, the rounds that are done already, got {setup.steps}")
+    history, every = record["history"], max(1, setup.steps // 20)
 
     def look(k: int, x: Tensor) -> None:
-        if (k % every == 0 or k == settings.steps) and (not history or history[-1]["round"] < k):
+        if (k % every == 0 or k == setup.steps) and (not history or history[-1]["round"] < k):
             history.append(experiment.observe(x) | {"round": k, "real_seconds": record["seconds"]})
 
     look(done, x)  # also when the run was interrupted before it had looked at this round
     iterates = experiment.iterates(x)
-    steps = range(done, settings.steps)
-    rounds = keeper.watch(iterates, settings.steps) if keeper else (x for x, _ in zip(iterates, steps, strict=False))
+    steps = range(done, setup.steps)
+    rounds = keeper.watch(iterates, setup.steps) if keeper else (x for x, _ in zip(iterates, steps, strict=False))
     begin = time.perf_counter()
-    for k, x in enumerate(show(rounds, settings.algorithm), done + 1):
+    for k, x in enumerate(show(rounds, setup.algorithm), done + 1):
         record["seconds"] += time.perf_counter() - begin
         look(k, x)
         begin = time.perf_counter()
     if net.rank:
         return {}
     return {
-        "settings": asdict(settings) | {name: settings[name] for name in OWN.get(settings.algorithm, {})},
+        "settings": asdict(setup),
         "processes": net.world,
         "parameters": x.shape[1],
         **history[-1],

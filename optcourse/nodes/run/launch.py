@@ -37,15 +37,19 @@ class CannotLaunch(RuntimeError):
 
 
 class WorkerFailed(RuntimeError):
-    """A process raised, died or ran out of time: ``rank`` is the first; what the others returned is not lost.
+    """Processes raised, died or ran out of time; what the others returned is not lost.
 
-    ``failures`` {rank: traceback or exit status} in the order in which they happened, ``results`` {rank: value}.
+    ``failures`` {rank: traceback or exit status}, the cause first as far as it is known, ``results`` {rank: value}.
+    ``rank`` is the cause: whom the survivors found lost, who died, else who raised first; None when all that can be
+    said is that several did not answer.
     """
 
-    def __init__(self, failures: dict[int, str], results: dict[int, Any]) -> None:
+    def __init__(self, failures: dict[int, str], results: dict[int, Any], known: bool = True) -> None:
         self.failures, self.results = failures, results
-        self.rank = next(iter(failures))
-        super().__init__(f"process {self.rank} of {len(failures) + len(results)} failed: {failures[self.rank]}")
+        first, n = next(iter(failures)), len(failures) + len(results)
+        self.rank = first if known else None
+        who = f"process {first} of {n}" if known else f"processes {', '.join(map(str, failures))} of {n}"
+        super().__init__(f"{who} failed: {failures[first]}")
 
 
 class Workers:
@@ -178,14 +182,14 @@ def launch(
                 if not waiting or waiting == [workers.lost()]:
                     break
                 time.sleep(_POLL)
-            statuses = workers.exits()
+            statuses, lost = workers.exits(), workers.lost()
             workers.release()
             if all(path.exists() for path in results):
                 workers.wait(GRACE)
-        return _collect(folder, statuses, timeout)
+        return _collect(folder, statuses, lost, timeout)
 
 
-def _collect(folder: Path, statuses: list[int | None], timeout: float) -> list[Any]:
+def _collect(folder: Path, statuses: list[int | None], lost: int | None, timeout: float) -> list[Any]:
     """What the workers returned, or the error."""
     import cloudpickle
 
@@ -210,8 +214,9 @@ def _collect(folder: Path, statuses: list[int | None], timeout: float) -> list[A
             when, why = 0.0, f"signal {-status}" if status < 0 else f"exit status {status}"
         failures[rank] = (when, f"{why}\n{printed[-2000:]}".rstrip())
     if failures:
-        ordered = sorted(failures, key=lambda rank: failures[rank][0])
-        raise WorkerFailed({rank: failures[rank][1] for rank in ordered}, results)
+        ordered = sorted(failures, key=lambda rank: (rank != lost, failures[rank][0]))
+        known = len(failures) == 1 or ordered[0] == lost or failures[ordered[0]][0] < math.inf
+        raise WorkerFailed({rank: failures[rank][1] for rank in ordered}, results, known)
     return [results[rank] for rank in range(len(statuses))]
 
 

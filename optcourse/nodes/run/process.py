@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,24 @@ import click
 
 from optcourse.nodes.network.network import Network, NodeFailed
 from optcourse.nodes.run import experiment
+from optcourse.nodes.run.checkpoint import Keeper
 from optcourse.nodes.run.checkpoint_files import newest_round
-from optcourse.nodes.run.experiment import Settings
+from optcourse.nodes.run.recipes import Setup
 
 #: Exit statuses besides 0: the training failed, wrong usage, a process was lost, interrupted.
 FAILED, USAGE, LOST, INTERRUPTED = 1, 2, 3, 130
+
+
+@dataclass(frozen=True)
+class How:
+    """Where a run writes, what continues it, and how its processes work together; the same in all of them."""
+
+    output: str
+    again: str
+    backend: str = "gloo"
+    timeout: float = 30.0
+    save_every: int = 50
+    resume: bool = False
 
 
 class _Terminated(BaseException):
@@ -38,9 +51,9 @@ def worker(text: str) -> None:
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     leave_with_parent(parent_died)
-    settings, how = json.loads(text)
+    setup, how = json.loads(text)
     try:
-        status = _train(Settings(**settings), how)
+        status, _ = _train(Setup(**setup), How(**how))
     except click.ClickException as error:
         if os.environ["RANK"] == "0":
             click.echo(f"optcourse: {error.format_message()}", err=True)
@@ -48,22 +61,21 @@ def worker(text: str) -> None:
     leave(status)
 
 
-def one_process(settings: Settings, how: dict[str, Any]) -> int:
+def one_process(setup: Setup, how: How) -> int:
     """Train in this process, with the others that the environment names; returns the exit status.
 
     With others (``torchrun``), rows that they save after this process has left are not in its message.
     """
-    status = _train(settings, how)
-    if os.environ.get("RANK", "0") == ("1" if how.get("lost") == 0 else "0"):
-        say_what_is_saved(settings, how, status)
+    status, lost = _train(setup, how)
+    if os.environ.get("RANK", "0") == ("1" if lost == 0 else "0"):
+        say_what_is_saved(setup, how, status)
     return status
 
 
-def _train(settings: Settings, how: dict[str, Any]) -> int:
-    """Train, and say what went wrong, but not what is saved; ``how["lost"]`` is set to the rank of a lost process."""
+def _train(setup: Setup, how: How) -> tuple[int, int | None]:
+    """Train, and say what went wrong, but not what is saved: the exit status, and the rank of a lost process."""
     import torch
 
-    from optcourse.nodes.run.checkpoint import Keeper
     from optcourse.nodes.run.launch import join
     from optcourse.runtime import progress
 
@@ -74,39 +86,39 @@ def _train(settings: Settings, how: dict[str, Any]) -> int:
     before = signal.signal(signal.SIGTERM, terminated)
     torch.set_num_threads(int(os.environ.get("OPTCOURSE_THREADS", "1")))
     net = keeper = None
-    output = Path(how["output"])
+    output = Path(how.output)
     try:
         device = "cpu"
-        if how["backend"] == "nccl":
+        if how.backend == "nccl":
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
             torch.cuda.set_device(device)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             try:
-                join(how["backend"], how["timeout"])
+                join(how.backend, how.timeout)
             except RuntimeError as error:
                 raise ValueError(f"the processes cannot reach each other: {error}") from None
-        net = Network(settings.nodes, exact=settings.exact, clock=settings.clock(), timeout=how["timeout"])
+        net = Network(setup.nodes, exact=setup.exact, clock=setup.clock(), timeout=how.timeout)
         output.mkdir(parents=True, exist_ok=True)
-        keeper = Keeper(output / "rows", net, how["save_every"], _of_the_run(settings))
+        keeper = Keeper(output / "rows", net, how.save_every, _of_the_run(setup))
 
         def show(steps: Iterable, name: str) -> Iterable:
-            total = len(steps) if hasattr(steps, "__len__") else settings.steps - keeper.done
+            total = len(steps) if hasattr(steps, "__len__") else setup.steps - keeper.done
             return progress(steps, desc=name, total=total) if net.rank == 0 and sys.stderr.isatty() else steps
 
-        result = experiment.train(settings, net, keeper, how["resume"], show, device)
+        result = experiment.train(setup, net, keeper, how.resume, show, device)
         if net.rank == 0:
             (output / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
             _print_result(result, output)
-        return 0
+        return 0, None
     except NodeFailed as error:
-        return _lost(error, net, keeper, how)
+        return _lost(error, net, keeper)
     except (KeyboardInterrupt, _Terminated) as error:
         rank = net.lost() if net and isinstance(error, _Terminated) else None
         if rank is not None:
             why = "another process was lost, and this one asked to end"
-            return _lost(NodeFailed(rank, net.round, why), net, keeper, how)
+            return _lost(NodeFailed(rank, net.round, why), net, keeper)
         _save(keeper)
-        return INTERRUPTED
+        return INTERRUPTED, None
     except Exception as error:
         begun, expected = keeper is not None and keeper.watched > 0, isinstance(error, (ValueError, OSError))
         if expected and not begun:
@@ -114,39 +126,39 @@ def _train(settings: Settings, how: dict[str, Any]) -> int:
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         # The same numbers would be refused again, but not on an emptier disk.
         if keeper and keeper.saved and not isinstance(error, ValueError):
-            reason += f"; when that is mended, go on with\n  {how['again']}"
+            reason += f"; when that is mended, go on with\n  {how.again}"
         click.echo(f"optcourse: process {net.rank if net else 0}: {reason}", err=True)
         if not isinstance(error, OSError):
             _save(keeper)
-        return FAILED
+        return FAILED, None
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _lost(error: NodeFailed, net: Network | None, keeper: Any, how: dict[str, Any]) -> int:
+def _lost(error: NodeFailed, net: Network | None, keeper: Keeper | None) -> tuple[int, int | None]:
     """Save, and let one of the survivors say who was lost."""
-    how["lost"] = error.rank
     _save(keeper)
     if net is None or net.rank == (1 if error.rank == 0 else 0):
         click.echo(f"optcourse: {error}", err=True)
-    return LOST
+    return LOST, error.rank
 
 
-def _save(keeper: Any) -> None:
+def _save(keeper: Keeper | None) -> None:
     try:
-        keeper and keeper.save()
+        if keeper:
+            keeper.save()
     except OSError as error:
         click.echo(f"optcourse: {error}", err=True)
 
 
-def say_what_is_saved(settings: Settings, how: dict[str, Any], status: int) -> None:
+def say_what_is_saved(setup: Setup, how: How, status: int) -> None:
     """Which round a run that ended with ``status`` goes on from, if it does, and how."""
     if status not in (FAILED, LOST, INTERRUPTED):
         return
     interrupted = "interrupted; " if status == INTERRUPTED else ""
-    go_on = "" if status == FAILED else f"; go on with\n  {how['again']}"
-    folder = Path(how["output"]) / "rows"
-    r = newest_round(folder, settings.nodes, _of_the_run(settings))
+    go_on = "" if status == FAILED else f"; go on with\n  {how.again}"
+    folder = Path(how.output) / "rows"
+    r = newest_round(folder, setup.nodes, _of_the_run(setup))
     if r is None:
         click.echo(f"optcourse: {interrupted}no round of this run was saved by all processes", err=True)
     else:
@@ -154,10 +166,10 @@ def say_what_is_saved(settings: Settings, how: dict[str, Any], status: int) -> N
         click.echo(f"optcourse: {interrupted}the rows after {rounds} are saved in {folder}{go_on}", err=True)
 
 
-def _of_the_run(settings: Settings) -> dict[str, Any]:
+def _of_the_run(setup: Setup) -> dict[str, Any]:
     """The settings that must stay the same when a run goes on; where they end is free, except for their halves."""
-    fixed = asdict(settings)
-    if settings.algorithm not in ("post_local_sgd", "async_sgd"):
+    fixed = asdict(setup)
+    if setup.algorithm not in ("post_local_sgd", "async_sgd"):
         del fixed["steps"]
     return fixed
 

@@ -1,145 +1,233 @@
-"""The settings of one training run: what the command line offers, with the defaults of every algorithm.
+"""What one training run consists of: a recipe for every algorithm, and the setup of a run with its defaults resolved.
 
->>> settings = Settings("choco", nodes=4)
->>> settings["compressor"], settings["lr"]
-('top_k', 0.1)
+>>> setup = Setup("choco", nodes=4)
+>>> setup.compressor, setup.lr, setup.local_steps
+('top_k', 0.1, None)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
+import networkx as nx
 import torch
+from torch import Tensor
 
-from optcourse.arguments import choice, integer, positive, real
-from optcourse.nodes import aggregators, attacks
-from optcourse.nodes.algorithms.algorithm import ALGORITHMS
-from optcourse.nodes.graphs.topology import GRAPHS
+from optcourse.arguments import choice, integer, real
+from optcourse.nodes import aggregators, attacks, compressors
+from optcourse.nodes.algorithms.algorithm import ALGORITHMS, Iterates
+from optcourse.nodes.graphs.topology import GRAPHS, mixing_matrix, one_peer_exponential, topology
+from optcourse.nodes.network.network import Network
 from optcourse.nodes.samples.shards import SPLITS
-from optcourse.nodes.time.clock import Clock
+from optcourse.nodes.streams import Streams
+from optcourse.nodes.time.clock import Clock, exponential
+from optcourse.nodes.time.schedule import asynchronous_schedule
 
-DATA = ("digits", "mnist1d")
-MODELS = ("mlp", "cnn")
-TOPOLOGIES = (*GRAPHS, "one_peer_exponential")
-COMPRESSORS = ("identity", "top_k", "random_k", "qsgd", "scaled_sign", "low_rank")
-ATTACKS = (*attacks.ATTACKS, "label_flip")
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
-#: The settings that each algorithm has of its own, with defaults, and a learning rate that trains digits.
-OWN: dict[str, dict[str, Any]] = {
-    "psgd": {"lr": 0.1},
-    "local_sgd": {"lr": 0.1, "local_steps": 5},
-    "post_local_sgd": {"lr": 0.1, "local_steps": 5},
-    "scaffold": {"lr": 0.1, "local_steps": 5},
-    "diloco": {"lr": 0.001, "local_steps": 10},
-    "dsgd": {"lr": 0.1, "topology": "ring"},
-    "gradient_tracking": {"lr": 0.1, "topology": "ring"},
-    "d2": {"lr": 0.1, "topology": "ring"},
-    "relay_sum": {"lr": 0.1, "topology": "tree"},
-    "choco": {"lr": 0.1, "topology": "ring", "compressor": "top_k", "consensus_lr": 0.2},
-    "qsgd": {"lr": 0.1, "compressor": "qsgd"},
-    "error_feedback": {"lr": 0.1, "compressor": "top_k"},
-    "powersgd": {"lr": 0.1, "rank": 2},
-    "robust_sgd": {"lr": 0.1, "aggregator": "trimmed_mean", "attack": "sign_flip", "n_byzantine": None},
-    "async_sgd": {"lr": 0.05},
+class Parts(Protocol):
+    """What the options of an algorithm are made of: the parts of an ``Experiment``."""
+
+    setup: Setup
+    net: Network
+    start: Tensor
+    shapes: list[tuple[int, ...]]
+    show: Callable[[Iterable, str], Iterable]
+
+
+class Recipe(NamedTuple):
+    """How a run uses an algorithm.
+
+    ``line`` describes it; ``defaults`` are the settings that it has of its own; ``options(parts)`` are its
+    arguments that are no settings of the same name; ``lr`` trains digits; ``changing``: its graph may be another one in
+    every round; ``rule`` is its function, if it is called otherwise.
+    """
+
+    line: str
+    defaults: Mapping[str, Any] = {}
+    options: Callable[[Parts], dict[str, Any]] = lambda run: {}
+    lr: float = 0.1
+    changing: bool = False
+    rule: str | None = None
+
+
+def _mixing(run: Parts, lazy: bool = False) -> dict[str, Any]:
+    n, name = run.setup.nodes, run.setup.topology
+    if name == "one_peer_exponential":
+        return {"W": one_peer_exponential(n)}
+    W = mixing_matrix(topology(name, n))
+    return {"W": (W + torch.eye(n, dtype=W.dtype)) / 2 if lazy else W}
+
+
+def _tree(run: Parts) -> dict[str, Any]:
+    return {"tree": nx.bfs_tree(topology(run.setup.topology, run.setup.nodes), 0).to_undirected()}
+
+
+def _random_k(run: Parts) -> compressors.Compressor:
+    unbiased = run.setup.algorithm in ("compressed_sgd", "qsgd")  # nothing makes up for a bias there
+    return compressors.random_k(_kept(run), _streams(run), unbiased=unbiased)
+
+
+def _streams(run: Parts) -> Streams:
+    return run.net.streams("compressor", run.setup.seed)
+
+
+def _kept(run: Parts) -> int:
+    d = run.start.shape[1]
+    return max(1, d // 20) if run.setup.k is None else integer("k", run.setup.k, 1, d)
+
+
+#: (the settings that a compressor has of its own, the compressor of a run).
+COMPRESSORS: dict[str, tuple[Mapping[str, Any], Callable[[Parts], compressors.Compressor]]] = {
+    "identity": ({}, lambda run: compressors.identity()),
+    "top_k": ({"k": None}, lambda run: compressors.top_k(_kept(run))),
+    "random_k": ({"k": None}, _random_k),
+    "qsgd": ({"levels": 4}, lambda run: compressors.qsgd(run.setup.levels, _streams(run))),
+    "scaled_sign": ({}, lambda run: compressors.scaled_sign()),
+    "low_rank": ({"rank": 2}, lambda run: compressors.low_rank(run.shapes, run.setup.rank, streams=_streams(run))),
 }
-#: Those that can use another matrix in every round.
-_SCHEDULES = ("dsgd", "gradient_tracking")
-_OF_COMPRESSORS = {"top_k": {"k"}, "random_k": {"k"}, "qsgd": {"levels"}, "low_rank": {"rank"}}
+
+
+def _compress(run: Parts) -> dict[str, Any]:
+    return {"compress": COMPRESSORS[run.setup.compressor][1](run)}
+
+
+def _robust(run: Parts) -> dict[str, Any]:
+    s = run.setup
+    rule, attack = aggregators.AGGREGATORS[s.aggregator], attacks.ATTACKS.get(s.attack)
+    rule(torch.zeros(s.nodes, 1), s.n_byzantine)  # refuses more liars than it stands now, not in the first round
+    options = {"aggregate": rule, "n_byzantine": s.n_byzantine, "momentum": 0.5}
+    return options | {"attack": attack() if attack else None}
+
+
+def _schedule(run: Parts) -> dict[str, Any]:
+    s = run.setup
+    law = exponential(s.compute, s.nodes, seed=s.seed)
+    return {"schedule": asynchronous_schedule(law, s.nodes, s.steps, s.latency, show=run.show)}
+
+
+_ring = {"topology": "ring"}
+RECIPES = {
+    "psgd": Recipe("parallel SGD: everybody averages every gradient"),
+    "local_sgd": Recipe("local SGD, or FedAvg: average the models after some local steps", {"local_steps": 5}),
+    "post_local_sgd": Recipe(
+        "parallel SGD first, local SGD in the second half",
+        {"local_steps": 5},
+        lambda run: {"switch": run.setup.steps // 2},
+    ),
+    "scaffold": Recipe("local SGD whose steps are corrected for heterogeneous data", {"local_steps": 5}),
+    "diloco": Recipe("AdamW on every node, Nesterov momentum on their mean change", {"local_steps": 10}, lr=0.001),
+    "dsgd": Recipe("decentralized SGD: average with the neighbours", _ring, _mixing, changing=True),
+    "gradient_tracking": Recipe("decentralized, each node follows the mean gradient", _ring, _mixing, changing=True),
+    "d2": Recipe(
+        "decentralized SGD without the error of heterogeneous data", _ring, lambda run: _mixing(run, lazy=True)
+    ),
+    "relay_sum": Recipe("sums relayed along a tree: every step reaches every node once", {"topology": "tree"}, _tree),
+    "choco": Recipe(
+        "decentralized, and only compressed changes travel",
+        _ring | {"compressor": "top_k", "consensus_lr": 0.2},
+        lambda run: _mixing(run) | _compress(run),
+    ),
+    "compressed_sgd": Recipe("compressed gradients, without memory", {"compressor": "random_k"}, _compress),
+    "qsgd": Recipe("unbiased quantized gradients", {"compressor": "qsgd"}, _compress, rule="compressed_sgd"),
+    "error_feedback": Recipe(
+        "compressed gradients, and what was left out is sent later", {"compressor": "top_k"}, _compress
+    ),
+    "powersgd": Recipe(
+        "low-rank gradients from a power iteration that all nodes share",
+        {"rank": 2},
+        lambda run: {"shapes": run.shapes, "rank": run.setup.rank},
+    ),
+    "robust_sgd": Recipe(
+        "a robust rule instead of the mean, against nodes that lie",
+        {"aggregator": "trimmed_mean", "attack": "sign_flip", "n_byzantine": None},
+        _robust,
+    ),
+    "async_sgd": Recipe("a server that applies gradients when they arrive", {}, _schedule, lr=0.05),
+}
+_PASSED_ON = ("local_steps", "consensus_lr")  # arguments of the same name
+
+
+def algorithm(run: Parts) -> tuple[Callable[..., Iterates], dict[str, Any]]:
+    """The algorithm of a run, and the arguments that only it has."""
+    recipe, s = RECIPES[run.setup.algorithm], run.setup
+    options = {name: getattr(s, name) for name in _PASSED_ON if name in recipe.defaults} | recipe.options(run)
+    return ALGORITHMS[recipe.rule or s.algorithm], options
+
+
+_COUNT, _POSITIVE = partial(integer, low=1), partial(real, low=0, open_low=True)
+
+
+def _setting(default: Any, line: str, allowed: Collection[str | bool] | Callable[[str, Any], Any]) -> Any:
+    """A field of :class:`Setup`: what the command line says about it, and the values or the check of a value."""
+    return field(default=default, metadata={"line": line, "allowed": allowed})
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is trained, and how; None means the algorithm's default (``OWN``).
+class Setup:
+    """What is trained, and how; None becomes the default of the algorithm's recipe, where that has a use for it.
 
-    ``k`` is by default d/20, ``levels`` 4, ``n_byzantine`` a fifth of the nodes. ``alpha`` is the parameter of the
-    Dirichlet split; split "label" gives every node two classes (more when the nodes are few). ``latency`` in seconds,
+    ``k`` stays None, for d/20; ``n_byzantine`` is a fifth of the nodes. ``alpha`` is the parameter of the Dirichlet
+    split, 0.5; split "label" gives every node two classes (more when the nodes are few). ``latency`` in seconds,
     ``bandwidth`` in bytes per second and ``compute``, seconds per gradient, are those of the simulated clock. Raises
     ``ValueError`` for unknown names, numbers outside their range, and settings that the algorithm has no use for.
     """
 
     algorithm: str
-    nodes: int = 8
-    steps: int = 200
-    lr: float | None = None
-    batch_size: int = 16
-    data: str = "digits"
-    model: str = "mlp"
-    split: str = "iid"
-    alpha: float | None = None
-    topology: str | None = None
-    compressor: str | None = None
-    levels: int | None = None
-    k: int | None = None
-    rank: int | None = None
-    local_steps: int | None = None
-    consensus_lr: float | None = None
-    aggregator: str | None = None
-    attack: str | None = None
-    n_byzantine: int | None = None
-    latency: float = 1e-4
-    bandwidth: float = 1e9
-    compute: float = 1e-3
-    exact: bool = False
-    dtype: str = "float32"
-    seed: int = 0
+    nodes: int = _setting(8, "Nodes, shared out among the processes.", _COUNT)
+    steps: int = _setting(200, "Rounds in total.", _COUNT)
+    lr: float | None = _setting(None, "Learning rate.", _POSITIVE)
+    batch_size: int = _setting(16, "Samples per gradient and node.", _COUNT)
+    data: str = _setting("digits", "", ("digits", "mnist1d"))
+    model: str = _setting("mlp", "", ("mlp", "cnn"))
+    split: str = _setting("iid", "Who has what.", SPLITS)
+    alpha: float | None = _setting(None, "Of the Dirichlet split: small is heterogeneous.  [default: 0.5]", _POSITIVE)
+    topology: str | None = _setting(None, "Who talks to whom.", (*GRAPHS, "one_peer_exponential"))
+    compressor: str | None = _setting(None, "What makes messages small.", COMPRESSORS)
+    levels: int | None = _setting(None, "Of qsgd's quantization.  [default: 4]", _COUNT)
+    k: int | None = _setting(None, "Entries that top_k and random_k keep.  [default: d/20]", _COUNT)
+    rank: int | None = _setting(None, "Of low_rank and powersgd.", _COUNT)
+    local_steps: int | None = _setting(None, "Steps between two averages.", _COUNT)
+    consensus_lr: float | None = _setting(
+        None, "How far choco moves to its neighbours.", partial(real, low=0, high=1, open_low=True)
+    )
+    aggregator: str | None = _setting(None, "", aggregators.AGGREGATORS)
+    attack: str | None = _setting(None, "", ("none", *attacks.ATTACKS, "label_flip"))
+    n_byzantine: int | None = _setting(None, "Nodes that lie.  [default: a fifth]", partial(integer, low=0))
+    latency: float = _setting(1e-4, "Simulated seconds per message.", partial(real, low=0))
+    bandwidth: float = _setting(1e9, "Simulated bytes per second.", partial(real, low=1e-6))
+    compute: float = _setting(1e-3, "Simulated seconds per gradient.", _POSITIVE)
+    exact: bool = _setting(False, "The same bits for every number of processes.", (False, True))
+    dtype: str = _setting("float32", "", ("float32", "float64"))
+    seed: int = _setting(0, "Seed of everything.", partial(integer, low=0, high=2**32 - 1))
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        choice("algorithm", self.algorithm, ALGORITHMS)
-        integer("nodes", self.nodes, 1)
-        integer("steps", self.steps, 1)
-        integer("batch_size", self.batch_size, 1)
-        integer("seed", self.seed, 0, 2**32 - 1)
-        real("latency", self.latency, 0)
-        real("bandwidth", self.bandwidth, 1e-6)
-        positive(compute=self.compute)
-        for name, allowed in {
-            "data": DATA,
-            "model": MODELS,
-            "split": SPLITS,
-            "dtype": DTYPES,
-            "topology": (None, *TOPOLOGIES),
-            "compressor": (None, *COMPRESSORS),
-            "aggregator": (None, *aggregators.AGGREGATORS),
-            "attack": (None, "none", *ATTACKS),
-        }.items():
-            choice(name, getattr(self, name), allowed)
-        own = OWN.get(self.algorithm, {"lr": 0.1})
-        used = {"lr", *own, *_OF_COMPRESSORS.get(self.compressor or own.get("compressor"), ())}
+        """Refuse what cannot be meant, and resolve the defaults."""
+        choice("algorithm", self.algorithm, RECIPES)
+        for setting in fields(self)[1:]:
+            value, allowed = getattr(self, setting.name), setting.metadata["allowed"]
+            if value is not None:
+                allowed(setting.name, value) if callable(allowed) else choice(setting.name, value, allowed)
+        recipe = RECIPES[self.algorithm]
+        used = {"lr": recipe.lr, **recipe.defaults}
+        if "compressor" in used:
+            used |= COMPRESSORS[self.compressor or used["compressor"]][0]
+        if "n_byzantine" in used:
+            used["n_byzantine"] = self.nodes // 5
         if self.split == "dirichlet":
-            used.add("alpha")
-        optional = ("alpha", "topology", "compressor", "levels", "k", "rank", "local_steps", "consensus_lr")
-        for name in (*optional, "aggregator", "attack", "n_byzantine"):
-            if getattr(self, name) is not None and name not in used:
-                raise ValueError(f"{name} has no effect on {self.algorithm} with these settings, got {self[name]!r}")
-        positive(lr=self["lr"])
-        for name in ("levels", "k", "rank", "local_steps"):
-            if getattr(self, name) is not None:
-                integer(name, getattr(self, name), 1)
+            used["alpha"] = 0.5
+        for name, value in vars(self).items():
+            if getattr(Setup, name, "") is None and value is not None and name not in used:
+                raise ValueError(f"{name} has no effect on {self.algorithm} with these settings, got {value!r}")
+        for name, default in used.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         if self.n_byzantine is not None:
             integer("n_byzantine", self.n_byzantine, 0, self.nodes - 1)
-        if self.alpha is not None:
-            positive(alpha=self.alpha)
-        if self.consensus_lr is not None:
-            real("consensus_lr", self.consensus_lr, 0, 1, open_low=True)
-        if self["topology"] == "one_peer_exponential" and self.algorithm not in _SCHEDULES:
-            raise ValueError(
-                f"topology must be one graph for {self.algorithm}, got the schedule 'one_peer_exponential'"
-            )
-
-    def __getitem__(self, name: str) -> Any:
-        """The value that is used: the given one, else the algorithm's default."""
-        value = getattr(self, name)
-        return OWN.get(self.algorithm, {"lr": 0.1}).get(name) if value is None else value
-
-    @property
-    def liars(self) -> int:
-        """The number of Byzantine nodes, the last ones."""
-        if "n_byzantine" not in OWN.get(self.algorithm, {}):
-            return 0
-        return self.nodes // 5 if self.n_byzantine is None else self.n_byzantine
+        if self.topology == "one_peer_exponential" and not recipe.changing:
+            raise ValueError(f"topology must be one graph for {self.algorithm}, got the schedule {self.topology!r}")
 
     def clock(self) -> Clock:
         """The simulated clock."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 import time
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from optcourse.arguments import integer, positive, real
@@ -76,14 +75,14 @@ def _serve(wire: Wire, x: Tensor, lr: float | Tensor, updates: int, limit: Limit
 
     def give(node: int, version: int) -> None:
         under_way[node] = (version, time.perf_counter() - begin)
-        _send(wire, torch.tensor([version]), node + 1)
-        _send(wire, x, node + 1)
+        wire.send(torch.tensor([version]), node + 1)
+        wire.send(x, node + 1)
 
     for node in range(n_nodes):
         give(node, 0)
     while under_way:
         g = torch.empty_like(x)
-        node = _receive(wire, g) - 1
+        node = wire.receive(g) - 1
         now = time.perf_counter() - begin
         read, start = under_way.pop(node)
         job = Job(node, read, start, now, now)
@@ -97,31 +96,21 @@ def _serve(wire: Wire, x: Tensor, lr: float | Tensor, updates: int, limit: Limit
         if len(jobs) < updates:
             give(node, len(jobs))
         else:
-            _send(wire, torch.tensor([_STOP]), node + 1)
+            wire.send(torch.tensor([_STOP]), node + 1)
     return Schedule(n_nodes, tuple(jobs), tuple(unfinished)), torch.stack(iterates)
 
 
 def _work(wire: Wire, grad: Gradient, x: Tensor) -> None:
     version, x, row = torch.zeros(1, dtype=torch.int64), x.clone(), torch.zeros(1, dtype=torch.int64)
     while True:
-        _receive(wire, version, sender=0)
+        wire.receive(version, sender=0)
         if version.item() == _STOP:
             return
         wire.at(int(version))
-        _receive(wire, x, sender=0)
+        wire.receive(x, sender=0)
         g = grad(x, row)
         if g.shape != x.shape or g.dtype != x.dtype:
             raise ValueError(
                 f"grad must return a tensor like x, {x.dtype} {list(x.shape)}, got {g.dtype} {list(g.shape)}"
             )
-        _send(wire, g, 0)
-
-
-def _send(wire: Wire, t: Tensor, receiver: int) -> None:
-    wire.sent += t.nbytes
-    wire._safely(lambda: dist.send(t.contiguous(), receiver, group=wire._group))
-
-
-def _receive(wire: Wire, buffer: Tensor, sender: int | None = None) -> int:
-    """Wait for the next message of ``sender``, or of anybody; returns whose it was."""
-    return wire._safely(lambda: dist.recv(buffer, sender, group=wire._group))
+        wire.send(g, 0)

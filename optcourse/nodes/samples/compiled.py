@@ -11,13 +11,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from optcourse.runtime import progress
 
 #: ``(x [c, d], X [c, B, ...], Y [c, B, ...])`` -> the gradients of a few nodes, ``[c, size]`` for each parameter.
-Program = Callable[[Tensor, Tensor, Tensor], list[Tensor]]
+Gradients = Callable[[Tensor, Tensor, Tensor], list[Tensor]]
 
 #: So many shapes are compiled at most.
 MOST_PROGRAMS = 8
 
 
-def compiled(eager: Program) -> Program:
+def compiled(eager: Gradients) -> Gradients:
     """``eager``, its forward and backward pass traced into one graph and compiled at the first call.
 
     A program holds for one number of nodes and one shape of batches. The first ``MOST_PROGRAMS`` shapes get one; what
@@ -28,7 +28,7 @@ def compiled(eager: Program) -> Program:
     that changes later, or a tensor that is replaced, is not seen (one that is changed in place is). Nor does a program
     look at labels: one outside the classes, at which ``eager`` raises, gives a wrong gradient.
     """
-    programs: dict[tuple, Program] = {}
+    programs: dict[tuple, Gradients] = {}
     works = True
 
     def gradients(x: Tensor, X: Tensor, Y: Tensor) -> list[Tensor]:
@@ -54,7 +54,7 @@ def compiled(eager: Program) -> Program:
     return gradients
 
 
-def _compile(eager: Program, x: Tensor, X: Tensor, Y: Tensor) -> Program:
+def _compile(eager: Gradients, x: Tensor, X: Tensor, Y: Tensor) -> Gradients:
     from torch import _inductor  # a compiler that few need
 
     own = x.new_empty(x.shape)
@@ -66,7 +66,7 @@ def _compile(eager: Program, x: Tensor, X: Tensor, Y: Tensor) -> Program:
 
     # The code between the kernels is C++ as well, so that a few nodes at a time are worth a call.
     options = {"cpp_wrapper": True} if x.device.type == "cpu" else None
-    for _ in progress(range(1), desc=f"compiling the gradients of {len(x)} nodes", delay=0.0):
+    with progress([None], desc=f"compiling the gradients of {len(x)} nodes", delay=0.0):
         example = arguments(x, X, Y)
         graph = make_fx(eager)(*example)
         for node in graph.graph.nodes:

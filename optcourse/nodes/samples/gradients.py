@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from optcourse.models.rows import ALIGNMENT, STEP, Loss, check_rows, fill, forward, places, split
-from optcourse.nodes.samples.compiled import Program, compiled
+from optcourse.nodes.samples.compiled import Gradients, compiled
 from optcourse.nodes.streams import Rows
 
 #: Bytes of parameters that are worked on together: about what a cache shares with their gradient and activations.
@@ -91,7 +91,7 @@ def _chunks(x: Tensor, most: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, len(x), size))
 
 
-def _parts(model: nn.Module, loss: Loss) -> Program:
+def _parts(model: nn.Module, loss: Loss) -> Gradients:
     parameters, place = list(model.parameters()), places(model)
 
     def gradients(x: Tensor, X: Tensor, Y: Tensor) -> list[Tensor]:

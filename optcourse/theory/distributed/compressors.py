@@ -128,4 +128,4 @@ def _nonzero(name: str, value: ArrayLike, ndim: int) -> np.ndarray:
     array = _array(name, value)
     if array.ndim != ndim or not array.any():
         raise ValueError(f"{name} must have {ndim} axes and a nonzero entry, got shape {list(array.shape)}: {array}")
-    return array
+    return np.ldexp(array, -np.frexp(abs(array).max())[1])  # ratios have no unit, and squares a range
