@@ -11,8 +11,7 @@
 ``schedules``                   :func:`warmup`, :func:`step_decay`, :func:`exponential`, :func:`triangular`,
                                 :func:`cosine_restarts`
 ``stepper``                     :func:`stepper`: an element-wise method as a function, for many rates at once
-``engine``, ``kernels``         what they share: flat buffers, and one pass over them
-``replay``                      the same pass without a compiler and without allocations
+``engine``                      what they share: one pass over memory, and a state that is the truth
 ==============================  ============================================================================
 
 All are ``torch.optim`` optimizers: parameter groups, closures, ``state_dict`` and torch's schedulers work.

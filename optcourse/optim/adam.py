@@ -8,9 +8,9 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from optcourse.optim.engine import FlatOptimizer
-from optcourse.optim.kernels import average, axpy, decay
-from optcourse.optim.settings import Options
+from optcourse.optim.engine.kernels import average, axpy, decay
+from optcourse.optim.engine.optimizer import FlatOptimizer
+from optcourse.optim.engine.settings import Options
 
 
 class AdamLike(FlatOptimizer):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from optcourse.optim.adam import AdamLike
-from optcourse.optim.kernels import average, axpy, decay, l2
-from optcourse.optim.settings import Options
+from optcourse.optim.engine.kernels import average, axpy, decay, l2
+from optcourse.optim.engine.settings import Options
 
 
 class Adamax(AdamLike):

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from optcourse.optim.adam import Adam, AdamLike
-from optcourse.optim.blocks import Block
-from optcourse.optim.engine import FlatOptimizer
-from optcourse.optim.kernels import LARGE, axpy, elementwise, l2, working_dtype
-from optcourse.optim.settings import Options
+from optcourse.optim.engine.blocks import Block
+from optcourse.optim.engine.kernels import LARGE, axpy, elementwise, l2, working_dtype
+from optcourse.optim.engine.optimizer import FlatOptimizer
+from optcourse.optim.engine.settings import Options
 from optcourse.optim.sgd import SGD
 
 #: Long vectors are measured in rows of this length: torch sums rows in parallel, and one long vector alone.

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from optcourse.arguments import choice, integer
-from optcourse.optim.blocks import Block
-from optcourse.optim.kernels import average
+from optcourse.optim.engine.blocks import Block
+from optcourse.optim.engine.kernels import average
+from optcourse.optim.engine.settings import Options
 from optcourse.optim.layerwise import Layerwise
-from optcourse.optim.settings import Options
 
 #: Keller Jordan's quintic: steep at zero, and not quite convergent (singular values end in about 0.7–1.2).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)

@@ -7,9 +7,9 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
-from optcourse.optim.engine import FlatOptimizer
-from optcourse.optim.kernels import average, axpy, damped, l2
-from optcourse.optim.settings import Options
+from optcourse.optim.engine.kernels import average, axpy, damped, l2
+from optcourse.optim.engine.optimizer import FlatOptimizer
+from optcourse.optim.engine.settings import Options
 
 
 class SGD(FlatOptimizer):

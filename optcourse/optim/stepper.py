@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optcourse.optim.engine import FlatOptimizer
+from optcourse.optim.engine.optimizer import FlatOptimizer
 
 
 def stepper(method: type[Any], *, lr: float | Tensor, **settings: Any) -> Callable[[Tensor, Tensor], Tensor]:

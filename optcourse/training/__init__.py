@@ -1,13 +1,15 @@
 """Three loops: which one?
 
-====================  =======================================  ======================================================
-loop                  what learns                              when, and what it returns
-====================  =======================================  ======================================================
-:func:`fit`           one torch model, by any torch optimizer  one training: a :class:`History` of losses, rates, ...
-``copies.train``      many copies of a model, side by side,    a grid of rates or seeds: losses and weights of each
-                      by an element-wise method of ours
-``simulate.descend``  points on the problems, in numpy         known constants, many seeds: what is recorded of x
-====================  =======================================  ======================================================
+============  ===================  ==================================  ======================================
+loop          what learns          when                                what it returns
+============  ===================  ==================================  ======================================
+``fit``       one torch model, by  one training, watched closely       :class:`History`: losses, accuracies,
+              any torch optimizer                                      rates, seconds
+``copies``    many copies of a     a grid of rates or seeds, by an     :class:`copies.Trained`: losses and
+              small model          element-wise method of ours         weights of each
+``simulate``  points on the        a theorem: exact constants, many    whatever is recorded of x, by seed and
+              problems, in numpy   seeds, no model, no data            step
+============  ===================  ==================================  ======================================
 
 The first two draw the same batches for the same seed. :func:`evaluate` scores one model, ``models.rows.evaluate`` many
 at once; copies that talk to each other are the nodes of :mod:`optcourse.nodes`.

@@ -121,7 +121,7 @@ def not_dense(p):
 @pytest.mark.parametrize("large", [1, 10**6], ids=["alone", "packed"])
 @pytest.mark.parametrize("swap", [other_memory, other_order, not_dense])
 def test_the_user_may_give_a_parameter_other_memory(case, swap, large, monkeypatch):
-    monkeypatch.setattr(optim.engine, "LARGE", large)
+    monkeypatch.setattr(optim.engine.optimizer, "LARGE", large)
     shapes = [s for s in case.shapes if s and 0 not in s]
     params, others = parameters(shapes), parameters(shapes)
     one, reference = case.make(params), case.make(others)
@@ -174,7 +174,7 @@ def test_memory_is_that_of_the_state_and_a_bounded_scratch(case):
     train(optimizer, params, range(2))
     besides = {t.untyped_storage().data_ptr() for p in params for t in (p, p.grad)}
     state = len(optimizer.initial_slots(optimizer.param_groups[0])) * 30 * 120_000
-    scratch = 4 * 3 * optim.engine.LARGE
+    scratch = 4 * 3 * optim.engine.optimizer.LARGE
     assert state <= reachable_bytes(optimizer.__dict__, besides) <= state + scratch
 
 

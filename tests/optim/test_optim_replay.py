@@ -8,7 +8,7 @@ from optim_cases import MATRICES, Case, equal, give_gradients, parameters, twins
 
 from optcourse import optim
 from optcourse.optim import kernels, replay
-from optcourse.optim.kernels import axpy, elementwise
+from optcourse.optim.engine.kernels import axpy, elementwise
 
 MORE = [
     Case("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),

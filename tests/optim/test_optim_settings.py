@@ -195,7 +195,7 @@ def test_other_kinds_of_numbers_are_refused_by_name(case, dtype):
 @pytest.mark.parametrize("shape", [(3, 3), (9,)])
 @one_of_each
 def test_sparse_gradients_are_refused_by_name(case, shape, large, monkeypatch):
-    monkeypatch.setattr(optim.engine, "LARGE", large)
+    monkeypatch.setattr(optim.engine.optimizer, "LARGE", large)
     shape = (3, 3) if case.name == "Muon" else shape
     p = torch.nn.Parameter(torch.ones(shape))
     p.grad = torch.ones(shape).to_sparse()

@@ -82,7 +82,7 @@ EDITS += [exchange, exchange_tensors, new_dicts, clock]
 @pytest.mark.parametrize("edit", EDITS, ids=lambda e: e.__name__)
 def test_edits_are_what_the_next_step_and_the_next_checkpoint_see(case, edit, large, monkeypatch):
     """The oracle: an optimizer that never stepped and is handed what the state says."""
-    monkeypatch.setattr(optim.engine, "LARGE", large)
+    monkeypatch.setattr(optim.engine.optimizer, "LARGE", large)
     shape = case.shapes[0]
     params = parameters([shape, shape, shape[::-1]])
     optimizer = case.make(params)

@@ -5,7 +5,7 @@ An element-wise optimizer is three things: the vectors it remembers (``slots``),
 that looks at whole layers replaces ``update_blocks``, and composes its step of such functions.
 
 Between two steps ``optimizer.state`` is the truth, as in torch: whatever is replaced, cleared or deleted there is what
-the next step and the next checkpoint see. Parameters stay in the memory they lie in (:mod:`optcourse.optim.blocks`).
+the next step and the next checkpoint see. Parameters stay in the memory they lie in (``blocks.py``).
 """
 
 from __future__ import annotations
@@ -19,9 +19,17 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from optcourse.optim.blocks import Alone, Block, Packed, must_be_alone, portions
-from optcourse.optim.kernels import BUNDLE, LARGE, elementwise, working_dtype
-from optcourse.optim.settings import TORCH_NAMES, check_group, check_names, complete_copies, number, renamed, translated
+from optcourse.optim.engine.blocks import Alone, Block, Packed, must_be_alone, portions
+from optcourse.optim.engine.kernels import BUNDLE, LARGE, elementwise, working_dtype
+from optcourse.optim.engine.settings import (
+    TORCH_NAMES,
+    check_group,
+    check_names,
+    complete_copies,
+    number,
+    renamed,
+    translated,
+)
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 

@@ -35,7 +35,7 @@ HINTS, TORCHS = ("foreach", "fused"), ("capturable", "differentiable")
 
 
 class Options(TypedDict, total=False):
-    """What every optimizer takes besides its settings; see :class:`optcourse.optim.engine.FlatOptimizer`."""
+    """What every optimizer takes besides its settings; see :class:`optcourse.optim.engine.optimizer.FlatOptimizer`."""
 
     compile: bool
     maximize: bool

@@ -13,13 +13,13 @@ import torch
 import torch.fx.experimental._config
 from torch import Tensor
 
-from optcourse.optim.replay import replay
+from optcourse.optim.engine.replay import replay
 
 #: A tensor of this many elements is worth a call of its own and, with ``compile=True``, a compiled kernel (seconds,
 #: once). Smaller ones share a vector shorter than this, and where a rule runs as it is, longer ones go through it in
 #: pieces of this length: the temporaries of an equation then stay in the cache.
 LARGE = 131_072
-#: From this many elements on, reading a rule before running it pays (:mod:`optcourse.optim.replay`).
+#: From this many elements on, reading a rule before running it pays (:mod:`optcourse.optim.engine.replay`).
 REPLAY = 16_384
 #: Large tensors per call of a compiled kernel: a call costs some 30 µs, whatever it computes.
 BUNDLE = 4
