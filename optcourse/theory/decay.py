@@ -43,22 +43,6 @@ def sgdw_to_l2(*, lr: float, momentum: float, weight_decay: float, x0: ArrayLike
     return L2Momentum(lr, beta * (1 - lr * w), w * (1 - beta), buffer)
 
 
-def ema_to_l2(*, lr: float, momentum: float, weight_decay: float, x0: ArrayLike) -> L2Momentum:
-    r"""As :func:`sgdw_to_l2` for momentum as an average, m = momentum m + (1 - momentum) g, on both sides.
-
-    Statement: :math:`\beta' = \beta(1-\eta w)`, :math:`w' = w`, :math:`\eta' = \eta(1-\beta)/(1-\beta')` and
-    :math:`m'_{-1} = \frac{1-\beta'}{1-\beta}\frac{wx_0}{1-\eta w}`. An identity at a constant rate.
-    Arguments and errors as :func:`sgdw_to_l2`.
-
-    >>> ema_to_l2(lr=0.5, momentum=0.5, weight_decay=1.0, x0=[1.0]).weight_decay
-    1.0
-    """
-    lr, beta, w = _sgdw(lr, momentum, weight_decay)
-    plain = sgdw_to_l2(lr=lr * (1 - beta), momentum=beta, weight_decay=w / (1 - beta), x0=x0)
-    average = 1 - plain.momentum
-    return L2Momentum(plain.lr / average, plain.momentum, w, average * plain.buffer)
-
-
 def l2_fixed_point(*, curvature: ArrayLike, center: ArrayLike, weight_decay: ArrayLike) -> Number:
     r"""Minimizer of :math:`\frac12\sum_ia_i(x_i-c_i)^2+\frac w2\|x\|^2`: :math:`a_ic_i/(a_i+w)`.
 

@@ -92,7 +92,8 @@ def gd_pl(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, lr: ArrayLike, step
     :math:`(1-\mu/L)^N\Delta_0`. Proof: descent inequality, then PL.
 
     Tight: equality at mu = L (f = L x^2/2) for every lr. Slack: 1 there. For mu < L the true worst
-    case is smaller; see :func:`gd_pl_step`. Source: Karimi, Nutini & Schmidt 2016, Theorem 1.
+    case is smaller: at most (1-q)/(1+q/2) in place of 1-q, q = mu/L, per step at lr = 1/L (Abbaszadehpeivasti,
+    de Klerk & Zamani 2023). Source: Karimi, Nutini & Schmidt 2016, Theorem 1.
 
     Raises ``ValueError`` unless 0 < mu <= L, delta0 >= 0, steps >= 0, 0 < lr < 2/L.
 
@@ -103,21 +104,6 @@ def gd_pl(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, lr: ArrayLike, step
     delta0, N = nonnegative(delta0=delta0, steps=steps)
     factor = np.maximum(1 - mu * lr * (2 - L * lr), 0)
     return Bound.where(L * lr < 2, f"lr < 2/L, got lr = {lr} and L = {L}", {"gap": factor**N * delta0}, lr)
-
-
-def gd_pl_step(*, mu: ArrayLike, L: ArrayLike) -> Number:
-    r"""An improved factor of the gap for one step at lr = 1/L under PL: (1-q)/(1+q/2), q = mu/L.
-
-    Between the classical 1 - q and the exact worst case. Source: Abbaszadehpeivasti, de Klerk &
-    Zamani 2023, "Conditions for linear convergence of the gradient method for non-convex
-    optimization". Raises ``ValueError`` unless 0 < mu <= L.
-
-    >>> round(gd_pl_step(mu=0.1, L=1.0), 4)
-    0.8571
-    """
-    mu, L = _ordered(mu, L)
-    q = mu / L
-    return scalar((1 - q) / (1 + q / 2))
 
 
 def gd_best_iterate(*, L: ArrayLike, delta0: ArrayLike, steps: ArrayLike) -> Bound:

@@ -95,33 +95,6 @@ def random_mixing(rng, n):
     return (np.eye(n) + sum(np.eye(n)[rng.permutation(n)] for _ in range(3))) / 4
 
 
-@given(seed=st.integers(0, 10**6), curvature=st.floats(0, 1))
-def test_consensus_distance_of_tilts_is_where_dsgd_ends(seed, curvature):
-    rng = np.random.default_rng(seed)
-    W, b = random_mixing(rng, 6), rng.standard_normal((6, 2))
-    if np.sort(abs(np.linalg.eigvals(W)))[-2] > 0.95:
-        return  # disconnected, or too slow to iterate here
-    b -= b.mean(0)
-    x = np.zeros((6, 2))
-    for _ in range(1500):
-        x = W @ (x - 0.3 * (curvature * x + b))
-    expected = np.square(x - x.mean(0)).sum() / 6
-    assert gossip.consensus_distance(W=W, tilts=b, lr=0.3, curvature=curvature) == pytest.approx(expected, rel=1e-9)
-
-
-def test_consensus_distance_along_the_slowest_eigenvector():
-    W, lr = MATRICES["ring"](9), 0.3
-    values, vectors = np.linalg.eigh(W)
-    tilt, rate = vectors[:, -2] * 3, lam(W)
-    assert values[-2] == pytest.approx(rate)
-    zeta2 = np.square(tilt).mean()
-    exact = lr**2 * rate**2 * zeta2 / (1 - rate) ** 2
-    assert gossip.consensus_distance(W=W, tilts=tilt, lr=lr) == pytest.approx(exact, rel=1e-10)
-    assert float(gossip.consensus_bound(L=0.01, sigma2=0, zeta2=zeta2, spectral_gap=1 - rate, lr=lr)) == pytest.approx(
-        4 * exact
-    )
-
-
 def dsgd(W, A, b, lr, steps=6000):
     x = np.zeros_like(b)
     for _ in range(steps):
@@ -268,13 +241,9 @@ def test_bad_graphs_and_matrices_are_named():
     with pytest.raises(ValueError, match="W must be doubly stochastic"):
         gossip.gradient_tracking_rate(W=2 * eye - ring, curvatures=np.ones(4), lr=0.1)
     with pytest.raises(ValueError, match=r"W must have shape \[n, n\]"):
-        gossip.consensus_distance(W=ring[:2], tilts=np.ones(4), lr=0.1)
-    with pytest.raises(ValueError, match="spectral radius"):
-        gossip.consensus_distance(W=eye, tilts=np.ones(4), lr=0.1)
+        gossip.dsgd_fixed_point(W=ring[:2], curvatures=np.ones(4), centers=np.ones(4), lr=0.1)
     with pytest.raises(ValueError, match="spectral radius"):
         gossip.dsgd_fixed_point(W=ring, curvatures=np.ones(4), centers=np.ones(4), lr=3.0)
-    with pytest.raises(ValueError, match="tilts must have shape"):
-        gossip.consensus_distance(W=ring, tilts=np.ones(3), lr=0.1)
     with pytest.raises(ValueError, match="curvatures and centers must have shapes"):
         gossip.dsgd_fixed_point(W=ring, curvatures=np.ones(3), centers=np.ones(4), lr=0.1)
     with pytest.raises(ValueError, match="curvatures must have shape"):

@@ -58,12 +58,6 @@ def test_optimal_step_minimizes_the_contraction():
     assert gd.condition_number(mu=1.0, L=9.0) == 9.0
 
 
-def test_improved_pl_step_is_between_zero_and_the_classical_one():
-    q = np.linspace(0.01, 1, 100)
-    improved = gd.gd_pl_step(mu=q, L=1.0)
-    assert (improved <= 1 - q + 1e-15).all() and (improved >= 0).all()
-
-
 def test_steps_beyond_the_edge_and_swapped_constants_are_refused():
     with pytest.raises(ValueError, match="lr <= 1/L"):
         gd.gd_convex(L=1.0, R=1.0, lr=1.5, steps=3)

@@ -120,10 +120,10 @@ def nesterov(problem, x0, coefficient, steps):
     return problem.delta0(x)
 
 
-def nag_huber(function, steps, slack):
+def nag_huber(steps):
     problem = problems.Huber(knee=4 * 3.0 / (steps**2 + 5 * steps + 6), L=2.0)
     attained = nesterov(problem, 3.0, lambda k: k / (k + 3), steps)
-    return "04.4", function, float(function(L=2.0, R=3.0, steps=steps)), attained, slack
+    return "04.4", momentum.nag_convex, float(momentum.nag_convex(L=2.0, R=3.0, steps=steps)), attained, 1.0
 
 
 def nag_quadratic(root_kappa, slack):
@@ -173,9 +173,7 @@ ROWS = [
     *(best_iterate(steps) for steps in (0, 1, 4, 25)),
     *(last_iterate(steps) for steps in (0, 1, 3, 20)),
     *(heavy_ball(steps) for steps in (0, 1, 8, 60)),
-    *(nag_huber(momentum.nag_convex, steps, 1.0) for steps in (1, 2, 7, 40)),
-    nag_huber(momentum.nag_convex_classical, 1, 3.0),
-    nag_huber(momentum.nag_convex_classical, 40, 1.08),
+    *(nag_huber(steps) for steps in (1, 2, 7, 40)),
     nag_quadratic(100, 1.37),
     *(newton_step(share) for share in (0.1, 2 / 3, 0.9)),
     adagrad_corner(),

@@ -15,12 +15,11 @@ from numpy.typing import ArrayLike
 
 from optcourse.arguments import choice, integer, nonnegative, positive, real
 from optcourse.theory.bound import Bound, Number, scalar, transient, tune_step
-from optcourse.theory.distributed.gossip_exact import consensus_distance, dsgd_fixed_point, gradient_tracking_rate
+from optcourse.theory.distributed.gossip_exact import dsgd_fixed_point, gradient_tracking_rate
 
 __all__ = [
     "TOPOLOGIES",
     "consensus_bound",
-    "consensus_distance",
     "dsgd_bound",
     "dsgd_fixed_point",
     "dsgd_max_step",

@@ -9,31 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import null_space
 
-from optcourse.arguments import nonnegative, positive, real
-
-
-def consensus_distance(*, W: ArrayLike, tilts: ArrayLike, lr: float, curvature: float = 0.0) -> float:
-    r"""Steady distance (1/n) sum ||x_i - xbar||^2 of DSGD on f_i = curvature ||x||^2/2 + <b_i, x>, without noise.
-
-    Statement: the deviations are :math:`-\gamma(I-(1-\gamma a)(W-J))^{-1}(W-J)b`. An identity. For a = 0 and b along
-    an eigenvector with eigenvalue lambda it is :math:`\gamma^2\lambda^2\zeta^2/(1-\lambda)^2`.
-
-    ``W`` [n, n], ``tilts`` b of shape [n] or [n, d]. Raises ``ValueError`` unless W is doubly stochastic, the shapes
-    match, lr > 0, curvature >= 0 and the deviations contract.
-
-    >>> consensus_distance(W=[[0.75, 0.25], [0.25, 0.75]], tilts=[1.0, -1.0], lr=2.0)
-    4.0
-    """
-    W = _doubly_stochastic(W)
-    (gamma,), (a,) = positive(lr=lr), nonnegative(curvature=curvature)
-    b = np.asarray(real("tilts", tilts), dtype=float)
-    if b.ndim not in (1, 2) or len(b) != len(W):
-        raise ValueError(f"tilts must have shape [{len(W)}] or [{len(W)}, d], got {list(b.shape)}")
-    apart = W - 1 / len(W)
-    step = (1 - gamma * a) * apart
-    _contracts(step, gamma)
-    deviations = -gamma * np.linalg.solve(np.eye(len(W)) - step, apart @ b)
-    return float(np.square(deviations).sum() / len(W))
+from optcourse.arguments import positive, real
 
 
 def dsgd_fixed_point(*, W: ArrayLike, curvatures: ArrayLike, centers: ArrayLike, lr: float) -> np.ndarray:
