@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from examples import ALL
 from scipy.optimize import minimize
 
 from optcourse import problems
@@ -19,7 +20,7 @@ EXAMPLES = {
 def pytest_generate_tests(metafunc):
     for argument, selected in EXAMPLES.items():
         if argument in metafunc.fixturenames:
-            chosen = {f"{i:02d}-{type(p).__name__}": p for i, p in enumerate(problems.ALL) if selected(p)}
+            chosen = {f"{i:02d}-{type(p).__name__}": p for i, p in enumerate(ALL) if selected(p)}
             metafunc.parametrize(argument, chosen.values(), ids=chosen)
 
 

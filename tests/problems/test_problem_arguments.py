@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from examples import ALL
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,7 +66,7 @@ def test_dim_must_be_at_least_one(dim):
 
 @given(data=st.data())
 def test_x_of_the_wrong_last_dimension_is_refused(data):
-    problem = data.draw(st.sampled_from(problems.ALL))
+    problem = data.draw(st.sampled_from(ALL))
     size = data.draw(st.integers(0, 6).filter(lambda k: k != problem.dim))
     shape = (*data.draw(st.lists(st.integers(0, 3), max_size=2)), size)
     method = data.draw(st.sampled_from(["value", "gradient", "hessian", "delta0"]))
@@ -87,7 +88,7 @@ def test_x_must_be_numbers_with_an_axis(problem):
 
 @given(data=st.data())
 def test_nodes_refuse_another_number_of_rows(data):
-    problem = data.draw(st.sampled_from([p for p in problems.ALL if isinstance(p, problems.Distributed)]))
+    problem = data.draw(st.sampled_from([p for p in ALL if isinstance(p, problems.Distributed)]))
     rows = data.draw(st.integers(0, 6).filter(lambda k: k != problem.n_nodes))
     for method in (problem.node_value, problem.node_gradient):
         with pytest.raises(ValueError, match=rf"^x must have last dimensions \({problem.n_nodes}, {problem.dim}\)"):
@@ -98,7 +99,7 @@ def test_nodes_refuse_another_number_of_rows(data):
 
 @given(batch_size=st.integers(max_value=0))
 def test_batch_size_must_be_at_least_one(batch_size):
-    for problem in problems.ALL:
+    for problem in ALL:
         with pytest.raises(ValueError, match="^batch_size must be at least 1, got"):
             problem.stochastic_gradient(np.zeros(problem.dim), np.random.default_rng(0), batch_size)
 

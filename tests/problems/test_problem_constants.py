@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from examples import ALL
 from scipy.optimize import minimize, minimize_scalar
 
 from optcourse import problems
@@ -50,7 +51,7 @@ def test_L_also_bounds_the_mean_of_the_nodes(distributed, points):
 
 
 def test_cosine_nodes_state_the_smoothness_of_the_mean(points):
-    f = next(p for p in problems.ALL if isinstance(p, problems.CosineNodes))
+    f = next(p for p in ALL if isinstance(p, problems.CosineNodes))
     stated = f.L * abs(np.exp(1j * f.phases).mean(0)).max()
     assert abs(eigenvalues(f, points(f))).max() == pytest.approx(stated, rel=1e-12)
     assert stated < 0.9 * f.L
@@ -160,7 +161,7 @@ def test_quadratic_nodes_minimizer_by_hand():
 
 
 def test_least_squares_constants_against_normal_equations():
-    f = next(p for p in problems.ALL if isinstance(p, problems.LeastSquares))
+    f = next(p for p in ALL if isinstance(p, problems.LeastSquares))
     A, b = f.features, f.targets
     np.testing.assert_allclose(f.minimizer, np.linalg.solve(A.T @ A, A.T @ b), rtol=1e-12)
     assert f.fstar == pytest.approx(((A @ f.minimizer - b) ** 2).mean() / 2)
