@@ -19,7 +19,7 @@ numpy and scipy only: no torch, no training. All arguments are keywords. Where a
 argument may be a numpy array.
 """
 
-from optcourse.theory import adaptive, decay, gradient_descent, momentum, newton, quadratic, sampling, sgd
+from optcourse.theory import adaptive, batch, decay, gradient_descent, momentum, newton, quadratic, sampling, sgd
 from optcourse.theory.bound import Bound, transient, tune_step
 from optcourse.theory.distributed import (
     asynchrony,
@@ -36,6 +36,7 @@ __all__ = [
     "Bound",
     "adaptive",
     "asynchrony",
+    "batch",
     "byzantine",
     "communication",
     "compressed_gossip",

@@ -1,7 +1,4 @@
-r"""The batch size worth its price: how noise and curvature limit the useful batch of a quadratic model.
-
-These functions are found in :mod:`optcourse.theory.distributed.communication`.
-"""
+"""The batch size worth its price: how noise and curvature limit the useful batch of a quadratic model."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
+from optcourse.theory import batch, sgd
 from optcourse.theory import communication as com
-from optcourse.theory import sgd
 
 LATENCY, PER_BYTE = 3e-5, 2e-9
 
@@ -237,20 +237,20 @@ def test_optimal_step_minimizes_the_enumerated_loss(batch_size):
         return np.mean(lr * g @ G - 0.5 * lr**2 * np.einsum("bi,ij,bj->b", g, H, g))
 
     best = minimize_scalar(lambda lr: -decrease(lr))
-    step = com.optimal_step(gradient=G, hessian=H, covariance=Sigma, batch_size=batch_size)
+    step = batch.optimal_step(gradient=G, hessian=H, covariance=Sigma, batch_size=batch_size)
     assert step.lr == pytest.approx(best.x, rel=1e-6) and step.decrease == pytest.approx(-best.fun, rel=1e-9)
-    full = com.optimal_step(gradient=G, hessian=H, covariance=0 * Sigma, batch_size=1)
-    share = 1 + com.noise_scale(gradient=G, covariance=Sigma, hessian=H) / batch_size
+    full = batch.optimal_step(gradient=G, hessian=H, covariance=0 * Sigma, batch_size=1)
+    share = 1 + batch.noise_scale(gradient=G, covariance=Sigma, hessian=H) / batch_size
     np.testing.assert_allclose(np.array(full) / np.array(step), share)
 
 
 @pytest.mark.topic("14.1")
 @given(B=st.floats(0.1, 1e6), noise=st.floats(0.1, 1e6), steps=st.floats(1.0, 1e6))
 def test_steps_and_examples_lie_on_the_hyperbola(B, noise, steps):
-    S, E = com.steps_and_examples(batch_size=B, noise_scale=noise, min_steps=steps)
+    S, E = batch.steps_and_examples(batch_size=B, noise_scale=noise, min_steps=steps)
     assert pytest.approx(B, rel=1e-9) == E / S
-    least_S, _ = com.steps_and_examples(batch_size=1e30, noise_scale=noise, min_steps=steps)
-    _, least_E = com.steps_and_examples(batch_size=1e-30, noise_scale=noise, min_steps=steps)
+    least_S, _ = batch.steps_and_examples(batch_size=1e30, noise_scale=noise, min_steps=steps)
+    _, least_E = batch.steps_and_examples(batch_size=1e-30, noise_scale=noise, min_steps=steps)
     assert (S - least_S) * (E - least_E) == pytest.approx(least_S * least_E, rel=1e-3)
 
 
@@ -291,8 +291,8 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="rank must be at most"):
         com.low_rank_ratio(rows=3, columns=9, rank=4)
     with pytest.raises(ValueError, match=r"shape \[d\].*covariance \[1, 1\]"):
-        com.noise_scale(gradient=[1.0, 2.0], covariance=[[1.0]])
+        batch.noise_scale(gradient=[1.0, 2.0], covariance=[[1.0]])
     with pytest.raises(ValueError, match="must be positive"):
-        com.noise_scale(gradient=[0.0], covariance=[[1.0]])
+        batch.noise_scale(gradient=[0.0], covariance=[[1.0]])
     with pytest.raises(TypeError, match="n_nodes must be a real number"):
         com.throughput_speedup(n_nodes="two", compute_time=1.0, communication_time=0.1)

@@ -1,7 +1,7 @@
 """Guarantees for many nodes.
 
 ========================  ===========================================================
-``communication``         cost of collectives, speed-up, compression ratios, critical batch
+``communication``         cost of collectives, speed-up, compression ratios
 ``compression``           compressors, unbiased compression, error feedback
 ``compressors``           the constants of each compressor, exact or as bounds
 ``compression_failures``  where biased compressors fail alone, in exact arithmetic

@@ -1,4 +1,4 @@
-r"""What communication costs: collectives, speed-up, compression ratios, and the batch size worth its price.
+r"""What communication costs: collectives, speed-up and compression ratios.
 
 A message of b bytes takes ``latency`` + b * ``seconds_per_byte`` (t_s and t_w on the slides). A node sends one message
 and receives one at the same time, and no two pairs of nodes share a wire. ``message_bytes`` = m is the size of one
@@ -13,23 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import choice, nonnegative, positive, real
-from optcourse.theory.batch import NoisyStep, noise_scale, optimal_step, steps_and_examples
 from optcourse.theory.bound import Number, scalar
-
-__all__ = [
-    "PATTERNS",
-    "NoisyStep",
-    "all_reduce_lower_bound",
-    "communication_time",
-    "low_rank_ratio",
-    "noise_scale",
-    "optimal_step",
-    "quantized_ratio",
-    "ring_crossover_bytes",
-    "sparse_ratio",
-    "steps_and_examples",
-    "throughput_speedup",
-]
 
 
 def _floor_log2(n: np.ndarray) -> np.ndarray:

@@ -14,31 +14,13 @@ from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive, real
 from optcourse.theory.bound import Bound, tune_step
-from optcourse.theory.distributed.compressors import (
-    delta_low_rank,
-    delta_sign,
-    delta_sparse,
-    delta_top_k,
-    delta_unbiased,
-    qsgd_omega,
-    qsgd_variance,
-)
-
-__all__ = [
-    "delta_low_rank",
-    "delta_sign",
-    "delta_sparse",
-    "delta_top_k",
-    "delta_unbiased",
-    "ef_bound",
-    "ef_bound_at",
-    "ef_memory",
-    "ef_single_bound_at",
-    "qsgd_omega",
-    "qsgd_variance",
-    "unbiased_bound",
-    "unbiased_bound_at",
-]
+from optcourse.theory.distributed.compressors import delta_low_rank as delta_low_rank
+from optcourse.theory.distributed.compressors import delta_sign as delta_sign
+from optcourse.theory.distributed.compressors import delta_sparse as delta_sparse
+from optcourse.theory.distributed.compressors import delta_top_k as delta_top_k
+from optcourse.theory.distributed.compressors import delta_unbiased as delta_unbiased
+from optcourse.theory.distributed.compressors import qsgd_omega as qsgd_omega
+from optcourse.theory.distributed.compressors import qsgd_variance as qsgd_variance
 
 
 def unbiased_bound_at(

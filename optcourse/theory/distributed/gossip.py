@@ -15,19 +15,8 @@ from numpy.typing import ArrayLike
 
 from optcourse.arguments import choice, integer, nonnegative, positive, real
 from optcourse.theory.bound import Bound, Number, scalar, transient, tune_step
-from optcourse.theory.distributed.gossip_exact import dsgd_fixed_point, gradient_tracking_rate
-
-__all__ = [
-    "TOPOLOGIES",
-    "consensus_bound",
-    "dsgd_bound",
-    "dsgd_fixed_point",
-    "dsgd_max_step",
-    "dsgd_transient",
-    "dsgd_tuned",
-    "gradient_tracking_rate",
-    "mixing_rate",
-]
+from optcourse.theory.distributed.gossip_exact import dsgd_fixed_point as dsgd_fixed_point
+from optcourse.theory.distributed.gossip_exact import gradient_tracking_rate as gradient_tracking_rate
 
 TOPOLOGIES = ("ring", "path", "torus", "star", "hypercube", "exponential", "one_peer_exponential", "complete")
 
