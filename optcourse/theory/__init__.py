@@ -16,7 +16,9 @@
 ========================  ===========================================================
 
 numpy and scipy only: no torch, no training. All arguments are keywords. Where a plot would sweep, an
-argument may be a numpy array.
+argument may be a numpy array. The ranges of arguments stand in the docstring of the module or of the function;
+outside them a ``ValueError`` (``TypeError`` for what is no number) names argument, value and range. So does one
+where the condition of a statement fails; in a sweep the failed points are NaN, see :class:`Bound`.
 """
 
 from optcourse.theory import adaptive, batch, decay, gradient_descent, momentum, newton, quadratic, sampling, sgd

@@ -2,7 +2,8 @@ r"""AdaGrad's regret, Adam's bias, RAdam's rectification, and where Adam does no
 
 t counts steps from 1, and the second moment contains the current gradient: v_t = beta2 v_{t-1} +
 (1 - beta2) g_t^2 with v_0 = 0 is used in step t (with v_{t-1} the first step would divide 0 by 0).
-Moments are per coordinate. Bias corrections are written out where they are meant.
+Moments are per coordinate. Bias corrections are written out where they are meant. Ranges: steps >= 1,
+betas in [0, 1), D_inf, rho, sigma2 > 0.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ def adagrad_regret(*, gradients: ArrayLike, D_inf: float) -> Bound:
     Tight: two steps from a corner attain 0.737 of it; a search over ten steps found 0.8. Slack: 1.36.
     Source: Duchi, Hazan & Singer 2011, "Adaptive subgradient methods".
 
-    ``gradients`` g_t have shape [T, d]; ``D_inf`` is the longest edge of the box. Raises ``ValueError``
-    for another shape or unless D_inf > 0.
+    ``gradients`` g_t have shape [T, d]; ``D_inf`` is the longest edge of the box.
 
     >>> round(float(adagrad_regret(gradients=[[3.0, 0.0], [4.0, 0.0]], D_inf=2**0.5)), 12)
     10.0
@@ -68,8 +68,6 @@ def adam_gain(*, steps: ArrayLike, betas: tuple[float, float]) -> Number:
     0.999) it starts at 3.16 and peaks at 6.57 in step 12: the correction avoids large early steps. An
     identity (epsilon = 0).
 
-    Raises ``ValueError`` unless steps >= 1 and the betas are in [0, 1).
-
     >>> adam_gain(steps=[1, 12, 100_000], betas=(0.9, 0.999)).round(2)
     array([3.16, 6.57, 1.  ])
     """
@@ -83,8 +81,6 @@ def radam_length(*, steps: ArrayLike, beta2: ArrayLike) -> Number:
     Statement: :math:`\rho_t = \rho_\infty - 2t\beta_2^t/(1-\beta_2^t)`, :math:`\rho_\infty = 2/(1-\beta_2)-1`; it grows
     from 1 to rho_infinity. Source: Liu, Jiang, He, Chen, Liu, Gao & Han 2020, "On the variance of the
     adaptive learning rate and beyond" (RAdam).
-
-    Raises ``ValueError`` unless steps >= 1 and beta2 is in [0, 1).
 
     >>> round(radam_length(steps=1, beta2=0.999), 9)
     1.0
@@ -100,8 +96,6 @@ def radam_rectification(*, steps: ArrayLike, beta2: ArrayLike) -> Number:
     :math:`\rho_t > 4`, else 0, which stands for a step without second moment; rho from :func:`radam_length`.
     It is sqrt(V(rho_inf)/V(rho_t)) with V the first-order variance of :func:`adaptive_rate_variance`.
     Source: Liu et al. 2020, algorithm 2. PyTorch rectifies only from rho_t > 5.
-
-    Raises ``ValueError`` unless steps >= 1 and beta2 is in [0, 1).
 
     >>> radam_rectification(steps=[4, 10**6], beta2=0.999)
     array([0., 1.])
@@ -123,7 +117,7 @@ def adaptive_rate_variance(*, rho: ArrayLike, sigma2: ArrayLike, first_order: bo
     instead, infinite for rho <= 4, which :func:`radam_rectification` uses. Source: Liu et al. 2020 (with a Beta
     function for the Gammas).
 
-    ``sigma2``: (loss/length)^2. Raises ``ValueError`` unless rho, sigma2 > 0.
+    ``sigma2``: (loss/length)^2.
 
     >>> round(adaptive_rate_variance(rho=4.0, sigma2=1.0), 4), round(2 - np.pi / 2, 4)
     (0.4292, 0.4292)
@@ -159,12 +153,10 @@ class ReddiProblem:
 def reddi_problem(*, C: float) -> ReddiProblem:
     r"""An online convex problem on which Adam's average regret does not vanish, but tends to 2(C-2)/3.
 
-    Statement: slopes C, -1, -1, repeated; beta1 = 0, beta2 = 1/(1+C^2), rates lr/sqrt(t), lr <
+    Statement, C > 2: slopes C, -1, -1, repeated; beta1 = 0, beta2 = 1/(1+C^2), rates lr/sqrt(t), lr <
     sqrt(1-beta2). The large gradient is divided by its own size, the two small ones by their own too,
     so that they outvote it. AMSGrad, with the running maximum of v, has vanishing average regret. Source:
     Reddi, Kale & Kumar 2018, "On the convergence of Adam and beyond".
-
-    Raises ``ValueError`` unless C > 2.
 
     >>> reddi_problem(C=5.0).average_regret, reddi_problem(C=3.0).betas
     (2.0, (0.0, 0.1))

@@ -1,7 +1,8 @@
 r"""Gradient descent x_{k+1} = x_k - lr * grad f(x_k): tight guarantees by function class.
 
 ``steps`` = N counts gradient steps, ``R`` = ||x_0 - x*||, ``delta0`` = f(x_0) - f*, ``L`` the smoothness
-constant, ``mu`` that of strong convexity or of the Polyak-Lojasiewicz (PL) condition.
+constant, ``mu`` that of strong convexity or of the Polyak-Lojasiewicz (PL) condition. Ranges: L, R, delta0, lr > 0
+(delta0 >= 0 in ``gd_pl``), 0 < mu <= L, steps >= 0.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from optcourse.theory.bound import Bound, Number, scalar
 
 
 def condition_number(*, mu: ArrayLike, L: ArrayLike) -> Number:
-    """L / mu, at least 1. Raises ``ValueError`` unless 0 < mu <= L.
+    """L / mu, at least 1.
 
     >>> condition_number(mu=2.0, L=10.0)
     5.0
@@ -30,8 +31,6 @@ def gd_convex(*, L: ArrayLike, R: ArrayLike, lr: ArrayLike, steps: ArrayLike) ->
 
     Tight: equality at lr = 1/L on the Huber function with knee R/(2N+1) (``problems.Huber``).
     Slack: 1. Source: Drori & Teboulle 2014, "Performance of first-order methods".
-
-    Raises ``ValueError`` unless L, R, lr > 0, steps >= 0, lr <= 1/L.
 
     >>> float(gd_convex(L=1.0, R=1.0, lr=1.0, steps=2))
     0.1
@@ -50,7 +49,7 @@ def gd_contraction(*, mu: ArrayLike, L: ArrayLike, lr: ArrayLike) -> Number:
     Tight: equality on a quadratic with an eigenvector of the eigenvalue that attains the maximum.
     Slack: 1. Source: Polyak 1987, "Introduction to Optimization", section 1.4.
 
-    It is a contraction (rho < 1) iff lr < 2/L. Raises ``ValueError`` unless 0 < mu <= L and lr > 0.
+    It is a contraction (rho < 1) iff lr < 2/L.
 
     >>> gd_contraction(mu=1.0, L=9.0, lr=0.2)
     0.8
@@ -62,8 +61,6 @@ def gd_contraction(*, mu: ArrayLike, L: ArrayLike, lr: ArrayLike) -> Number:
 def gd_optimal_step(*, mu: ArrayLike, L: ArrayLike) -> Number:
     r"""The step 2/(L + mu) that minimizes :func:`gd_contraction`, where it is (kappa-1)/(kappa+1).
 
-    Raises ``ValueError`` unless 0 < mu <= L.
-
     >>> gd_optimal_step(mu=1.0, L=9.0)
     0.2
     """
@@ -74,8 +71,7 @@ def gd_optimal_step(*, mu: ArrayLike, L: ArrayLike) -> Number:
 def gd_strongly_convex(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, lr: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Distance after N steps: :math:`\|x_N-x^*\| \le \rho^NR`, rho of :func:`gd_contraction`, lr < 2/L.
 
-    Tight: equality on quadratics. Slack: 1. Raises ``ValueError`` unless 0 < mu <= L, R > 0,
-    steps >= 0, 0 < lr < 2/L.
+    Tight: equality on quadratics. Slack: 1.
 
     >>> round(float(gd_strongly_convex(mu=1.0, L=9.0, R=1.0, lr=0.2, steps=2)), 12)
     0.64
@@ -94,8 +90,6 @@ def gd_pl(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, lr: ArrayLike, step
     Tight: equality at mu = L (f = L x^2/2) for every lr. Slack: 1 there. For mu < L the true worst
     case is smaller: at most (1-q)/(1+q/2) in place of 1-q, q = mu/L, per step at lr = 1/L (Abbaszadehpeivasti,
     de Klerk & Zamani 2023). Source: Karimi, Nutini & Schmidt 2016, Theorem 1.
-
-    Raises ``ValueError`` unless 0 < mu <= L, delta0 >= 0, steps >= 0, 0 < lr < 2/L.
 
     >>> float(gd_pl(mu=1.0, L=2.0, delta0=8.0, lr=0.5, steps=3))
     1.0
@@ -116,8 +110,6 @@ def gd_best_iterate(*, L: ArrayLike, delta0: ArrayLike, steps: ArrayLike) -> Bou
     Abbaszadehpeivasti, de Klerk & Zamani 2022, "The exact worst-case convergence rate of the
     gradient method with fixed step lengths for L-smooth functions".
 
-    Raises ``ValueError`` unless L, delta0 > 0 and steps >= 0.
-
     >>> float(gd_best_iterate(L=1.0, delta0=5.0, steps=6))
     1.0
     """
@@ -134,8 +126,6 @@ def gd_last_iterate(*, L: ArrayLike, delta0: ArrayLike, steps: ArrayLike) -> Num
     worst case for N = 0, 1, 2, ... Proof: start where the slope is 2^{-N} of its maximum g on a concave
     parabola; each step doubles it; the drop from there to the minimum of the convex half is
     g^2 (1 - 4^{-N}/2)/L.
-
-    Raises ``ValueError`` unless L, delta0 > 0 and steps >= 0.
 
     >>> gd_last_iterate(L=1.0, delta0=1.0, steps=0)
     2.0

@@ -4,6 +4,8 @@ Heavy ball: x_{k+1} = x_k - lr * grad f(x_k) + momentum * (x_k - x_{k-1}), which
 + grad f(x_k), x_{k+1} = x_k - lr * m_k at a constant rate. Nesterov (NAG): y_k = x_k + momentum *
 (x_k - x_{k-1}), x_{k+1} = y_k - lr * grad f(y_k). Both start with x_{-1} = x_0, that is m_{-1} = 0 (with
 m_0 = 0 the first step would go nowhere). ``R`` = ||x_0 - x*||, ``delta0`` = f(x_0) - f*, kappa = L/mu.
+Ranges: 0 < mu <= L, R, lr > 0 (R >= 0 in ``nag_strongly_convex``), delta0, noise_variances, steps >= 0,
+0 <= momentum < 1.
 """
 
 from __future__ import annotations
@@ -27,8 +29,6 @@ def hb_parameters(*, mu: ArrayLike, L: ArrayLike) -> tuple[Number, Number]:
     \frac{\sqrt\kappa-1}{\sqrt\kappa+1}`. Every eigenvalue in between then has radius exactly rho.
     Source: Polyak 1964, "Some methods of speeding up the convergence of iteration methods".
 
-    Raises ``ValueError`` unless 0 < mu <= L.
-
     >>> hb_parameters(mu=1.0, L=9.0)
     (0.25, 0.25)
     """
@@ -47,8 +47,6 @@ def hb_bound(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> 
     Tight: equality on an eigenvector of L. Slack: 1. It says nothing about functions that are not
     quadratic: see :func:`lessard_counterexample`.
 
-    Raises ``ValueError`` unless 0 < mu <= L, R > 0 and steps >= 0.
-
     >>> float(hb_bound(mu=1.0, L=9.0, R=1.0, steps=2))
     1.0
     """
@@ -63,8 +61,6 @@ def hb_radius(*, eigenvalues: ArrayLike, lr: ArrayLike, momentum: ArrayLike) -> 
     Statement: the largest modulus among the roots of :math:`z^2-(1+\beta-\gamma\lambda)z+\beta`, which is
     sqrt(momentum) where they are complex. An identity; at a double root accurate to 1e-8. Broadcasts;
     eigenvalues may be negative (then the radius is above 1: momentum leaves saddles faster).
-
-    Raises ``ValueError`` unless lr > 0 and momentum is in [0, 1).
 
     >>> hb_radius(eigenvalues=[1.0, 4.0], lr=0.25, momentum=0.25)
     array([0.5, 0.5])
@@ -93,8 +89,7 @@ def hb_stationary_variance(
     Statement: :math:`\frac{\gamma\sigma^2(1+\beta)}{(1-\beta)\lambda(2(1+\beta)-\gamma\lambda)}`, an identity for
     noise that is independent of the past. For small lr it is that of SGD with the rate :math:`\gamma/(1-\beta)`.
 
-    Raises ``ValueError`` unless eigenvalues, lr > 0, variances >= 0, momentum in [0, 1) and the
-    iteration is stable (else the moment grows for ever).
+    Raises ``ValueError`` unless the iteration is stable (else the moment grows for ever).
 
     >>> hb_stationary_variance(eigenvalues=1.0, noise_variances=3.0, lr=1.0, momentum=0.0)
     3.0
@@ -153,8 +148,6 @@ def lessard_counterexample() -> HeavyBallCycle:
 def nag_coefficient(*, mu: ArrayLike, L: ArrayLike) -> Number:
     r"""The constant momentum :math:`\frac{\sqrt\kappa-1}{\sqrt\kappa+1}` of NAG on strongly convex functions.
 
-    Raises ``ValueError`` unless 0 < mu <= L.
-
     >>> nag_coefficient(mu=1.0, L=9.0)
     0.5
     """
@@ -166,14 +159,12 @@ def nag_convex(*, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Gap after N >= 1 steps of NAG on a convex L-smooth function, lr = 1/L and growing momentum.
 
     Statement: with y_{k+1} = x_{k+1} + k/(k+3) (x_{k+1} - x_k), k = 0, 1, ..., and y_0 = x_0,
-    :math:`f(x_N)-f^* \le \frac{2LR^2}{N^2+5N+6}`.
+    :math:`f(x_N)-f^* \le \frac{2LR^2}{N^2+5N+6}`. At N = 0 the gap can be L R^2/2.
 
     Tight: equality on the Huber function with knee 4R/(N^2+5N+6) (``problems.Huber``), whose slope
     stays constant until the last step. Slack: 1. The classical 2 L R^2/(N+1)^2 (Nesterov 1983; Beck & Teboulle 2009)
     is larger: three times at N = 1, 1.08 times at N = 40. Source: Taylor, Hendrickx & Glineur 2017, "Smooth strongly
     convex interpolation and exact worst-case performance of first-order methods".
-
-    Raises ``ValueError`` unless L, R > 0 and steps >= 1 (at 0 the gap can be L R^2/2).
 
     >>> float(nag_convex(L=1.0, R=1.0, steps=2))
     0.1
@@ -190,8 +181,6 @@ def nag_strongly_convex(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, R: Ar
     Tight: on f = mu x^2/2 the gap is (1-1/sqrt(kappa))^N (1+N/sqrt(kappa))^2/2 of the bound: 2/e of it at
     N = sqrt(kappa). Slack: 1.37 there; for larger N that gap falls with the square of the rate. Source:
     Nesterov 2004, "Introductory Lectures on Convex Optimization", section 2.2.
-
-    Raises ``ValueError`` unless 0 < mu <= L and delta0, R, steps >= 0.
 
     >>> float(nag_strongly_convex(mu=1.0, L=4.0, delta0=1.5, R=1.0, steps=3))
     0.25
@@ -225,8 +214,7 @@ def nag_stationary_variance(
     Statement, a = 1 - lr lambda: :math:`\frac{\gamma\sigma^2(1+\beta a)}{(1-\beta a)\lambda(1+a+2\beta a)}`, the
     variance of an AR(2) process with coefficients (1+momentum) a and -momentum a. An identity.
 
-    Raises ``ValueError`` unless eigenvalues, lr > 0, variances >= 0, momentum in [0, 1) and the
-    iteration is stable.
+    Raises ``ValueError`` unless the iteration is stable.
 
     >>> nag_stationary_variance(eigenvalues=1.0, noise_variances=3.0, lr=1.0, momentum=0.9)
     3.0

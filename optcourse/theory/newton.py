@@ -2,7 +2,7 @@ r"""Newton's method x+ = x - [hess f(x)]^{-1} grad f(x) near a minimizer.
 
 Assumptions: hess f(x*) has smallest eigenvalue ``mu`` > 0, and ||hess f(x) - hess f(y)|| <= ``M`` ||x - y||
 (``M``: loss/length^3). ``r`` = ||x - x*||. One step costs O(d^3) in the dimension d (not in the number of
-samples, which some slides also call N), against O(d) for a gradient step.
+samples, which some slides also call N), against O(d) for a gradient step. Ranges: mu, M > 0, r >= 0.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ def newton_bound(*, mu: ArrayLike, M: ArrayLike, r: ArrayLike) -> Bound:
     Tight: equality on f = mu x^2/2 - M|x|^3/6 (``problems.NewtonTrap``). Slack: 1. Source: Nesterov 2004,
     "Introductory Lectures on Convex Optimization", section 1.2.
 
-    Raises ``ValueError`` unless mu, M > 0, r >= 0 and r < mu/M.
-
     >>> float(newton_bound(mu=2.0, M=1.0, r=1.0))
     0.5
     """
@@ -39,7 +37,7 @@ def newton_radius(*, mu: ArrayLike, M: ArrayLike) -> Number:
     r"""The distance :math:`2\mu/(3M)` below which Newton's method must converge (quadratically).
 
     It cannot be larger: on ``problems.NewtonTrap`` a start at exactly this distance alternates between
-    +r and -r for ever. Raises ``ValueError`` unless mu, M > 0.
+    +r and -r for ever.
 
     >>> newton_radius(mu=3.0, M=1.0)
     2.0

@@ -2,7 +2,8 @@ r"""SGD on a quadratic, exactly: no inequality anywhere.
 
 f(x) = 1/2 sum_i lambda_i x_i^2 and g = grad f + noise with variance ``noise_variances[i]`` in coordinate
 i. Each coordinate is a first-order recursion x+ = (1 - lr lambda) x - lr noise, so every second
-moment has a closed form. These moments are the measuring stick for the bounds of ``sgd``.
+moment has a closed form. These moments are the measuring stick for the bounds of ``sgd``. Ranges: lr > 0,
+eigenvalues, noise_variances, steps >= 0.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ def sgd_moments(
     (the fraction is k where r_i = 1). Any noise law with these variances, independent of x.
 
     ``eigenvalues, x0, noise_variances`` have shape [d]; ``steps`` an integer or array [...] of step
-    numbers k >= 0; the result has shape [..., d]. Raises ``ValueError`` unless lr > 0, eigenvalues
-    and variances >= 0.
+    numbers k >= 0; the result has shape [..., d].
 
     >>> sgd_moments(eigenvalues=[1.0], x0=[2.0], noise_variances=[3.0], lr=1.0, steps=[0, 1, 2])
     array([[4.],
@@ -63,8 +63,7 @@ def expected_gap(*, eigenvalues: ArrayLike, x0: ArrayLike, noise_variances: Arra
     Statement: :math:`E x_i^2(k+1) = (1-\gamma_k\lambda_i)^2E x_i^2(k) + \gamma_k^2\sigma_i^2`, the recursion behind
     :func:`sgd_moments`, and :math:`E f - f^* = \frac12\sum_i\lambda_iE x_i^2`.
 
-    ``eigenvalues, x0`` [d]; ``noise_variances`` [d], or [steps, d] when the batch grows; ``lr`` [steps]. Raises
-    ``ValueError`` unless lr > 0, eigenvalues and variances >= 0.
+    ``eigenvalues, x0`` [d]; ``noise_variances`` [d], or [steps, d] when the batch grows; ``lr`` [steps].
 
     >>> expected_gap(eigenvalues=[1.0], x0=[2.0], noise_variances=[3.0], lr=[1.0, 0.5])
     array([2.  , 1.5 , 0.75])
@@ -84,7 +83,7 @@ def noise_floor(*, eigenvalues: ArrayLike, noise_variances: ArrayLike, lr: Array
 
     Statement: :math:`E x_i^2 = \frac{\gamma\sigma_i^2}{\lambda_i(2-\gamma\lambda_i)}`, the fixed point of
     :func:`sgd_moments`, proportional to lr for small lr. Broadcasts. Raises ``ValueError`` unless
-    eigenvalues, lr > 0, variances >= 0 and lr * eigenvalue < 2 (else the moment grows for ever).
+    0 < lr * eigenvalue < 2 (else the moment grows for ever).
 
     >>> noise_floor(eigenvalues=1.0, noise_variances=3.0, lr=1.0)
     3.0

@@ -3,7 +3,8 @@ r"""SGD and mini-batch SGD: x_{k+1} = x_k - lr * g_k.
 Common assumptions: f is L-smooth and bounded below by f*; E[g_k | x_k] = grad f(x_k); and
 E[||g_k - grad f(x_k)||^2 | x_k] <= sigma2 / batch_size. The variance is conditional on x_k, total
 over coordinates, and ``sigma2`` is that of a single sample. ``delta0`` = f(x_0) - f*. ``steps`` = T
-counts gradients, so the average runs over x_0 ... x_{T-1}.
+counts gradients, so the average runs over x_0 ... x_{T-1}. Ranges, unless a docstring says otherwise:
+sigma2 >= 0, all other arguments > 0, mu <= L.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ def sgd_step(
     It minimizes the bracket of :func:`sgd_bound`'s proof. With ``sigma2 = 0`` it is 1/L.
     Source: Yuan 2024, "Optimization for Deep Learning (Part I)", Theorem 1 (there T = K + 1, and
     the exponent -1/2 inverts the fraction).
-
-    Raises ``ValueError`` unless L, delta0, steps, batch_size > 0 and sigma2 >= 0.
 
     >>> sgd_step(L=2.0, delta0=1.0, sigma2=0.0, steps=10)
     0.5
@@ -48,8 +47,6 @@ def sgd_bound(
     Tight: equality for sigma2 = 0 on f = L x^2 / 2. When noise dominates, quadratics reach half
     of it. Slack: 1 without noise, 2.1 with. Source: Yuan 2024, Theorem 1; Lin 2024, Theorem 1
     (with O(.) for the constants 2 and sqrt(8)); Ghadimi & Lan 2013, Theorem 2.1.
-
-    Raises ``ValueError`` as :func:`sgd_step` does.
 
     >>> sgd_bound(L=1.0, delta0=0.5, sigma2=4.0, steps=100, batch_size=4).terms
     {'deterministic': 0.01, 'noise': 0.2}
@@ -80,9 +77,6 @@ def sgd_bound_at(
     noise that quadratic's long-run value is 1/(2 - L lr) of the second term. Slack: 1 and 2.1.
     Source: Ghadimi & Lan 2013, Theorem 2.1.
 
-    Raises ``ValueError`` unless L, delta0, steps, lr, batch_size > 0, sigma2 >= 0, lr <= 1/L
-    (NaN and ``valid=False`` at such points of a sweep).
-
     >>> float(sgd_bound_at(L=1.0, delta0=0.5, sigma2=4.0, steps=100, lr=0.1))
     0.5
     """
@@ -109,8 +103,6 @@ def sgd_bound_sharp(
     Tight: on f = L x^2/2 the only loss is E f(x_T)/(lr T (1 - L lr/2)), which vanishes relative to
     the noise term as T grows. Slack: 1 in that limit.
 
-    Raises ``ValueError`` as :func:`sgd_bound_at` does, with lr < 2/L in place of lr <= 1/L.
-
     >>> float(sgd_bound_sharp(L=1.0, delta0=0.5, sigma2=4.0, steps=100, lr=1.0))
     4.01
     """
@@ -133,8 +125,6 @@ def sgd_iters(
     8 L delta0 sigma2/(B eps^2), for B >> 4 sigma2/eps it is 2 L delta0/eps. The result is real; take
     its ceiling for a number of steps. Source: Lin 2024 gives the order O(sigma2/(B eps^2)).
 
-    Raises ``ValueError`` unless L, delta0, eps, batch_size > 0 and sigma2 >= 0.
-
     >>> round(sgd_iters(L=1.0, delta0=0.5, sigma2=0.0, eps=0.01), 9)
     100.0
     """
@@ -147,8 +137,6 @@ def sgd_iters(
 def critical_batch(*, sigma2: ArrayLike, eps: ArrayLike) -> Number:
     r"""The batch size :math:`4\sigma^2/\varepsilon` where the two asymptotes of :func:`sgd_iters` meet.
 
-    Raises ``ValueError`` unless eps > 0 and sigma2 >= 0.
-
     >>> critical_batch(sigma2=1.0, eps=0.01)
     400.0
     """
@@ -160,7 +148,7 @@ def crossover_steps(*, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, batch
     r"""Steps where the two terms of :func:`sgd_bound` are equal: :math:`T = L\Delta_0B/(2\sigma^2)`.
 
     Before it the deterministic 1/T term is the larger one, after it the noise term 1/sqrt(T).
-    Raises ``ValueError`` unless all arguments are > 0.
+    Here ``sigma2`` > 0.
 
     >>> crossover_steps(L=1.0, delta0=2.0, sigma2=0.5, batch_size=8)
     16.0
@@ -180,7 +168,7 @@ def sgd_pl(
     floor is attained for mu = L and lr = 1/L. Slack: 1 there, 2.1 for small lr. Source: Karimi,
     Nutini & Schmidt 2016, Theorem 4.
 
-    ``delta0, sigma2`` >= 0, ``steps`` >= 0. Raises ``ValueError`` unless 0 < mu <= L and 0 < lr <= 1/L.
+    ``delta0`` and ``steps`` may be 0.
 
     >>> float(sgd_pl(mu=1.0, L=1.0, delta0=3.0, sigma2=2.0, lr=1.0, steps=5))
     1.0
@@ -204,7 +192,7 @@ def sgd_convex(*, R: ArrayLike, G2: ArrayLike, lr: ArrayLike) -> Bound:
     Tight: for one step on f = G|x|, started at R with lr = R/G, equality. Slack: 1. Source: Nemirovski,
     Juditsky, Lan & Shapiro 2009, "Robust stochastic approximation".
 
-    ``lr`` is the sequence, shape [T]. Raises ``ValueError`` unless R, G2 > 0 and all rates are > 0.
+    ``lr`` is the sequence, shape [T].
 
     >>> float(sgd_convex(R=1.0, G2=1.0, lr=[1.0]))
     1.0

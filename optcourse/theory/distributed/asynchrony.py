@@ -2,7 +2,8 @@ r"""Asynchronous SGD: x_{k+1} = x_k - lr * g(x_{k-d_k}), gradients that are ``d_
 
 f is L-smooth and bounded below, ``delta0`` = f(x_0) - f*, x_k = x_0 for k < 0. A gradient is unbiased given the
 iterate at which it was evaluated, with variance at most ``sigma2``, and its delay does not depend on its noise.
-``steps`` = T, and averages run over x_0 ... x_{T-1}.
+``steps`` = T, and averages run over x_0 ... x_{T-1}. Ranges: L, delta0, steps, lr, eigenvalue > 0, sigma2 >= 0, and
+delay >= 0: below 1 only as 0, and whole numbers where it is constant (``delay_...``).
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from optcourse.theory.bound import Bound, Number, scalar, tune_step
 
 def async_max_step(*, L: ArrayLike, delay: ArrayLike) -> Number:
     r"""The largest step size of :func:`async_bound`: :math:`1/(2L\tau)`, and 1/L without delay.
-
-    Raises ``ValueError`` unless L > 0 and delay >= 0 (below 1 only as 0).
 
     >>> async_max_step(L=1.0, delay=4)
     0.125
@@ -42,9 +41,6 @@ def async_bound(
     2.1 and 2.4. Source: the argument of Lian, Huang, Li & Liu 2015, "Asynchronous parallel stochastic gradient for
     nonconvex optimization", and Stich & Karimireddy 2020, "The error-feedback framework", with constants kept.
 
-    Raises ``ValueError`` unless L, delta0, steps, lr > 0, sigma2 >= 0, delay = 0 or >= 1 and the step condition
-    holds (NaN and ``valid=False`` at such points of a sweep).
-
     >>> bound = async_bound(L=1.0, delta0=0.5, sigma2=1.0, delay=5, steps=100, lr=0.1)
     >>> {name: round(term, 9) for name, term in bound.terms.items()}
     {'initial gap': 0.1, 'noise': 0.1, 'delayed noise': 0.1}
@@ -68,8 +64,6 @@ def async_tuned(*, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, delay: Ar
     is that of SGD without delay. Tight: equality on f = L x^2/2 without noise or delay. Slack: 1 there, 2.1 where
     noise dominates.
 
-    Raises ``ValueError`` unless L, delta0, steps > 0, sigma2 >= 0 and delay = 0 or >= 1.
-
     >>> float(async_tuned(L=1.0, delta0=0.5, sigma2=0.0, delay=5, steps=100))
     0.1
     """
@@ -88,8 +82,6 @@ def delay_max_step(*, eigenvalue: ArrayLike, delay: ArrayLike) -> Number:
     needs theta (2 tau + 1) = pi (mod 2 pi), and lr lambda = 2 sin(theta/2). Source: Levin & May 1976, "A note on
     difference-delay equations".
 
-    Broadcasts. Raises ``ValueError`` unless eigenvalue > 0 and delay is an integer >= 0.
-
     >>> [round(delay_max_step(eigenvalue=1.0, delay=tau), 3) for tau in (0, 1, 2, 3)]
     [2.0, 1.0, 0.618, 0.445]
     """
@@ -106,8 +98,6 @@ def delay_best_step(*, eigenvalue: ArrayLike, delay: ArrayLike) -> Number:
     roots. At the stated lr it is a double root, and no root is larger: on the circle through it |z^tau (1 - z)| >= lr
     lambda, so that by Rouche a smaller lr has exactly one root outside, the one that comes from 1.
 
-    Broadcasts. Raises ``ValueError`` unless eigenvalue > 0 and delay is an integer >= 0.
-
     >>> delay_best_step(eigenvalue=1.0, delay=[0, 1]).tolist()
     [1.0, 0.25]
     """
@@ -119,7 +109,7 @@ def delay_radius(*, eigenvalue: float, delay: int, lr: float) -> float:
     r"""Asymptotic factor per step of that iteration.
 
     Statement: the largest modulus of a root of :math:`z^{\tau+1}-z^\tau+\gamma\lambda`. Below 1 exactly for lr <
-    :func:`delay_max_step`. Raises ``ValueError`` unless eigenvalue, lr > 0 and delay is an integer >= 0.
+    :func:`delay_max_step`.
 
     >>> delay_radius(eigenvalue=1.0, delay=1, lr=0.25)
     0.5
@@ -141,8 +131,7 @@ def delay_noise_floor(*, eigenvalue: ArrayLike, delay: ArrayLike, lr: ArrayLike,
     Proof: c_j = E x_k x_{k-j} obeys c_{j+1} = c_j - a c_{tau-j} for j < tau, a = lr lambda, which is solved by
     c_j = C cos(theta j - u/2 + pi/4); squaring the update gives 2 c_tau = a c_0 + lr^2 sigma2/a, and so C.
 
-    Broadcasts. Raises ``ValueError`` unless eigenvalue, lr > 0, sigma2 >= 0, delay is an integer >= 0 and lr <
-    delay_max_step (else the moment grows for ever).
+    Raises ``ValueError`` unless lr < delay_max_step (else the moment grows for ever).
 
     >>> delay_noise_floor(eigenvalue=1.0, delay=[0, 1], lr=0.5, sigma2=3.0).round(6)
     array([1. , 1.8])
@@ -164,9 +153,6 @@ def delay_noise_bound(*, eigenvalue: ArrayLike, delay: ArrayLike, lr: ArrayLike,
 
     Proof: c_tau = c_0 - a (c_1 + ... + c_tau) and c_j <= c_0, in 2 c_tau = a c_0 + lr^2 sigma2/a. Tight: equality
     without delay and as a -> 0. Slack: 1.2 for a (tau + 1/2) <= 1/2.
-
-    Raises ``ValueError`` unless eigenvalue, lr > 0, sigma2 >= 0, delay is an integer >= 0 and lr < 1/(eigenvalue
-    (delay + 1/2)) (NaN and ``valid=False`` at such points of a sweep).
 
     >>> delay_noise_bound(eigenvalue=1.0, delay=1, lr=0.5, sigma2=3.0).terms
     {'noise': 3.0}

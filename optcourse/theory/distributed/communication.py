@@ -2,7 +2,8 @@ r"""What communication costs: collectives, speed-up and compression ratios.
 
 A message of b bytes takes ``latency`` + b * ``seconds_per_byte`` (t_s and t_w on the slides). A node sends one message
 and receives one at the same time, and no two pairs of nodes share a wire. ``message_bytes`` = m is the size of one
-node's vector; arithmetic is free. Times are on the critical path, from the first message to the last.
+node's vector; arithmetic is free. Times are on the critical path, from the first message to the last. Ranges: bytes and
+seconds >= 0, but compute_time > 0; counts are integers >= 1. Everything broadcasts.
 """
 
 from __future__ import annotations
@@ -111,8 +112,6 @@ def all_reduce_lower_bound(
     (ring). Rabenseifner is within a factor of 3 of it at every size, for n a power of two. Source: Patarasuk & Yuan
     2009, section 3.
 
-    Broadcasts. Raises ``ValueError`` unless n_nodes is an integer >= 1 and the others are >= 0.
-
     >>> all_reduce_lower_bound(n_nodes=8, message_bytes=8e6, latency=3.0, seconds_per_byte=1e-9)
     9.0
     """
@@ -127,7 +126,7 @@ def ring_crossover_bytes(*, n_nodes: ArrayLike, latency: ArrayLike, seconds_per_
     Statement: :math:`m = \frac{t_s(2(n-1)-r)}{t_w(r-2(n-1)/n)}`, where r is the number of messages in a row that
     recursive doubling needs, log2 n for a power of two. An identity.
 
-    Broadcasts. Raises ``ValueError`` unless n_nodes is an integer >= 2, latency >= 0 and seconds_per_byte > 0.
+    Raises ``ValueError`` unless n_nodes >= 2 and seconds_per_byte > 0.
 
     >>> ring_crossover_bytes(n_nodes=[2, 4, 16], latency=1e-6, seconds_per_byte=1e-9)
     array([           inf,  8000.        , 12235.29411765])
@@ -144,8 +143,6 @@ def throughput_speedup(*, n_nodes: ArrayLike, compute_time: ArrayLike, communica
 
     Each node computes ``compute_time`` per step on its own batch; communication does not overlap. It counts samples,
     not progress. With a parameter server it stays below t_comp/(2(t_s + t_w m)) for every n. An identity.
-
-    Broadcasts. Raises ``ValueError`` unless n_nodes is an integer >= 1, compute_time > 0, communication_time >= 0.
 
     >>> throughput_speedup(n_nodes=8, compute_time=3.0, communication_time=1.0)
     6.0
@@ -164,7 +161,7 @@ def sparse_ratio(*, size: ArrayLike, kept: ArrayLike, value_bits: int = 32, inde
     The top 1 % with 32-bit indices is 50 times smaller, not 100 times; ``index_bits=0`` for positions that both sides
     know (random-k from a shared seed). An identity.
 
-    Broadcasts. Raises ``ValueError`` unless size >= kept >= 1 are integers, value_bits >= 1 and index_bits >= 0.
+    Raises ``ValueError`` unless kept <= size; ``index_bits`` may be 0.
 
     >>> sparse_ratio(size=10_000, kept=100)
     50.0
@@ -181,8 +178,6 @@ def quantized_ratio(*, size: ArrayLike, bits: ArrayLike, value_bits: int = 32) -
 
     ``bits=1`` for scaled sign, ceil(log2(2 s + 1)) for QSGD with s levels and a fixed-length code. An identity.
 
-    Broadcasts. Raises ``ValueError`` unless all are integers >= 1.
-
     >>> quantized_ratio(size=96, bits=1)
     24.0
     """
@@ -195,7 +190,7 @@ def low_rank_ratio(*, rows: ArrayLike, columns: ArrayLike, rank: ArrayLike = 1) 
 
     Below 1 for ranks above ab/(a+b): the factors are then the larger ones. An identity.
 
-    Broadcasts. Raises ``ValueError`` unless all are integers >= 1 and rank <= min(rows, columns).
+    Raises ``ValueError`` unless rank <= min(rows, columns).
 
     >>> low_rank_ratio(rows=512, columns=512)
     256.0

@@ -5,7 +5,7 @@ C(x_i - hat x_i), all who know the copy add q_i to it, and x_i moves by eta sum_
 ``consensus_lr``. W is doubly stochastic, ``spectral_gap`` = rho = 1 - ||W - J||_2 with J = 11^T/n, ``beta`` =
 ||I - W||_2 <= 2; C is a contraction, E||C(v) - v||^2 <= (1 - ``delta``)||v||^2 given v. The mean xbar of the nodes
 never changes. The error of round t is e_t = sum_i E||x_i - xbar||^2 + E||x_i - hat x_i||^2 with the copies *after* the
-messages of this round; ``e0`` = e_0.
+messages of this round; ``e0`` = e_0. Ranges: spectral_gap, delta in (0, 1], beta in [0, 2], steps, e0 >= 0.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ def choco_gossip_step(*, spectral_gap: ArrayLike, delta: ArrayLike, beta: ArrayL
     Source: Koloskova, Stich & Jaggi 2019, "Decentralized stochastic optimization and gossip algorithms with compressed
     communication", Theorem 2; printed with rho^2 delta in the numerator (so quoted by Koloskova, Lin, Stich & Jaggi
     2020, Theorem 4.1), see :func:`choco_gossip_bound`.
-
-    Broadcasts. Raises ``ValueError`` unless spectral_gap and delta are in (0, 1] and beta in [0, 2].
 
     >>> round(1 / choco_gossip_step(spectral_gap=1.0, delta=1.0, beta=1.0), 9)
     15.0
@@ -66,9 +64,6 @@ def choco_gossip_bound_at(
     e_0: 4.5 to 4.8 after 1/(eta rho) rounds. With random-k it is no less: at eta* the exponent is 4.02 to 4.19 times
     the stated one on rings of 3 to 6 nodes. Source: as :func:`choco_gossip_step`.
 
-    Raises ``ValueError`` unless spectral_gap and delta are in (0, 1], beta in [0, 2], steps, e0 >= 0, consensus_lr > 0
-    and at most choco_gossip_step (NaN and ``valid=False`` at such points of a sweep).
-
     >>> choco_gossip_bound_at(spectral_gap=1.0, delta=1.0, beta=1.0, steps=2, e0=32.0, consensus_lr=1 / 16).terms
     {'error': 30.03125}
     """
@@ -91,8 +86,6 @@ def choco_gossip_bound(
     only 1 - rho^3 delta/(2D) follows. The published pair is not true in general: without compression (delta = 1) the
     slowest eigenvector shrinks by exactly (1 - rho^3/D)^2 per round. That exceeds 1 - rho^2/82 where the gap is small:
     on rings with weights 1/3 from 17 nodes on. Slack and source: as :func:`choco_gossip_bound_at`.
-
-    Arguments and errors as :func:`choco_gossip_bound_at`, without consensus_lr.
 
     >>> choco_gossip_bound(spectral_gap=1.0, delta=1.0, beta=1.0, steps=[0, 1, 2], e0=900.0).value.round(9)
     array([900., 870., 841.])

@@ -4,7 +4,8 @@ Two classes. *Unbiased*: E[Q(v)] = v and E||Q(v) - v||^2 <= omega ||v||^2. *Cont
 (1 - delta)||v||^2 with 0 < delta <= 1, the expectation over C if it is random; C = 0 has no delta > 0 and no guarantee.
 n nodes hold f_i, f is their mean; sigma2 bounds the conditional variance of each node's gradient, zeta2 the
 heterogeneity (1/n) sum ||grad f_i - grad f||^2, and G2 the second moment E||g_i||^2. Noise and compressors are
-independent between nodes. ``delta0`` = f(x_0) - f*; ``steps`` = T, so the average runs over x_0 ... x_{T-1}.
+independent between nodes. ``delta0`` = f(x_0) - f*; ``steps`` = T, so the average runs over x_0 ... x_{T-1}. Ranges: L,
+delta0, n_nodes, steps, lr > 0, sigma2, zeta2, G2, omega >= 0, 0 < delta <= 1.
 """
 
 from __future__ import annotations
@@ -43,9 +44,6 @@ def unbiased_bound_at(
     Tight: random-k scaled by d/k on L||x||^2/2 without noise, at the largest lr, as T grows. Slack: 1 there; 2.1
     where noise dominates. omega = 0 gives back mini-batch SGD.
 
-    Raises ``ValueError`` unless L, delta0, n_nodes, steps, lr > 0, sigma2, zeta2, omega >= 0 and lr is in range (NaN
-    and ``valid=False`` at such points of a sweep).
-
     >>> unbiased_bound_at(L=1.0, delta0=1.0, sigma2=1.0, zeta2=2.0, omega=4.0, n_nodes=4, steps=10, lr=0.5).terms
     {'initial gap': 0.4, 'noise': 1.625}
     """
@@ -70,7 +68,7 @@ def unbiased_bound(
 
     Statement: at most :math:`\frac{2L(1+\omega/n)\Delta_0}T + \sqrt{\frac{8L\Delta_0\sigma_\omega^2}{nT}}`.
     Compression costs a factor 1 + omega in the noise, which n nodes still divide by n. Slack: 1.01 without noise,
-    2.1 with. Arguments and errors as :func:`unbiased_bound_at`.
+    2.1 with.
 
     >>> bound = unbiased_bound(L=1.0, delta0=0.5, sigma2=1.0, zeta2=0.0, omega=3.0, n_nodes=4, steps=100)
     >>> bound.terms
@@ -94,8 +92,6 @@ def ef_memory(*, G2: ArrayLike, delta: ArrayLike, lr: ArrayLike) -> Bound:
     Tight: equality in the limit of t for C(p) = (1 - sqrt(1-delta)) p and constant g. Slack: 1. Source: Karimireddy et
     al. 2019, Lemma 3, for the published constant.
 
-    Raises ``ValueError`` unless G2 >= 0, lr > 0 and 0 < delta <= 1.
-
     >>> round(float(ef_memory(G2=1.0, delta=0.75, lr=1.0)), 12)
     1.0
     """
@@ -114,8 +110,6 @@ def ef_single_bound_at(
 
     Slack: 2.1 where noise or the initial gap dominates; 3 with more than half of it in the memory term (send all
     or nothing, on a quadratic). Source: Karimireddy et al. 2019, Theorem II; this derivation gives L lr G2.
-
-    Raises ``ValueError`` unless L, delta0, steps, lr > 0, G2 >= 0 and 0 < delta <= 1.
 
     >>> ef_single_bound_at(L=1.0, delta0=1.0, G2=2.0, delta=0.5, steps=40, lr=0.5).terms
     {'initial gap': 0.1, 'noise': 1.0, 'memory': 4.0}
@@ -145,9 +139,6 @@ def ef_bound_at(
     Only f need be L-smooth; heterogeneity enters through G2 alone.
 
     Slack: 2.1 where noise or the initial gap dominates, 3 with more than half of it in the memory term.
-
-    Raises ``ValueError`` unless L, delta0, n_nodes, steps, lr > 0, sigma2, G2 >= 0, 0 < delta <= 1 and lr < 1/L (NaN
-    and ``valid=False`` at such points of a sweep).
 
     >>> ef_bound_at(L=1.0, delta0=1.0, sigma2=1.0, G2=2.0, delta=0.75, n_nodes=4, steps=40, lr=0.5).terms
     {'initial gap': 0.2, 'noise': 0.25, 'memory': 1.0}
@@ -180,7 +171,7 @@ def ef_bound(
     + 1/(delta^2 T)" an n is hidden: lr ~ sqrt(n/T) makes the second term n/(delta^2 T).
 
     Slack: 4.1 where noise dominates; without noise 3.1 (no compression) and 6.3 (delta = 0.1, all or nothing, T =
-    200). Arguments and errors as :func:`ef_bound_at`.
+    200).
 
     >>> ef_bound(L=1.0, delta0=1.0, sigma2=2.0, G2=9.0, delta=1.0, n_nodes=4, steps=100).terms
     {'noise': 0.4, 'drift': 0.0, 'deterministic': 0.08}

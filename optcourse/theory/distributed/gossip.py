@@ -5,7 +5,8 @@ itself (a node is its own neighbour). ``spectral_gap`` = 1 - lambda with lambda 
 lambda for common graphs is in :func:`mixing_rate`. All nodes start equal; each f_i is L-smooth, f = mean f_i,
 ``delta0`` = f(x_0) - f*; gradients are unbiased and independent between nodes, with variance at most ``sigma2``
 given the iterates; ``zeta2`` bounds mean_i ||grad f_i(x) - grad f(x)||^2 at every x. Averages over t run over
-t = 0 ... T-1 with T = ``steps`` and xbar_t the mean of the nodes.
+t = 0 ... T-1 with T = ``steps`` and xbar_t the mean of the nodes. Ranges: L, delta0, steps, lr > 0, sigma2, zeta2 >= 0,
+n_nodes >= 1, spectral_gap in (0, 1].
 """
 
 from __future__ import annotations
@@ -35,9 +36,6 @@ def consensus_bound(
     tends to lambda^2 lr^2 zeta2/(1-lambda)^2, a quarter of the first term; noise alone on W near J
     reaches half of the second. Slack: 4 and 2.3. Source: the argument of Koloskova, Loizou, Boreiri, Jaggi &
     Stich 2020, "A unified theory of decentralized SGD", constants kept.
-
-    Raises ``ValueError`` unless L, lr > 0, sigma2, zeta2 >= 0, spectral_gap in (0, 1] and the step condition holds
-    (NaN and ``valid=False`` at such points of a sweep).
 
     >>> consensus_bound(L=1.0, sigma2=1.0, zeta2=1.0, spectral_gap=0.5, lr=0.5).terms
     {'heterogeneity': 1.0, 'noise': 0.25}
@@ -72,9 +70,6 @@ def dsgd_bound(
     where noise/n dominates. Slack: 1 and 2.1; 38 where only the heterogeneity is left (cosines on a ring of 5).
     Source: as :func:`consensus_bound` (there Theorem 2, constants hidden).
 
-    Raises ``ValueError`` unless L, delta0, steps, lr > 0, sigma2, zeta2 >= 0, n_nodes >= 1, spectral_gap in (0, 1]
-    and the step condition holds (NaN and ``valid=False`` at such points of a sweep).
-
     >>> dsgd_bound(
     ...     L=1.0, delta0=0.5, sigma2=1.0, zeta2=1.0, n_nodes=4, spectral_gap=0.5, steps=20, lr=0.5
     ... ).terms
@@ -95,8 +90,6 @@ def dsgd_bound(
 
 def dsgd_max_step(*, L: ArrayLike, spectral_gap: ArrayLike) -> Number:
     r"""The largest step size of :func:`dsgd_bound`: :math:`\min\{1/L,(1-\lambda)/(2\lambda L)\}`.
-
-    Raises ``ValueError`` unless L > 0 and spectral_gap in (0, 1].
 
     >>> dsgd_max_step(L=1.0, spectral_gap=0.2)
     0.125
@@ -122,8 +115,6 @@ def dsgd_tuned(
     the graph: after :func:`dsgd_transient` steps DSGD is as fast as averaging over all. Tight: equality on
     f = L x^2/2 without noise at spectral_gap = 1. Slack: 1 there, 2.1 where noise/n dominates.
 
-    Raises ``ValueError`` unless L, delta0, steps > 0, sigma2, zeta2 >= 0, n_nodes >= 1 and spectral_gap in (0, 1].
-
     >>> float(dsgd_tuned(L=1.0, delta0=0.5, sigma2=0.0, zeta2=0.0, n_nodes=4, spectral_gap=1.0, steps=10))
     0.1
     """
@@ -145,7 +136,7 @@ def dsgd_transient(
     Statement: :math:`2\Delta_0e^2/b^3`, that is :math:`2L\Delta_0n^3\lambda^4[4\zeta^2/(1-\lambda)^2 +
     2\sigma^2/(1-\lambda)]^2/\sigma^6`: it grows as n^3/(1-lambda)^4, without heterogeneity as n^3/(1-lambda)^2.
 
-    Raises ``ValueError`` unless L, delta0, sigma2 > 0, zeta2 >= 0, n_nodes >= 1 and spectral_gap in (0, 1].
+    Here ``sigma2`` > 0.
 
     >>> dsgd_transient(L=1.0, delta0=0.5, sigma2=1.0, zeta2=0.0, n_nodes=2, spectral_gap=0.5)
     8.0

@@ -4,7 +4,8 @@ x_i <- x_i - lr * g_i(x_i) on each of ``n_nodes`` nodes, and x_i <- mean_j x_j a
 step (never after the first alone). All nodes start equal. Each f_i is L-smooth, f = mean f_i, ``delta0`` =
 f(x_0) - f*; gradients are unbiased and independent between nodes, with variance at most ``sigma2`` given the
 iterates; ``zeta2`` bounds mean_i ||grad f_i(x) - grad f(x)||^2 at every x. ``steps`` = T counts the gradients
-of one node, and averages over t run over t = 0 ... T-1 with xbar_t the mean of the nodes.
+of one node, and averages over t run over t = 0 ... T-1 with xbar_t the mean of the nodes. Ranges: L, delta0, steps,
+lr > 0, sigma2, zeta2 >= 0, n_nodes, local_steps >= 1.
 """
 
 from __future__ import annotations
@@ -30,9 +31,6 @@ def local_drift_bound(
     the second term; noise alone reaches a quarter of the first. Slack: 8 and 4.1. Source:
     the argument of Koloskova, Loizou, Boreiri, Jaggi & Stich 2020, "A unified theory of decentralized SGD", with
     the constants kept.
-
-    Raises ``ValueError`` unless L, lr > 0, sigma2, zeta2 >= 0, local_steps >= 1 and the step condition holds (NaN
-    and ``valid=False`` at such points of a sweep).
 
     >>> local_drift_bound(L=1.0, sigma2=1.0, zeta2=3.0, local_steps=2, lr=0.25).terms
     {'noise': 0.125, 'heterogeneity': 0.75}
@@ -70,9 +68,6 @@ def local_sgd_bound(
     is left (cosines L (1 - cos(x - phi_i)), ten local steps). Source: as
     :func:`local_drift_bound` (there Theorem 2, constants hidden).
 
-    Raises ``ValueError`` unless L, delta0, steps, lr > 0, sigma2, zeta2 >= 0, n_nodes, local_steps >= 1 and the
-    step condition holds (NaN and ``valid=False`` at such points of a sweep).
-
     >>> bound = local_sgd_bound(L=1.0, delta0=0.5, sigma2=1.0, zeta2=3.0, n_nodes=4, local_steps=2, steps=100, lr=0.1)
     >>> {name: round(term, 9) for name, term in bound.terms.items()}
     {'initial gap': 0.1, 'noise': 0.025, 'noise drift': 0.02, 'heterogeneity drift': 0.12}
@@ -92,8 +87,6 @@ def local_sgd_bound(
 
 def local_sgd_max_step(*, L: ArrayLike, local_steps: ArrayLike) -> Number:
     r"""The largest step size of :func:`local_sgd_bound`: :math:`\min\{1/L, 1/(2L\sqrt{\tau(\tau-1)})\}`.
-
-    Raises ``ValueError`` unless L > 0 and local_steps >= 1.
 
     >>> local_sgd_max_step(L=2.0, local_steps=1)
     0.5
@@ -119,8 +112,6 @@ def local_sgd_tuned(
     2d\Delta_0/T`. The first term falls with n and does not know tau: local steps are free once T exceeds
     ``bound.transient``. Tight: equality on f = L x^2/2 without noise at local_steps = 1. Slack: 1 there, 2.1 where
     noise/n dominates.
-
-    Raises ``ValueError`` unless L, delta0, steps > 0, sigma2, zeta2 >= 0 and n_nodes, local_steps >= 1.
 
     >>> float(local_sgd_tuned(L=1.0, delta0=0.5, sigma2=0.0, zeta2=0.0, n_nodes=4, local_steps=1, steps=10))
     0.1
