@@ -38,9 +38,10 @@ def sgdw_to_l2(*, lr: float, momentum: float, weight_decay: float, x0: ArrayLike
     >>> sgdw_to_l2(lr=0.5, momentum=0.5, weight_decay=1.0, x0=[1.0])
     L2Momentum(lr=0.5, momentum=0.25, weight_decay=0.5, buffer=array([2.]))
     """
-    lr, beta, w = _sgdw(lr, momentum, weight_decay)
-    buffer = w * np.asarray(real("x0", x0), dtype=float) / (1 - lr * w)
-    return L2Momentum(lr, beta * (1 - lr * w), w * (1 - beta), buffer)
+    (eta,), (w,), beta = positive(lr=lr), nonnegative(weight_decay=weight_decay), _momentum(momentum)
+    keep = 1 - _product(eta, w)
+    buffer = w * np.asarray(real("x0", x0), dtype=float) / keep
+    return L2Momentum(float(eta), float(beta * keep), float(w * (1 - beta)), buffer)
 
 
 def l2_fixed_point(*, curvature: ArrayLike, center: ArrayLike, weight_decay: ArrayLike) -> Number:
@@ -164,9 +165,3 @@ def _product(lr: np.ndarray, weight_decay: np.ndarray) -> np.ndarray:
     if (lr * weight_decay >= 1).any():
         raise ValueError(f"lr * weight_decay must be below 1, got lr = {lr} and weight_decay = {weight_decay}")
     return lr * weight_decay
-
-
-def _sgdw(lr: float, momentum: float, weight_decay: float) -> tuple[float, float, float]:
-    (eta,), (w,) = positive(lr=lr), nonnegative(weight_decay=weight_decay)
-    _product(eta, w)
-    return float(eta), float(_momentum(momentum)), float(w)

@@ -78,7 +78,8 @@ def hb_is_stable(*, eigenvalues: ArrayLike, lr: ArrayLike, momentum: ArrayLike) 
     array([ True, False])
     """
     lam, lr, beta = _iteration(eigenvalues, lr, momentum)
-    return _flag((lr * lam > 0) & (lr * lam < 2 * (1 + beta)))
+    stable = (lr * lam > 0) & (lr * lam < 2 * (1 + beta))
+    return stable if stable.ndim else bool(stable)
 
 
 def hb_stationary_variance(
@@ -240,7 +241,3 @@ def _radius(trace: np.ndarray, determinant: np.ndarray) -> Number:
     discriminant = trace**2 - 4 * determinant
     are_real = (abs(trace) + np.sqrt(np.maximum(discriminant, 0))) / 2
     return scalar(np.where(discriminant < 0, np.sqrt(np.maximum(determinant, 0)), are_real))
-
-
-def _flag(condition: np.ndarray) -> bool | np.ndarray:
-    return bool(condition) if np.ndim(condition) == 0 else condition

@@ -59,13 +59,7 @@ def sgd_bound(
 
 
 def sgd_bound_at(
-    *,
-    L: ArrayLike,
-    delta0: ArrayLike,
-    sigma2: ArrayLike,
-    steps: ArrayLike,
-    lr: ArrayLike,
-    batch_size: ArrayLike = 1,
+    *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, steps: ArrayLike, lr: ArrayLike, batch_size: ArrayLike = 1
 ) -> Bound:
     r"""Average squared gradient of SGD with any constant step size lr <= 1/L.
 
@@ -87,13 +81,7 @@ def sgd_bound_at(
 
 
 def sgd_bound_sharp(
-    *,
-    L: ArrayLike,
-    delta0: ArrayLike,
-    sigma2: ArrayLike,
-    steps: ArrayLike,
-    lr: ArrayLike,
-    batch_size: ArrayLike = 1,
+    *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, steps: ArrayLike, lr: ArrayLike, batch_size: ArrayLike = 1
 ) -> Bound:
     r"""The same without the step 1 - L lr/2 >= 1/2, valid up to lr < 2/L.
 

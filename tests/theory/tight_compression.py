@@ -26,13 +26,12 @@ def all_or_nothing(sigma2, delta, lr, steps, x0=1.0):
     return squares.mean(), squares.max() + sigma2
 
 
-def feedback(function, sigma2, delta, lr, steps, x0, slack, n=1):
+def feedback(sigma2, delta, lr, steps, x0, slack, n=1):
     """n > 1 only with delta = 1, where the nodes' noise matters through its mean alone."""
     attained, G2 = all_or_nothing(sigma2 / n, delta, lr, steps, x0)
-    setting = {"L": 1.0, "delta0": x0**2 / 2, "G2": G2, "delta": delta, "steps": steps, "lr": lr}
-    if function is compression.ef_bound_at:
-        setting |= {"sigma2": sigma2, "n_nodes": n}
-    return "15.5", function, float(function(**setting)), attained, slack
+    setting = {"L": 1.0, "delta0": x0**2 / 2, "sigma2": sigma2, "G2": G2, "delta": delta, "n_nodes": n}
+    bound = compression.ef_bound_at(**setting, steps=steps, lr=lr)
+    return "15.5", compression.ef_bound_at, float(bound), attained, slack
 
 
 def feedback_tuned(sigma2, delta, steps, slack, n=1):
@@ -68,11 +67,8 @@ ROWS = [
     unbiased(compression.unbiased_bound, sigma2=0.0, zeta2=0.0, steps=1000, lr=None, slack=1.01),
     *(unbiased(compression.unbiased_bound, *noise, steps=10**6, lr=None, slack=2.1) for noise in ((1, 0), (0, 1))),
     *(feedback_memory(delta) for delta in (0.02, 0.5, 0.9)),
-    *(
-        feedback(function, *setting)
-        for function in (compression.ef_single_bound_at, compression.ef_bound_at)
-        for setting in ((1.0, 0.9, 0.01, 20_000, 0.1, 2.1), (0.0, 0.1, 0.04, 50, 1.0, 3.0))
-    ),
-    feedback(compression.ef_bound_at, 4.0, 1.0, 0.01, 20_000, 0.1, 2.1, n=4),
+    feedback(1.0, 0.9, 0.01, 20_000, 0.1, 2.1),
+    feedback(0.0, 0.1, 0.04, 50, 1.0, 3.0),
+    feedback(4.0, 1.0, 0.01, 20_000, 0.1, 2.1, n=4),
     *(feedback_tuned(*setting) for setting in ((0.0, 1.0, 200, 3.1), (0.0, 0.1, 200, 6.3), (4.0, 1.0, 20_000, 4.1, 4))),
 ]

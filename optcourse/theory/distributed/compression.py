@@ -99,27 +99,6 @@ def ef_memory(*, G2: ArrayLike, delta: ArrayLike, lr: ArrayLike) -> Bound:
     return Bound.where(True, "", {"memory": _memory(delta) * lr**2 * G2}, lr)
 
 
-def ef_single_bound_at(
-    *, L: ArrayLike, delta0: ArrayLike, G2: ArrayLike, delta: ArrayLike, steps: ArrayLike, lr: ArrayLike
-) -> Bound:
-    r"""Average squared gradient of error feedback on one node, any step size, in the form of Theorem II.
-
-    Statement: :math:`\frac1T\sum_{t<T}E\|\nabla f(x_t)\|^2 \le \frac{2\Delta_0}{\gamma T} + L\gamma G^2 +
-    \frac{4L^2\gamma^2G^2(1-\delta)}{\delta^2}`. Proof: x - e moves by -lr g, so that -<grad f(x-e), grad f(x)>
-    appears; it is at most -||grad f(x)||^2/2 + L^2||e||^2/2. Then :func:`ef_memory` in its published form.
-
-    Slack: 2.1 where noise or the initial gap dominates; 3 with more than half of it in the memory term (send all
-    or nothing, on a quadratic). Source: Karimireddy et al. 2019, Theorem II; this derivation gives L lr G2.
-
-    >>> ef_single_bound_at(L=1.0, delta0=1.0, G2=2.0, delta=0.5, steps=40, lr=0.5).terms
-    {'initial gap': 0.1, 'noise': 1.0, 'memory': 4.0}
-    """
-    L, delta0, T, lr = positive(L=L, delta0=delta0, steps=steps, lr=lr)
-    (G2,), delta = nonnegative(G2=G2), _delta(delta)
-    memory = 4 * L**2 * lr**2 * G2 * (1 - delta) / delta**2
-    return Bound.where(True, "", {"initial gap": 2 * delta0 / (lr * T), "noise": L * lr * G2, "memory": memory}, lr)
-
-
 def ef_bound_at(
     *,
     L: ArrayLike,
@@ -134,11 +113,13 @@ def ef_bound_at(
     r"""Average squared gradient of error feedback on n nodes, however different their f_i are.
 
     Statement, lr < 1/L: :math:`\frac1T\sum_{t<T}E\|\nabla f(x_t)\|^2 \le \frac1{1-L\gamma}\left[\frac{2\Delta_0}
-    {\gamma T}+\frac{L\gamma\sigma^2}n+L^2M\right]`, where M is :func:`ef_memory`. Proof: as
-    :func:`ef_single_bound_at` with x minus the mean of the e_i, and E||mean g_i||^2 <= ||grad f||^2 + sigma2/n.
-    Only f need be L-smooth; heterogeneity enters through G2 alone.
+    {\gamma T}+\frac{L\gamma\sigma^2}n+L^2M\right]`, where M is :func:`ef_memory`. Proof: with e the mean of the e_i,
+    x - e moves by -lr mean g_i, so that -<grad f(x-e), grad f(x)> appears; it is at most -||grad f(x)||^2/2 +
+    L^2||e||^2/2; and E||mean g_i||^2 <= ||grad f||^2 + sigma2/n. Only f need be L-smooth; heterogeneity enters
+    through G2 alone.
 
-    Slack: 2.1 where noise or the initial gap dominates, 3 with more than half of it in the memory term.
+    Slack: 2.1 where noise or the initial gap dominates, 3 with more than half of it in the memory term. Source:
+    Karimireddy et al. 2019, Theorem II, for one node.
 
     >>> ef_bound_at(L=1.0, delta0=1.0, sigma2=1.0, G2=2.0, delta=0.75, n_nodes=4, steps=40, lr=0.5).terms
     {'initial gap': 0.2, 'noise': 0.25, 'memory': 1.0}

@@ -123,13 +123,7 @@ def dsgd_tuned(
 
 
 def dsgd_transient(
-    *,
-    L: ArrayLike,
-    delta0: ArrayLike,
-    sigma2: ArrayLike,
-    zeta2: ArrayLike,
-    n_nodes: ArrayLike,
-    spectral_gap: ArrayLike,
+    *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, zeta2: ArrayLike, n_nodes: ArrayLike, spectral_gap: ArrayLike
 ) -> Number:
     r"""Steps until the graph no longer matters: the noise term of :func:`dsgd_tuned` then exceeds the drift term.
 
