@@ -101,6 +101,26 @@ def independent(probabilities: ArrayLike) -> Sampling:
     return Sampling("independent coins", np.diag(1 / p - 1), lambda rng, size: (rng.random((size, p.size)) < p) / p)
 
 
+def minibatch_variance(*, gradients: ArrayLike, batch_size: int, replace: bool = True) -> float:
+    r"""Total variance of the mini-batch gradient, exactly.
+
+    Statement: with replacement :math:`\sigma^2/B`; without, :math:`\frac{\sigma^2}{B}\frac{N-B}{N-1}`, where
+    :math:`\sigma^2=\frac1N\sum_i\|\nabla f_i-\nabla f\|^2`. An identity. ``gradients`` has shape [N, d].
+    Raises ``ValueError`` for another shape or a batch size outside 1..N (1.. with replacement).
+
+    >>> minibatch_variance(gradients=[[1.0], [-1.0]], batch_size=2, replace=False)
+    0.0
+    """
+    g = np.asarray(gradients, dtype=float)
+    if g.ndim != 2:
+        raise ValueError(f"gradients must have shape [N, d], got {list(g.shape)}")
+    N = len(g)
+    B = integer("batch_size", batch_size, 1, None if replace else N)
+    sigma2 = np.square(g - g.mean(0)).sum(1).mean()
+    correction = 1.0 if replace or N == 1 else (N - B) / (N - 1)
+    return float(sigma2 / B * correction)
+
+
 def sgd_strongly_convex(
     *, mu: ArrayLike, smoothness: ArrayLike, R: ArrayLike, sigma2_opt: ArrayLike, lr: ArrayLike, steps: ArrayLike
 ) -> Bound:

@@ -133,6 +133,29 @@ def test_local_steps_cost_nothing_in_the_limit():
     assert late["deterministic"] / late["noise"] == pytest.approx(1e-3 * often["deterministic"] / often["noise"])
 
 
+@pytest.mark.parametrize(("n", "tau", "T"), [(1, 1, 50), (4, 5, 400), (8, 20, 400)])
+def test_strongly_convex_bound_on_a_noisy_quadratic(n, tau, T):
+    """f = x^2/2 + (Ly^2/2): exact second moments of the mean and of a single node, coordinate by coordinate."""
+    curvatures, sigma2, start = np.array([1.0, 3.0]), 2.0, np.array([2.0, -1.0])
+    shift = max(16 * 3.0, tau)
+    mean2, spread2 = start**2, np.zeros(2)  # E xbar^2, and E (x_i - xbar)^2
+    gap, G2, weights = 0.0, 0.0, np.square(shift + np.arange(T))
+    for t in range(T):
+        node2 = mean2 + spread2
+        gap += weights[t] * (curvatures * mean2).sum() / 2 / weights.sum()
+        G2 = max(G2, (curvatures**2 * node2).sum() + sigma2)
+        lr = 4 / (shift + t)
+        keep, noise = (1 - lr * curvatures) ** 2, lr**2 * sigma2 / 2
+        mean2, spread2 = keep * mean2 + noise / n, keep * spread2 + noise * (1 - 1 / n)
+        if (t + 1) % tau == 0:
+            spread2 = np.zeros(2)
+    bound = local.local_sgd_strongly_convex(
+        mu=1.0, L=3.0, R=5**0.5, sigma2=sigma2, G2=G2, n_nodes=n, local_steps=tau, steps=T, shift=shift
+    )
+    assert gap <= float(bound)  # f at the average iterate is below the average of f
+    assert bound.stepsize == pytest.approx(4 / (shift + np.arange(T)))
+
+
 @given(tau=st.integers(1, 100), factor=st.floats(1.001, 10))
 def test_too_long_steps_are_refused(tau, factor):
     limit = local.local_sgd_max_step(L=2.0, local_steps=tau)
@@ -162,3 +185,8 @@ def test_bad_arguments_of_fixed_points_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             local.fedavg_fixed_point(**good | change)
+    strong = {"mu": 1.0, "L": 1.0, "R": 1.0, "sigma2": 0.0, "G2": 1.0, "n_nodes": 1, "local_steps": 1, "steps": 1}
+    with pytest.raises(ValueError, match="shift >= max"):
+        local.local_sgd_strongly_convex(**strong, shift=15.0)
+    with pytest.raises(ValueError, match="mu must be at most L"):
+        local.local_sgd_strongly_convex(**strong | {"mu": 2.0}, shift=50.0)

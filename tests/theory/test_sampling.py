@@ -4,6 +4,8 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from optcourse.theory import sampling
 
@@ -83,6 +85,15 @@ def test_expected_smoothness_special_cases():
     single = sampling.minibatch(3, 1).expected_smoothness(L=3.0, L_samples=Ls)
     importance = sampling.with_replacement(Ls / Ls.sum()).expected_smoothness(L=3.0, L_samples=Ls)
     assert (full, single, importance) == pytest.approx((3.0, 9.0, Ls.mean()))
+
+
+@given(st.integers(1, N))
+def test_minibatch_variance_is_the_law_of_the_minibatch(batch_size):
+    formula = sampling.minibatch_variance(gradients=GRADIENTS, batch_size=batch_size, replace=False)
+    assert formula == pytest.approx(sampling.minibatch(N, batch_size).variance(GRADIENTS), abs=1e-12)
+    uniform = sampling.with_replacement(np.full(N, 1 / N), batch_size)
+    formula = sampling.minibatch_variance(gradients=GRADIENTS, batch_size=batch_size)
+    assert formula == pytest.approx(uniform.variance(GRADIENTS), rel=1e-12)
 
 
 def test_bad_arguments_are_named():

@@ -54,6 +54,13 @@ def local_noise():
     return "16.1", local.local_drift_bound, float(bound), attained, 4.1
 
 
+def local_strongly_convex():
+    """One step on f = x^2 from R = 3."""
+    setting = {"mu": 2.0, "L": 2.0, "R": 3.0, "sigma2": 0.0, "G2": 36.0, "n_nodes": 1, "local_steps": 1}
+    bound = local.local_sgd_strongly_convex(**setting, steps=1, shift=16.0)
+    return "16.1", local.local_sgd_strongly_convex, float(bound), 3.0**2, 18
+
+
 def ring(n):
     eye = np.eye(n)
     return (eye + np.roll(eye, 1, axis=0) + np.roll(eye, -1, axis=0)) / 3
@@ -158,6 +165,7 @@ ROWS = [
     local_cosines(),
     local_tilts(),
     local_noise(),
+    local_strongly_convex(),
     *(identical_nodes(gossip.dsgd_bound, 0.0, T, 1.0, spectral_gap=1.0, lr=0.5) for T in (1, 7)),
     identical_nodes(gossip.dsgd_bound, 1.0, 10**6, 2.1, spectral_gap=0.5, lr=1e-3),
     identical_nodes(gossip.dsgd_tuned, 0.0, 7, 1.0, spectral_gap=1.0),

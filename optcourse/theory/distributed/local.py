@@ -128,6 +128,54 @@ def local_sgd_tuned(
     )
 
 
+def local_sgd_strongly_convex(
+    *,
+    mu: float,
+    L: float,
+    R: float,
+    sigma2: float,
+    G2: float,
+    n_nodes: int,
+    local_steps: int,
+    steps: int,
+    shift: float,
+) -> Bound:
+    r"""Gap of local SGD on a mu-strongly convex f shared by all nodes (f_i = f), decreasing steps.
+
+    Statement: with :math:`\gamma_t = \frac4{\mu(a+t)}`, :math:`a\ge\max\{16L/\mu,\tau\}`, weights
+    :math:`w_t=(a+t)^2`, :math:`S=\sum_{t<T}w_t` and :math:`\hat x=\frac1S\sum_tw_t\bar x_t`:
+    :math:`Ef(\hat x)-f^* \le \frac{\mu a^3R^2}{2S} + \frac{4T(T+2a)\sigma^2}{\mu nS} +
+    \frac{256TG^2\tau^2L}{\mu^2S}`, where G2 bounds E||g_i||^2 at the iterates and R = ||x_0 - x*||.
+
+    Proof: one step gives E||xbar+ - x*||^2 <= (1 - mu lr) E||xbar - x*||^2 - lr/2 E(f(xbar) - f*) + lr^2 sigma2/n
+    + 2 lr L V and V <= 4 lr^2 tau^2 G2; multiply by w_t/lr_t and sum. Tight: no; at T = 1 on f = mu x^2/2 the
+    gap is mu R^2/2 and the bound 9 mu R^2. Slack: 18 there. Source: Stich 2019, "Local SGD converges fast and
+    communicates little", Theorem 2.2.
+
+    ``stepsize`` holds the T steps; ``shift`` is a. Raises ``ValueError`` unless 0 < mu <= L, R, sigma2, G2 >= 0,
+    the integers are >= 1 and shift >= max(16 L/mu, local_steps).
+
+    >>> setting = {"mu": 1.0, "L": 1.0, "R": 1.0, "sigma2": 0.0, "G2": 1.0, "n_nodes": 1, "local_steps": 1}
+    >>> float(local_sgd_strongly_convex(**setting, steps=1, shift=16.0))
+    9.0
+    """
+    *_, a = positive(mu=mu, L=L, shift=shift)
+    nonnegative(R=R, sigma2=sigma2, G2=G2)
+    n, tau = integer("n_nodes", n_nodes, 1), integer("local_steps", local_steps, 1)
+    T = integer("steps", steps, 1)
+    if mu > L:
+        raise ValueError(f"mu must be at most L, got mu = {mu} and L = {L}")
+    t = np.arange(T)
+    S = np.square(a + t).sum()
+    terms = {
+        "initial distance": mu * a**3 * R**2 / (2 * S),
+        "noise": 4 * T * (T + 2 * a) * sigma2 / (mu * n * S),
+        "drift": 256 * T * G2 * tau**2 * L / (mu**2 * S),
+    }
+    why = f"shift >= max(16 L/mu, local_steps), got shift = {a}, L/mu = {L / mu} and local_steps = {tau}"
+    return Bound.where(a >= max(16 * L / mu, tau) * (1 - 1e-12), why, terms, 4 / (mu * (a + t)))
+
+
 def fedavg_contraction(*, curvatures: ArrayLike, local_steps: int, lr: float) -> float:
     r"""Factor per round of FedAvg on quadratics: the spectral radius of :math:`\frac1n\sum_i(I-\gamma A_i)^\tau`.
 
