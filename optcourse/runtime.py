@@ -14,7 +14,8 @@ import random
 import signal
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import torch
     from tqdm import tqdm
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 PROFILES = ("quick", "full")
@@ -161,3 +163,25 @@ def interrupts() -> Iterator[threading.Event]:
         yield event
     finally:
         restore()
+
+
+def in_parallel(
+    work: Callable[[K], T], keys: Iterable[K], jobs: int, interrupted: threading.Event, end: Callable[[K], None]
+) -> Iterator[tuple[K, T]]:
+    """Yield each key with ``work(key)`` as it is done, in ``jobs`` threads.
+
+    Once ``interrupted`` is set nothing more is started, and ``end(key)`` is called for what still runs.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        key_of = {pool.submit(work, key): key for key in keys}
+        pending = set(key_of)
+        while pending:
+            # A signal handler only runs between two waits, so the waits are short.
+            finished, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
+            if interrupted.is_set():
+                for future in pending:
+                    future.cancel()
+                    end(key_of[future])
+            for future in finished:
+                if not future.cancelled():
+                    yield key_of[future], future.result()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +11,7 @@ from optcourse.course.catalog import Catalog
 from optcourse.course.display import Display
 from optcourse.course.execution import Execution, Failure, Settings
 from optcourse.course.report import Record
-from optcourse.runtime import interrupts
+from optcourse.runtime import in_parallel, interrupts
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -52,7 +49,9 @@ def run(
         def lecture(name: str) -> Record | None:
             return _lecture(executions[name], keys[name], output=output, catalog=catalog, display=display)
 
-        for name, record in _in_parallel(lecture, executions, jobs, interrupted):
+        for name, record in in_parallel(lecture, executions, jobs, interrupted, lambda name: executions[name].kill()):
+            if record is None:
+                continue
             done[name] = records[name] = record
             report.save(output, records, report.RunInfo(settings, files.versions(), interrupted=True))
         cut_short = len(done) < len(executions)
@@ -72,29 +71,6 @@ def run(
         f"{output / report.INDEX}"
     )
     return FAILED if any(not record.ok for record in done.values()) else OK
-
-
-def _in_parallel(
-    lecture: Callable[[str], Record | None],
-    executions: dict[str, Execution],
-    jobs: int,
-    interrupted: threading.Event,
-) -> Iterator[tuple[str, Record]]:
-    """Yield the record of each lecture as it finishes; after an interrupt, kill what is running."""
-    with ThreadPoolExecutor(jobs) as pool:
-        names: dict[Future[Record | None], str] = {pool.submit(lecture, name): name for name in executions}
-        pending = set(names)
-        while pending:
-            # A signal handler only runs between two waits, so the waits are short.
-            finished, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
-            if interrupted.is_set():
-                for future in pending:
-                    future.cancel()
-                    executions[names[future]].kill()
-            for future in finished:
-                record = None if future.cancelled() else future.result()
-                if record is not None:
-                    yield names[future], record
 
 
 def _lecture(execution: Execution, key: str, *, output: Path, catalog: Catalog, display: Display) -> Record | None:

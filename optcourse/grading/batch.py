@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import nbformat
@@ -19,7 +19,7 @@ from optcourse.grading.grade import Mark, Result, grade
 from optcourse.grading.lab import Lab
 from optcourse.grading.sandbox import Limits
 from optcourse.grading.submission import Cell
-from optcourse.runtime import interrupts
+from optcourse.runtime import in_parallel, interrupts
 
 COLUMNS = ("student", "status", "score", "max_score", "to_read", "flags", "seconds", "file")
 
@@ -42,32 +42,28 @@ def grade_class(
     """
     output.mkdir(parents=True, exist_ok=True)
     fresh: dict[str, Result] = {}
-    with interrupts() as stopped, ThreadPoolExecutor(jobs) as pool:
-        waiting: dict[Future, Submission] = {}
-        for submission in submissions:
-            kept = None if again else _load(output, lab, submission, limits)
-            if kept is not None:
-                fresh[submission.student] = kept
-                done(submission.student, kept, True)
-            else:
-                waiting[pool.submit(_one, lab, submission, limits, stopped)] = submission
-        while waiting and not stopped.is_set():
-            for future in wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).done:
-                submission, result = waiting.pop(future), future.result()
-                if result is not None and not stopped.is_set():
-                    _save(output, lab, submission, limits, result)
-                    fresh[submission.student] = result
-                    done(submission.student, result, False)
-        pool.shutdown(cancel_futures=True)
+    waiting = []
+    for submission in submissions:
+        kept = None if again else _load(output, lab, submission, limits)
+        if kept is None:
+            waiting.append(submission)
+        else:
+            fresh[submission.student] = kept
+            done(submission.student, kept, True)
+    with interrupts() as stopped:
+        one = functools.partial(_one, lab, limits, stopped)
+        for submission, result in in_parallel(one, waiting, jobs, stopped, lambda submission: None):
+            if not stopped.is_set():  # else it gave up
+                _save(output, lab, submission, limits, result)
+                fresh[submission.student] = result
+                done(submission.student, result, False)
     gradebook.record(output / "gradebook.db", lab, fresh)
     ungraded = write_status(output, lab.name)
     gradebook.export(output / "gradebook.db", lab.name, output / "grades.csv", ungraded)
     return not stopped.is_set()
 
 
-def _one(lab: Lab, submission: Submission, limits: Limits, stopped: threading.Event) -> Result | None:
-    if stopped.is_set():
-        return None
+def _one(lab: Lab, limits: Limits, stopped: threading.Event, submission: Submission) -> Result:
     if submission.raw is None:
         return Result("unreadable", None, lab.max_score, [*submission.flags, submission.refused], 0.0)
     try:

@@ -125,6 +125,8 @@ def grade(
     itself failed on one, 2 for wrong usage, 130 when interrupted.
     """
     _needs_nbgrader()
+    from tqdm import tqdm
+
     from optcourse.grading import batch, collect, sandbox
     from optcourse.grading.lab import from_source
     from optcourse.runtime import cores
@@ -142,48 +144,22 @@ def grade(
         click.echo(f"optcourse: warning: {sandbox.NOT_CONTAINED}", err=True)
     lab = from_source(source)
     limits = sandbox.Limits(timeout, min(30.0, timeout / 6), min(15.0, timeout / 10), int(memory * 2**30))
-    with _Progress(len(chosen)) as shown:
+    counts: Counter[str] = Counter()
+    with tqdm(total=len(chosen), unit="student", leave=False, disable=None) as bar:  # in a terminal only
+
+        def done(student: str, result: Result, kept: bool) -> None:
+            counts[result.status] += 1
+            bar.set_postfix_str(f"{sum(counts[s] for s in BAD)} failed, {counts['flagged']} flagged", refresh=False)
+            bar.update()
+
         finished = batch.grade_class(
-            lab, chosen, output, limits, jobs=jobs or min(8, cores()), again=bool(students), done=shown.done
+            lab, chosen, output, limits, jobs=jobs or min(8, cores()), again=bool(students), done=done
         )
     _table(output, chosen)
     if not finished:
         click.echo("interrupted; the same command goes on from here", err=True)
         return 130
-    return 1 if shown.counts["error"] else 0
-
-
-class _Progress:
-    """Students done, failed and flagged, and the time left; in a terminal only."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        self.counts: Counter[str] = Counter()
-        columns = (
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-        )
-        self._live = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._live.add_task("", total=total, note="")
-
-    def __enter__(self) -> _Progress:
-        self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def done(self, student: str, result: Result, kept: bool) -> None:
-        """One student more."""
-        del student, kept
-        self.counts[result.status] += 1
-        failed = sum(self.counts[status] for status in BAD)
-        self._live.update(self._task, advance=1, note=f"{failed} failed, {self.counts['flagged']} flagged")
+    return 1 if counts["error"] else 0
 
 
 def _table(output: Path, chosen: list[Submission]) -> None:
