@@ -79,7 +79,7 @@ def test_the_table_of_a_room_names_everything_in_it(folder):
     """The first column: every module and folder, or (in ``problems``) names that the room offers."""
     _, *table, _ = re.split(r"^=+  =.*\n?", TABLES[folder], flags=re.M)
     column = "\n".join(line.split("  ")[0] for line in "".join(table).splitlines())
-    named = set(re.findall(r"[A-Za-z_]\w*", "".join(re.findall(r"``.*?``", column))))
+    named = {name for entry in re.findall(r"`+([^`]+)`+", column) for name in re.findall(r"(?<![.\w])\w+", entry)}
     inside = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     inside -= {"__init__", "__main__"}
     if named & inside:

@@ -43,13 +43,11 @@ def through(value):
     return decode(json.loads(json.dumps(encode(value))))
 
 
-@settings(deadline=None)
 @given(DATA)
 def test_plain_data_comes_back(value):
     assert through(value) == value
 
 
-@settings(deadline=None)
 @given(ARRAYS)
 def test_arrays_come_back(array):
     back = through(array)
@@ -57,7 +55,6 @@ def test_arrays_come_back(array):
     assert back.dtype == array.dtype
 
 
-@settings(deadline=None)
 @given(ARRAYS)
 def test_tensors_come_back(array):
     tensor = torch.from_numpy(np.array(array))
@@ -117,7 +114,7 @@ def test_nothing_of_the_object_is_called_on_the_way_back():
     assert type(through(np.zeros(3).view(Trap))) is np.ndarray
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(JSON | ARRAY_LIKE | st.lists(ARRAY_LIKE, max_size=2))
 @example({KEY: "array", "dtype": "bool", "shape": [2**40] * 16, "data": ""})
 @example({KEY: "array", "dtype": "float64", "shape": [0, 2**39, 2**39, 2**39], "data": ""})
@@ -144,7 +141,6 @@ def test_deep_json_raises_a_value_error():
 FINITE = st.floats(-1e6, 1e6)
 
 
-@settings(deadline=None)
 @given(hnp.arrays(float, 5, elements=FINITE), hnp.arrays(float, 5, elements=FINITE), st.floats(0, 2))
 def test_the_tolerance_is_relative_to_the_largest_expected_number(actual, expected, tol):
     scale = np.abs(expected).max() or 1.0
@@ -161,7 +157,6 @@ def test_the_tolerance_is_relative_to_the_largest_expected_number(actual, expect
     assert (difference(torch.from_numpy(actual), torch.from_numpy(expected), tol) is None) == same
 
 
-@settings(deadline=None)
 @given(ARRAYS, ARRAYS)
 def test_equal_without_tolerance_as_numpy_says(actual, expected):
     actual, expected = through(actual), through(expected)
