@@ -140,3 +140,20 @@ def test_outside_of_the_main_thread_no_signal_is_handled():
     thread.start()
     thread.join()
     assert entered == [False]
+
+
+def test_side_by_side_everything_comes_once_and_after_an_interrupt_nothing_new_starts():
+    never = threading.Event()
+    assert dict(optcourse.runtime.in_parallel(lambda k: k * k, range(5), 2, never, never.wait)) == {
+        k: k * k for k in range(5)
+    }
+    interrupted, ended, started = threading.Event(), threading.Event(), []
+
+    def work(key):
+        started.append(key)
+        interrupted.set()
+        ended.wait()
+        return key
+
+    come = list(optcourse.runtime.in_parallel(work, "abc", 1, interrupted, lambda key: key == "a" and ended.set()))
+    assert (come, started) == ([("a", "a")], ["a"])

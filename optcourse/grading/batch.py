@@ -8,6 +8,7 @@ import io
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
@@ -101,7 +102,7 @@ def _save(output: Path, lab: Lab, submission: Submission, limits: Limits, result
     else:
         notebook = nbformat.writes(gradebook.autograded(lab, result))
         files.write(output / "autograded" / student / lab.name / f"{lab.name}.ipynb", notebook)
-    data = {"key": _key(lab, submission, limits), "file": submission.origin, **result.to_json()}
+    data = {"key": _key(lab, submission, limits), "file": submission.origin, **asdict(result)}
     files.write(output / "results" / lab.name / f"{student}.json", json.dumps(data))
 
 

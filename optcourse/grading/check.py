@@ -8,8 +8,8 @@ from typing import Any
 
 import nbformat
 
-from optcourse.grading.lab import Lab, is_written, role
-from optcourse.grading.submission import assemble, read, untouched
+from optcourse.grading.lab import Lab
+from optcourse.grading.submission import assemble, read, untouched, written_answers
 
 #: Seconds per cell.
 LIMIT = 120
@@ -57,12 +57,9 @@ def check(lab: Lab, raw: bytes) -> tuple[list[Finding], list[str]]:
             why = next((e for name in (*exercise.solutions, exercise.name) if (e := errors.get(name))), "")
             state = "failed" if why else "passed"
         findings.append(Finding(exercise.title, exercise.points, state, why))
-    answers = {cell.name: cell.source for cell in cells}
-    for cell in lab.release.cells:
-        if is_written(cell):
-            name = role(cell)["grade_id"]
-            state = "not answered" if answers[name].split() == cell.source.split() else "answered"
-            findings.append(Finding("Written question", lab.written[name], state))
+    answered = written_answers(lab, cells)
+    for name, points in lab.written.items():
+        findings.append(Finding("Written question", points, "answered" if name in answered else "not answered"))
     return findings, flags
 
 

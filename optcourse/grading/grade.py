@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from optcourse.grading import sandbox
@@ -51,10 +51,6 @@ class Result:
     cells: list[Cell] = field(default_factory=list)
     outputs: dict[str, list[dict]] = field(default_factory=dict)
     errors: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
 
 
 def grade(

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ class Lab:
     name: str
     release: NotebookNode
     exercises: tuple[Exercise, ...]
-    written: dict[str, float]
     source: NotebookNode | None = None
     digest: str = field(default="", compare=False)
 
@@ -42,6 +41,11 @@ class Lab:
     def max_score(self) -> float:
         """Points of the exercises that are graded automatically."""
         return sum(exercise.points for exercise in self.exercises)
+
+    @property
+    def written(self) -> dict[str, float]:
+        """Points of the questions that a person marks, by cell."""
+        return {role(c)["grade_id"]: float(role(c)["points"]) for c in self.release.cells if is_written(c)}
 
 
 def role(cell: Any) -> dict[str, Any]:
@@ -80,8 +84,7 @@ def outline(notebook: NotebookNode) -> tuple[Exercise, ...]:
 def from_release(path: Path) -> Lab:
     """The lab as a student has it: no questions."""
     notebook = nbformat.read(path, as_version=4)
-    written = {role(c)["grade_id"]: float(role(c)["points"]) for c in notebook.cells if is_written(c)}
-    return Lab(path.stem, notebook, outline(notebook), written)
+    return Lab(path.stem, notebook, outline(notebook))
 
 
 def from_source(path: Path) -> Lab:
@@ -101,10 +104,9 @@ def from_source(path: Path) -> Lab:
             raise ValueError(
                 f"{path}: the cell {exercise.name!r} is worth {exercise.points:g} points, its hidden tests {worth:g}"
             )
-        exercises.append(Exercise(exercise.name, exercise.title, exercise.points, exercise.solutions, asked))
-    written = {role(c)["grade_id"]: float(role(c)["points"]) for c in source.cells if is_written(c)}
+        exercises.append(replace(exercise, cases=asked))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Lab(path.stem, release(source), tuple(exercises), written, source, digest)
+    return Lab(path.stem, release(source), tuple(exercises), source, digest)
 
 
 def questions(source: NotebookNode) -> dict[str, tuple[Case, ...]]:
