@@ -11,7 +11,6 @@ into one view per parameter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from operator import is_
 from typing import Any, TypeAlias
 
 import torch
@@ -27,6 +26,7 @@ class Alone:
     def __init__(self, p: Tensor, state: dict[str, Any]) -> None:
         self.params, self.states, self.sizes = [p], [state], [p.numel()]
         self.slots: dict[str, Tensor] = {}
+        self.views: list[Tensor] = []
         # Dense strides in the parameter's own order: channels_last stays channels_last.
         self.strides = torch.empty_like(p, device="meta").stride()
 
@@ -56,10 +56,6 @@ class Alone:
         if self.x.data_ptr() != self.params[0].data_ptr():
             self.params[0].copy_(self.cut(self.x)[0])
 
-    def intact(self) -> bool:
-        """Nothing is remembered that could be outdated."""
-        return True
-
     def release(self) -> None:
         """Its state has memory of its own."""
 
@@ -73,14 +69,15 @@ class Packed:
     def __init__(self, params: list[Tensor], states: list[dict], slots: dict[str, float], x: Tensor, g: Tensor) -> None:
         self.params, self.states, self.sizes = params, states, [p.numel() for p in params]
         self.x, self.g, self.slots = x, g, {}
-        self.x_views, self.g_views, self.slot_views = self.cut(x), self.cut(g), {}
+        self.x_views, self.g_views, self._views = self.cut(x), self.cut(g), {}
         for name, initial in slots.items():
             self.slots[name] = torch.full_like(x, initial)
             views = self.cut(self.slots[name])
             for p, state, view in zip(params, states, views, strict=True):
                 known = entry(state, name, p)
                 state[name] = view if known is None else view.copy_(known)
-            self.slot_views[name] = views, [view.data_ptr() for view in views]
+            self._views[name] = views, [view.data_ptr() for view in views]
+        self.views = [view for views, _ in self._views.values() for view in views]
 
     def cut(self, vector: Tensor) -> list[Tensor]:
         """Contiguous views."""
@@ -99,17 +96,9 @@ class Packed:
         """Into the memory where the parameters lie."""
         torch._foreach_copy_(self.params, self.x_views)
 
-    def intact(self) -> bool:
-        """Whether ``states`` hold our views: ``state[p][name] = t`` and ``state[p][name].data = t`` are both seen."""
-        for name, (views, addresses) in self.slot_views.items():
-            found = [state.get(name) for state in self.states]
-            if not all(map(is_, found, views)) or [view.data_ptr() for view in views] != addresses:
-                return False
-        return True
-
     def release(self) -> None:
         """Give every state that is still ours memory of its own."""
-        for name, (views, addresses) in self.slot_views.items():
+        for name, (views, addresses) in self._views.items():
             for state, view, address in zip(self.states, views, addresses, strict=True):
                 if state.get(name) is view and view.data_ptr() == address:
                     state[name] = view.clone()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import is_
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,16 @@ from optcourse.optim.engine.settings import (
 )
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+class Plan(NamedTuple):
+    """How the parameters of one group that have gradients are updated, and what that arrangement relies on."""
+
+    params: list[Tensor]
+    traits: list
+    views: list[Tensor]
+    addresses: list[int]
+    blocks: list[list[Block]]
 
 
 class FlatOptimizer(Optimizer):
@@ -132,6 +142,8 @@ class FlatOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if not same(self._contents(), self._known):
+            self._release()
         for index, group in enumerate(self.param_groups):
             params = [p for p in group["params"] if p.grad is not None]
             settings = number({name: group.get(name, default) for name, default in self.defaults.items()})
@@ -148,12 +160,12 @@ class FlatOptimizer(Optimizer):
                 self.update_blocks(blocks, numbers, settings)
                 for block in blocks:
                     block.scatter()
+        self._known = self._contents()
         return loss
 
     def __getstate__(self) -> dict[str, Any]:
         """torch keeps defaults, state and groups; every state leaves its vector, which would come along as a whole."""
-        for index in [*self._plans]:
-            self._release(index)
+        self._release()
         return {**super().__getstate__(), "compile": self.compile}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -168,32 +180,35 @@ class FlatOptimizer(Optimizer):
     # Memory -----------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        self._plans: dict[int, tuple[list[Tensor], tuple, list[list[Block]]]] = {}
+        self._plans: dict[int, Plan] = {}
+        self._known: list = []
         self._scratch: dict[tuple, Tensor] = {}
 
+    def _contents(self) -> list:
+        """All that ``state`` holds: who is compared by identity with what the last step left there was not changed."""
+        states = self.state.values()
+        return [*self.state, *states, *chain.from_iterable(states), *chain.from_iterable(map(dict.values, states))]
+
     def _plan(self, index: int, params: list[Tensor], slots: dict[str, float]) -> list[list[Block]]:
-        """Blocks with one clock together; the known ones, if neither parameters nor state are others by now."""
-        traits = slots, [p.data_ptr() for p in params], [p.shape for p in params], [p.dtype for p in params]
+        """Blocks with one clock together; those of the last step, if neither parameters nor state moved since then."""
+        traits = [slots, len(params), *(p.shape for p in params), *(p.dtype for p in params)]
         if known := self._plans.get(index):
-            old_params, old_traits, plan = known
-            same = len(params) == len(old_params) and all(map(is_, params, old_params)) and traits == old_traits
-            if same and all(map(self._in_time, plan)):
-                return plan
-            self._release(index)
-        self._plans[index] = params, traits, self._arrange(params, slots)
-        return self._plans[index][-1]
+            addresses = [t.data_ptr() for t in chain(params, known.views)]
+            if same(params, known.params) and traits == known.traits and addresses == known.addresses:
+                return known.blocks
+            self._release()
+        blocks = self._arrange(params, slots)
+        views = [view for block in chain.from_iterable(blocks) for view in block.views]
+        addresses = [t.data_ptr() for t in chain(params, views)]
+        self._plans[index] = Plan(params, traits, views, addresses, blocks)
+        return blocks
 
-    def _release(self, index: int) -> None:
-        for block in chain.from_iterable(self._plans.pop(index)[-1]):
-            block.release()
-
-    def _in_time(self, blocks: list[Block]) -> bool:
-        """Whether the blocks' states are what the last step left there, and have one clock."""
-        for block in blocks:
-            block.states = [self.state[p] for p in block.params]
-        states = [state for block in blocks for state in block.states]
-        clocks = [{state.get(name) for state in states} for name in self.counters]
-        return all(len(c) == 1 and None not in c for c in clocks) and all(block.intact() for block in blocks)
+    def _release(self) -> None:
+        """Give every state memory of its own."""
+        for plan in self._plans.values():
+            for block in chain.from_iterable(plan.blocks):
+                block.release()
+        self._plans, self._known = {}, []
 
     def _arrange(self, params: list[Tensor], slots: dict[str, float]) -> list[list[Block]]:
         """Large parameters a few together, small ones as many as fit the cache, those that share memory one by one."""
@@ -249,6 +264,11 @@ class FlatOptimizer(Optimizer):
         if isinstance(block, Packed):
             return self._vector("scratch", len(block.x), dtype, block.x.device)
         return torch.empty_like(block.x, dtype=dtype)
+
+
+def same(these: list, those: list) -> bool:
+    """Whether two lists hold the same objects."""
+    return len(these) == len(those) and all(map(is_, these, those))
 
 
 def limit(device: torch.device) -> int:
