@@ -14,7 +14,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 # What make check leaves to make test: kernels, sandboxes, process groups, compilers, tests of the tests.
-SLOW := $(addprefix --ignore=tests/,test_offline.py test_repository.py optim/test_optim_compile.py \
+SLOW := $(addprefix --ignore=tests/,test_contributing.py test_offline.py test_repository.py optim/test_optim_compile.py \
   $(addprefix course/,test_interrupt.py test_runner.py) \
   $(addprefix grading/,test_batch.py test_corpus_cheating.py test_corpus_files.py test_corpus_processes.py \
     test_fallback.py test_labs.py) \
@@ -39,13 +39,13 @@ test check: export OMP_NUM_THREADS = 1
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -n auto --dist loadfile $(SLOW) tests optcourse
 
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -n auto --dist loadfile tests optcourse
 	OPTCOURSE_REHEARSE=1 $(BIN)/python -m pytest -n auto --dist loadfile -o addopts=--strict-markers \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=120 lectures labs/source

@@ -59,7 +59,7 @@ def test_a_recipe_works(title, files, tmp_path):
         ("A bound", {"right": "L * lr / 2", "wrong": "L * lr / 3"}, "topic 02.5: one_step is violated"),
         ("A bound", {"right": "L * lr / 2", "wrong": "L * lr / 1"}, "topic 02.5: one_step is looser than stated"),
         ("An optimizer", {"skip": ("tests/optim/optim_cases.py",)}, "test_every_public_optimizer_is_listed"),
-        ("An optimizer", {"right": "g.sign()", "wrong": "g"}, "test_sign_sgd_moves_every_coordinate_by_the_rate"),
+        ("An optimizer", {"right": "m.sign()", "wrong": "m"}, "test_signum_follows_the_sign_of_an_average"),
     ],
 )
 def test_a_slip_in_a_recipe_is_noticed(title, slip, complaint, tmp_path):

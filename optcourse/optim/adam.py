@@ -77,16 +77,16 @@ class Adam(AdamLike):
     def direction(g: Tensor, m: Tensor, v: Tensor, *v_max: Tensor, beta1, beta2, eps, debias1, debias2, **_):
         """``m̂ / (√v̂ + ε)`` and the new moments."""
         m, v = AdamLike.moments(g, m, v, beta1=beta1, beta2=beta2)
-        v_max = [torch.maximum(old, v) for old in v_max]  # empty without AMSGrad
-        m_hat, v_hat = debias1 * m, debias2 * (v_max[0] if v_max else v)
-        return m_hat / (v_hat.sqrt() + eps), m, v, *v_max
+        largest = [torch.maximum(old, v) for old in v_max]  # empty without AMSGrad
+        m_hat, v_hat = debias1 * m, debias2 * (largest[0] if largest else v)
+        return m_hat / (v_hat.sqrt() + eps), m, v, *largest
 
     @staticmethod
     def update(x: Tensor, g: Tensor, *moments: Tensor, lr, **scalars) -> tuple[Tensor, ...]:
         """``x <- x - lr m̂ / (√v̂ + ε)`` with the penalty inside the gradient, or the decay outside."""
         x, g = decay(x, g, lr, **scalars)
-        d, *moments = Adam.direction(g, *moments, **scalars)
-        return axpy(-lr, d, x), *moments
+        d, *new = Adam.direction(g, *moments, **scalars)
+        return axpy(-lr, d, x), *new
 
 
 class AdamW(Adam):

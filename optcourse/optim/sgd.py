@@ -76,8 +76,8 @@ class SGD(FlatOptimizer):
     @staticmethod
     def update(x: Tensor, g: Tensor, *m: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
         """``x <- x - lr d`` with the penalty inside the gradient."""
-        d, *m = SGD.direction(l2(x, g, weight_decay), *m, **scalars)
-        return axpy(-lr, d, x), *m
+        d, *buffer = SGD.direction(l2(x, g, weight_decay), *m, **scalars)
+        return axpy(-lr, d, x), *buffer
 
 
 class SGDW(SGD):
@@ -114,8 +114,8 @@ class SGDW(SGD):
     @staticmethod
     def update(x: Tensor, g: Tensor, *m: Tensor, lr, weight_decay, **scalars) -> tuple[Tensor, ...]:
         """``x <- (1 - lr weight_decay) x - lr d``."""
-        d, *m = SGD.direction(g, *m, **scalars)
-        return axpy(-lr, d, damped(x, lr * weight_decay)), *m
+        d, *buffer = SGD.direction(g, *m, **scalars)
+        return axpy(-lr, d, damped(x, lr * weight_decay)), *buffer
 
 
 class Lion(FlatOptimizer):

@@ -16,7 +16,8 @@ from optcourse.arguments import integer, positive
 from optcourse.nodes.graphs.topology import check_mixing
 from optcourse.nodes.network.network import Network, described
 
-Gradient = Callable[[Tensor], Tensor]
+#: grad(x) for all own nodes, and where an algorithm needs it grad(x, rows) for some.
+Gradient = Callable[..., Tensor]
 Iterates = Iterator[Tensor]
 
 #: Every algorithm by name, for the command line and for tests that run them all.
@@ -75,7 +76,7 @@ def last_iterate(iterates: Iterates, steps: int) -> Tensor:
 
     Raises ``ValueError`` for steps < 1, or more than there are before the algorithm ends (that of a schedule does).
     """
-    steps, taken, last = integer("steps", steps, 1), 0, None
+    steps, taken, last = integer("steps", steps, 1), 0, torch.empty(0)
     for taken, last in enumerate(islice(iterates, steps), 1):  # noqa: B007
         pass
     if taken < steps:
@@ -98,7 +99,7 @@ def in_turn(net: Network, W: Tensor | Sequence[Tensor]) -> Callable[[int], Tenso
         for matrix in matrices:
             check_mixing(matrix, net.n, connected=False)
         dense = [m.to_dense() if m.layout != torch.strided else m for m in matrices]
-        check_mixing(sum(dense) / len(dense), net.n)
+        check_mixing(torch.stack(dense).mean(0), net.n)
     return lambda k: matrices[k % len(matrices)]
 
 

@@ -166,7 +166,7 @@ def centered_clipping(
     for _ in range(integer("iterations", iterations, 1)):
         offsets = X.double() - v
         far = lengths(offsets)
-        tau = coordinate_median(far[:, None]) if radius == "median" else radius
+        tau = coordinate_median(far[:, None]) if isinstance(radius, str) else radius
         v = v + torch.where(far > tau, tau / far, 1) @ offsets / len(X)
     return v.to(X.dtype)
 

@@ -172,7 +172,7 @@ def low_rank(
 
     def compress(p: Tensor) -> Message:
         matrices, rest = matrix_views(_checked(p, None if best else streams), shapes)
-        if best:
+        if best or streams is None:
             factors = [best_factors(M, r) for M in matrices]
         else:
             start = streams.normal(sum(b for _, b in sides) * r, dtype=p.dtype).to(p.device)

@@ -102,14 +102,14 @@ class Heartbeat(threading.Thread):
             for r in others:
                 before, beats[r] = beats[r], self._beats(r)
                 still[r] = still[r] + 1 if beats[r] == before else 0
-            longest, *rest = sorted(still, key=still.get, reverse=True)
+            longest, *rest = sorted(still, key=still.__getitem__, reverse=True)
             if still[longest] > _STILL and all(2 * still[r] < still[longest] for r in rest):
                 return self._write_down(key, longest)
-        longest = max(still, key=still.get)
+        longest = max(still, key=still.__getitem__)
         if still[longest] > _STILL / 2:  # several stand still
             return self._write_down(key, longest)
         rounds = {r: self._store.add(f"{self._prefix}round/{r}", 0) for r in others}
-        latest = min(rounds, key=rounds.get)  # all tick: the one that is behind hangs in its own computation
+        latest = min(rounds, key=rounds.__getitem__)  # all tick: the one that is behind hangs in its own computation
         return self._write_down(key, latest) if rounds[latest] < self.round else None
 
     def _write_down(self, key: str, rank: int) -> int:

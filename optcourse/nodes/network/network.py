@@ -125,7 +125,7 @@ class Network:
         self.memory[name] = per_node
         return self._restored.get(name, value)
 
-    def resume(self, round: int, restored: dict[str, Any], position: dict[str, dict[str, int]]) -> None:
+    def resume(self, round: int, restored: dict[str, Any], position: dict[str, dict[str, Any]]) -> None:
         """Let the next algorithm begin at ``round`` with the memory and stream positions of a checkpoint."""
         self._start, self._restored = integer("round", round, 0), dict(restored)
         for key, at in position.items():
@@ -133,7 +133,7 @@ class Network:
             self.streams(name, int(seed), key.endswith(" everybody")).position = dict(at)
 
     @property
-    def stream_positions(self) -> dict[str, dict[str, int]]:
+    def stream_positions(self) -> dict[str, dict[str, Any]]:
         """How far each of ``streams`` has been used: what :meth:`resume` takes."""
         return {key: dict(streams.position) for key, streams in self._streams.items()}
 
@@ -191,7 +191,7 @@ class Network:
         if whole:
             waits = [self.wire.start_gather(t.contiguous()) for t in parts]
         else:
-            share = q.sum(0) if weight is None else weighted_sum(weight[self.mine], q)
+            share = parts[0].sum(0) if weight is None else weighted_sum(weight[self.mine], parts[0])
             waits = [self.wire.start_sum(share)]
 
         def wait() -> Tensor:
@@ -202,7 +202,7 @@ class Network:
                 total = got.mean(0)
             else:
                 total = weighted_sum(weight, got)
-            if times:
+            if self.clock and times:
                 self.clock.finish(times)
             return self._finite(total.unsqueeze(0), got if whole else None, sends=sends)
 
@@ -218,7 +218,7 @@ class Network:
 
         def wait() -> Tensor:
             known = received(q, [wait() for wait in waits])
-            if times:
+            if self.clock and times:
                 self.clock.finish(times)
             return self._finite(route.apply(known, self.exact), known, route.columns)
 

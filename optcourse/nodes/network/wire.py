@@ -140,7 +140,7 @@ def _reason(error: RuntimeError) -> str:
 #: torch 2.13 gave this collective a new name.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
-_groups: dict[tuple[int, float], dist.ProcessGroup] = {}
+_groups: dict[tuple[int, float], Any] = {}
 
 
 def _group(timeout: float) -> dist.ProcessGroup:

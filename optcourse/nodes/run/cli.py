@@ -119,7 +119,7 @@ def _again(context: click.Context) -> str:
             continue
         if isinstance(parameter, click.Argument):
             given.append(str(value))
-        elif parameter.name != "resume":
+        elif isinstance(parameter, click.Option) and parameter.name != "resume":
             given += [parameter.opts[-1]] if parameter.is_flag else [parameter.opts[-1], str(value)]
     world = os.environ.get("WORLD_SIZE")
     start = ["torchrun", "--nproc-per-node", world, "-m", "optcourse.nodes"] if world else ["optcourse", "nodes"]
@@ -159,7 +159,7 @@ def _start(setup: Setup, how: How, processes: int) -> int:
     if len(lost) == processes:
         click.echo("optcourse: all processes were lost", err=True)
     order = (LOST, INTERRUPTED, USAGE, FAILED)
-    status = LOST if lost else next((status for status in order if status in statuses), max(statuses))
+    status = LOST if lost else next((s for s in order if s in statuses), max(filter(None, statuses), default=0))
     say_what_is_saved(setup, how, status)
     return status
 

@@ -63,7 +63,7 @@ class Experiment:
         """The algorithm, from x on."""
         return self.rule(self.net, self.grad, x, self.setup.lr, **self.options)
 
-    def observe(self, x: Tensor) -> dict[str, float]:
+    def observe(self, x: Tensor) -> dict[str, float | None]:
         """Loss and test accuracy of the mean model, and how far apart the nodes are; costs nothing in the accounts."""
         net = self.net
         everyone = net.observe(x)

@@ -126,8 +126,9 @@ class Workers:
     def release(self) -> None:
         """End the pipes that the workers read from."""
         for process in self.running:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
 
     def kill(self) -> None:
         """End those that still run, frozen ones too."""
@@ -273,7 +274,8 @@ def _work() -> None:
         outcome = True, function(*args, **kwargs)
         data = cloudpickle.dumps(outcome)
     except BaseException as error:
-        here = error.__traceback__.tb_next or error.__traceback__  # begin with the function, not with this file
+        trace = error.__traceback__
+        here = (trace and trace.tb_next) or trace  # begin with the function, not with this file
         outcome = False, "".join(traceback.format_exception(error.with_traceback(here))).rstrip()
         data = cloudpickle.dumps(outcome)
     sys.stdout.flush()

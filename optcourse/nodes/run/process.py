@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def _train(setup: Setup, how: How) -> tuple[int, int | None]:
         keeper = Keeper(output / "rows", net, how.save_every, _of_the_run(setup))
 
         def show(steps: Iterable, name: str) -> Iterable:
-            total = len(steps) if hasattr(steps, "__len__") else setup.steps - keeper.done
+            total = len(steps) if isinstance(steps, Sized) else setup.steps - keeper.done
             return progress(steps, desc=name, total=total) if net.rank == 0 and sys.stderr.isatty() else steps
 
         result = experiment.train(setup, net, keeper, how.resume, show, device)
@@ -114,7 +114,7 @@ def _train(setup: Setup, how: How) -> tuple[int, int | None]:
         return _lost(error, net, keeper)
     except (KeyboardInterrupt, _Terminated) as error:
         rank = net.lost() if net and isinstance(error, _Terminated) else None
-        if rank is not None:
+        if net is not None and rank is not None:
             why = "another process was lost, and this one asked to end"
             return _lost(NodeFailed(rank, net.round, why), net, keeper)
         _save(keeper)

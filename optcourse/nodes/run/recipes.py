@@ -167,7 +167,8 @@ def _setting(default: Any, line: str, allowed: Collection[str | bool] | Callable
 
 @dataclass(frozen=True)
 class Setup:
-    """What is trained, and how; None becomes the default of the algorithm's recipe, where that has a use for it.
+    """What is trained, and how; None becomes the default of the algorithm's recipe, where that has a use for it
+    (the hints say what it finds then).
 
     ``k`` stays None, for d/20; ``n_byzantine`` is a fifth of the nodes. ``alpha`` is the parameter of the Dirichlet
     split, 0.5; split "label" gives every node two classes (more when the nodes are few). ``latency`` in seconds,
@@ -184,18 +185,18 @@ class Setup:
     model: str = _setting("mlp", "", ("mlp", "cnn"))
     split: str = _setting("iid", "Who has what.", SPLITS)
     alpha: float | None = _setting(None, "Of the Dirichlet split: small is heterogeneous.  [default: 0.5]", _POSITIVE)
-    topology: str | None = _setting(None, "Who talks to whom.", (*GRAPHS, "one_peer_exponential"))
-    compressor: str | None = _setting(None, "What makes messages small.", COMPRESSORS)
-    levels: int | None = _setting(None, "Of qsgd's quantization.  [default: 4]", _COUNT)
+    topology: str = _setting(None, "Who talks to whom.", (*GRAPHS, "one_peer_exponential"))
+    compressor: str = _setting(None, "What makes messages small.", COMPRESSORS)
+    levels: int = _setting(None, "Of qsgd's quantization.  [default: 4]", _COUNT)
     k: int | None = _setting(None, "Entries that top_k and random_k keep.  [default: d/20]", _COUNT)
-    rank: int | None = _setting(None, "Of low_rank and powersgd.", _COUNT)
+    rank: int = _setting(None, "Of low_rank and powersgd.", _COUNT)
     local_steps: int | None = _setting(None, "Steps between two averages.", _COUNT)
     consensus_lr: float | None = _setting(
         None, "How far choco moves to its neighbours.", partial(real, low=0, high=1, open_low=True)
     )
-    aggregator: str | None = _setting(None, "", aggregators.AGGREGATORS)
-    attack: str | None = _setting(None, "", ("none", *attacks.ATTACKS, "label_flip"))
-    n_byzantine: int | None = _setting(None, "Nodes that lie.  [default: a fifth]", partial(integer, low=0))
+    aggregator: str = _setting(None, "", aggregators.AGGREGATORS)
+    attack: str = _setting(None, "", ("none", *attacks.ATTACKS, "label_flip"))
+    n_byzantine: int = _setting(None, "Nodes that lie.  [default: a fifth]", partial(integer, low=0))
     latency: float = _setting(1e-4, "Simulated seconds per message.", partial(real, low=0))
     bandwidth: float = _setting(1e9, "Simulated bytes per second.", partial(real, low=1e-6))
     compute: float = _setting(1e-3, "Simulated seconds per gradient.", _POSITIVE)

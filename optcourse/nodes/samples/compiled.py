@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -67,11 +68,11 @@ def _compile(eager: Gradients, x: Tensor, X: Tensor, Y: Tensor) -> Gradients:
     # The code between the kernels is C++ as well, so that a few nodes at a time are worth a call.
     options = {"cpp_wrapper": True} if x.device.type == "cpu" else None
     with progress([None], desc=f"compiling the gradients of {len(x)} nodes", delay=0.0):
-        example = arguments(x, X, Y)
+        example: list[Any] = arguments(x, X, Y)
         graph = make_fx(eager)(*example)
         for node in graph.graph.nodes:
             node.meta.pop("val", None)  # notes of the tracer that the compiler would take for its own
         # The compiler itself: the checks of torch.compile at every call would take as long as two nodes.
-        program = _inductor.compile(graph, example, options=options)
+        program: Any = _inductor.compile(graph, example, options=options)
         program(*example)  # now, and not at the first use, it does the rest of its work
     return lambda x, X, Y: program(*arguments(x, X, Y))

@@ -40,11 +40,12 @@ class Batches(Protocol):
 
     def batch(self, rows: Rows = None) -> tuple[Tensor, Tensor]:
         """``(X [rows, B, ...], Y [rows, B, ...])``: B samples for each own node, or (if asked) some of them."""
+        ...
 
 
 def flat_gradient(
     model: nn.Module, loss: Loss, data: Batches | tuple[Tensor, Tensor], *, compile: bool = False
-) -> Callable[[Tensor], Tensor]:
+) -> Callable[..., Tensor]:
     """``grad(x)``: row i of ``[rows, d]`` is the gradient of ``loss(model(X_i), Y_i)`` at the parameters ``x_i``.
 
     ``data.batch()`` is asked for ``(X, Y)`` once per call; a pair of tensors is a batch that stays. ``grad(x, rows)``

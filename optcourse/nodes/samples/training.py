@@ -56,7 +56,8 @@ def train(
     worlds, copies = [data] * len(seeds) if isinstance(data, Dataset) else list(data), len(seeds)
     if not copies or {len(nets), len(worlds), len(parts)} != {copies}:
         raise ValueError(f"seeds must be as many as nets, data and parts, at least one, got {copies} for {len(nets)}")
-    integer("steps", steps, 1), integer("every", every, 1)
+    integer("steps", steps, 1)
+    integer("every", every, 1)
     first = stack(nets).to(worlds[0].x_train.dtype) if start is None else start
     d = first.shape[-1]
     x = first.expand(net.rows, copies, d).flatten(1)

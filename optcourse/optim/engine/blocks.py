@@ -44,6 +44,7 @@ class Alone:
     def gather(self, slots: dict[str, float]) -> None:
         """State that is missing, or that lies otherwise than the parameter, is made anew."""
         (p,), (state,) = self.params, self.states
+        assert p.grad is not None  # a step takes no others
         self.x, self.g, self.slots = self.flat(p), self.flat(p.grad), {}
         for name, initial in slots.items():
             known = entry(state, name, p)
@@ -85,7 +86,7 @@ class Packed:
 
     def gather(self, slots: dict[str, float]) -> None:
         """Copies of parameters and gradients; ``p.grad`` is only read."""
-        grads = [p.grad for p in self.params]
+        grads: list[Any] = [p.grad for p in self.params]
         for vector, views, tensors in ((self.x, self.x_views, self.params), (self.g, self.g_views, grads)):
             if self.params[0].dim() == 1:
                 torch.cat(tensors, out=vector)  # half the time of as many copies

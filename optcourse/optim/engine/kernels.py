@@ -127,7 +127,7 @@ def _run_compiled(rule: Callable, jobs: list[Job], scalars: dict[str, Any]) -> N
             kernel(bundle, numbers)
         else:
             # Without "duck shapes": tensors that have one length by chance shall not need one for ever.
-            with torch.fx.experimental._config.patch(use_duck_shape=False):
+            with torch.fx.experimental._config.patch(use_duck_shape=False):  # pyright: ignore[reportAttributeAccessIssue]: made at run time
                 kernel(bundle, numbers)
             _compiled.add(kernel)
         del jobs[: len(bundle)]

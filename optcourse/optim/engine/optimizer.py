@@ -152,7 +152,7 @@ class FlatOptimizer(Optimizer):
                 for block in blocks:
                     self._gather(block, slots, settings["maximize"])
                 states = [state for block in blocks for state in block.states]
-                clock = {name: type(start)(states[0][name]) for name, start in self.counters.items()}
+                clock: dict[str, Any] = {name: type(start)(states[0][name]) for name, start in self.counters.items()}
                 numbers = self.count(settings, **clock)
                 for name, value in numbers.items():
                     for state in states:
@@ -219,6 +219,7 @@ class FlatOptimizer(Optimizer):
         for p in params:
             if p.dtype not in DTYPES:
                 raise RuntimeError(f"{type(self).__name__} does not support {p.dtype} parameters, only real ones")
+            assert p.grad is not None  # a step takes no others
             if p.grad.shape != p.shape:
                 shapes = f"{tuple(p.shape)} of its parameter, got {tuple(p.grad.shape)}"
                 raise ValueError(f"a gradient must have the shape {shapes}")
@@ -244,7 +245,7 @@ class FlatOptimizer(Optimizer):
         try:
             block.gather(slots)
         except RuntimeError as error:
-            if all(p.grad.layout == torch.strided for p in block.params):
+            if all(p.grad is None or p.grad.layout == torch.strided for p in block.params):
                 raise
             message = f"{type(self).__name__} does not support sparse gradients: make them dense first"
             raise RuntimeError(message) from error

@@ -159,6 +159,7 @@ _memory = threading.local()  # two optimizers may step at once
 
 def _buffers(count: int, length: int, dtype: torch.dtype) -> list[Tensor]:
     """The same memory at every step: what a buffer holds does not last."""
-    if len(_memory.__dict__.get(dtype, ())) < count * length:
-        _memory.__dict__[dtype] = torch.empty(count * length, dtype=dtype)
-    return list(_memory.__dict__[dtype][: count * length].split(length)) if count else []
+    kept: Any = _memory.__dict__
+    if len(kept.get(dtype, ())) < count * length:
+        kept[dtype] = torch.empty(count * length, dtype=dtype)
+    return list(kept[dtype][: count * length].split(length)) if count else []
