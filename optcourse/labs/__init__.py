@@ -7,5 +7,3 @@
 """
 
 from optcourse.labs.cells import Case, NotAsExpected, expect, hidden
-
-__all__ = ["Case", "NotAsExpected", "expect", "hidden"]

@@ -8,5 +8,3 @@
 
 from optcourse.landscape.animation import draw, player
 from optcourse.landscape.trajectory import trajectory
-
-__all__ = ["draw", "player", "trajectory"]

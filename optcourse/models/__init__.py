@@ -7,5 +7,3 @@
 """
 
 from optcourse.models.networks import ACTIVATIONS, NORMS, Block, cnn1d, cnn2d, mlp, n_parameters, softmax_regression
-
-__all__ = ["ACTIVATIONS", "NORMS", "Block", "cnn1d", "cnn2d", "mlp", "n_parameters", "softmax_regression"]

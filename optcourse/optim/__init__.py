@@ -44,32 +44,3 @@ from optcourse.optim.schedules import cosine_restarts, exponential, step_decay, 
 from optcourse.optim.sgd import SGD, SGDW, Lion
 from optcourse.optim.stepper import stepper
 from optcourse.optim.wrappers import SAM, Lookahead
-
-__all__ = [
-    "LAMB",
-    "LARS",
-    "SAM",
-    "SGD",
-    "SGDP",
-    "SGDW",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamP",
-    "AdamW",
-    "Adamax",
-    "Lion",
-    "Lookahead",
-    "Muon",
-    "NAdam",
-    "RAdam",
-    "RMSprop",
-    "adaptive_clip_grad_",
-    "cosine_restarts",
-    "exponential",
-    "orthogonalize",
-    "step_decay",
-    "stepper",
-    "triangular",
-    "warmup",
-]

@@ -33,26 +33,3 @@ from optcourse.theory.distributed import (
     gossip,
     local,
 )
-
-__all__ = [
-    "Bound",
-    "adaptive",
-    "asynchrony",
-    "batch",
-    "byzantine",
-    "communication",
-    "compressed_gossip",
-    "compression",
-    "compression_failures",
-    "decay",
-    "gossip",
-    "gradient_descent",
-    "local",
-    "momentum",
-    "newton",
-    "quadratic",
-    "sampling",
-    "sgd",
-    "transient",
-    "tune_step",
-]

@@ -16,5 +16,3 @@ at once; copies that talk to each other are the nodes of :mod:`optcourse.nodes`.
 """
 
 from optcourse.training.fit import History, NonFiniteLoss, batches, evaluate, fit
-
-__all__ = ["History", "NonFiniteLoss", "batches", "evaluate", "fit"]

@@ -85,7 +85,7 @@ def test_the_dtype_is_kept_and_integers_become_float64(problem, x, method):
 
 def test_every_class_has_an_example():
     examples = {type(p).__name__ for p in ALL}
-    assert examples == set(problems.__all__) - {
+    assert examples == {name for name, value in vars(problems).items() if isinstance(value, type)} - {
         "Problem",
         "Distributed",
         "FiniteSum",
