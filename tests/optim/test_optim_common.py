@@ -7,7 +7,8 @@ import torch
 from optim_cases import CASES, Case, equal, gap, give_gradients, parameters, train, twins
 
 from optcourse import optim
-from optcourse.optim import engine, kernels
+from optcourse.optim.engine import kernels
+from optcourse.optim.engine import optimizer as engine
 
 
 def test_every_public_optimizer_is_listed():

@@ -10,7 +10,7 @@ import torch
 from optim_cases import gap, give_gradients, parameters, twins
 
 from optcourse import optim
-from optcourse.optim import kernels
+from optcourse.optim.engine import kernels
 
 compiler = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
 needs_compiler = pytest.mark.skipif(compiler is None, reason="no C++ compiler")

@@ -7,7 +7,7 @@ import torch
 from optim_cases import MATRICES, Case, equal, give_gradients, parameters, twins
 
 from optcourse import optim
-from optcourse.optim import kernels, replay
+from optcourse.optim.engine import kernels, replay
 from optcourse.optim.engine.kernels import axpy, elementwise
 
 MORE = [
