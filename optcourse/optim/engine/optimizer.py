@@ -143,7 +143,7 @@ class FlatOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if not same(self._contents(), self._known):
-            self._release()
+            self._release(self._plans)
         for index, group in enumerate(self.param_groups):
             params = [p for p in group["params"] if p.grad is not None]
             settings = number({name: group.get(name, default) for name, default in self.defaults.items()})
@@ -165,7 +165,7 @@ class FlatOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """torch keeps defaults, state and groups; every state leaves its vector, which would come along as a whole."""
-        self._release()
+        self._release(self._plans)
         return {**super().__getstate__(), "compile": self.compile}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -196,19 +196,19 @@ class FlatOptimizer(Optimizer):
             addresses = [t.data_ptr() for t in chain(params, known.views)]
             if same(params, known.params) and traits == known.traits and addresses == known.addresses:
                 return known.blocks
-            self._release()
+            self._release([index])
         blocks = self._arrange(params, slots)
         views = [view for block in chain.from_iterable(blocks) for view in block.views]
         addresses = [t.data_ptr() for t in chain(params, views)]
         self._plans[index] = Plan(params, traits, views, addresses, blocks)
         return blocks
 
-    def _release(self) -> None:
-        """Give every state memory of its own."""
-        for plan in self._plans.values():
-            for block in chain.from_iterable(plan.blocks):
+    def _release(self, groups: Iterable[int]) -> None:
+        """Give every state of these groups memory of its own."""
+        for index in [*groups]:
+            for block in chain.from_iterable(self._plans.pop(index).blocks):
                 block.release()
-        self._plans, self._known = {}, []
+        self._known = []
 
     def _arrange(self, params: list[Tensor], slots: dict[str, float]) -> list[list[Block]]:
         """Large parameters a few together, small ones as many as fit the cache, those that share memory one by one."""
