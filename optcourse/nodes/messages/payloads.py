@@ -25,29 +25,20 @@ class Plain(Message):
 
 
 class Sparse(Message):
-    """Payload: values ``[m, k]`` and their positions, int32 ``[m, k]``. Known to both sides: ``size`` = d."""
+    """Payload: values ``[m, k]`` and their positions, int32 ``[m, k]``. Known to both sides: ``size`` = d.
 
-    def __init__(self, values: Tensor, indices: Tensor, size: int) -> None:
-        super().__init__((values, indices.int()))
-        self.size = size
+    Positions that are ``shared``, ``[1, k]``, the same for every node, are known to both sides as well.
+    """
 
-    def dense(self) -> Tensor:
-        """Zeros but for the values."""
-        values, indices = self.payload
-        return values.new_zeros(len(values), self.size).scatter_(1, indices.long(), values)
-
-
-class SharedSparse(Message):
-    """Payload: values ``[m, k]``. Known to both sides: ``size`` = d and ``indices [k]``, the same for every node."""
-
-    def __init__(self, values: Tensor, indices: Tensor, size: int) -> None:
-        super().__init__((values,))
-        self.indices, self.size = indices, size
+    def __init__(self, values: Tensor, indices: Tensor, size: int, shared: bool = False) -> None:
+        super().__init__((values,) if shared else (values, indices.int()))
+        self.indices, self.size = indices if shared else None, size
 
     def dense(self) -> Tensor:
         """Zeros but for the values."""
-        (values,) = self.payload
-        return values.new_zeros(len(values), self.size).index_copy_(1, self.indices, values)
+        values = self.payload[0]
+        indices = self.payload[1].long() if self.indices is None else self.indices.expand_as(values)
+        return values.new_zeros(len(values), self.size).scatter_(1, indices, values)
 
 
 class Quantized(Message):
@@ -57,7 +48,7 @@ class Quantized(Message):
     """
 
     def __init__(self, norms: Tensor, codes: Tensor, levels: int, bucket: int) -> None:
-        self.bits = code_bits(levels)
+        self.bits = (2 * levels).bit_length()  # ceil(log2(2 s + 1))
         self.size, self.levels, self.bucket = codes.shape[1], levels, bucket
         super().__init__((norms, pack(codes, self.bits)))
 
@@ -109,8 +100,3 @@ class Factors(Message):
 def spread(norms: Tensor, bucket: int, size: int) -> Tensor:
     """For every entry the norm of its bucket."""
     return norms if norms.shape[1] == 1 else norms.repeat_interleave(bucket, dim=1)[:, :size]
-
-
-def code_bits(levels: int) -> int:
-    """ceil(log2(2 levels + 1)): the codes are 0..2 levels."""
-    return (2 * levels).bit_length()
