@@ -27,12 +27,12 @@ class Plain(Message):
 class Sparse(Message):
     """Payload: values ``[m, k]`` and their positions, int32 ``[m, k]``. Known to both sides: ``size`` = d.
 
-    Positions that are ``shared``, ``[1, k]``, the same for every node, are known to both sides as well.
+    Positions that are ``shared``, ``[k]``, the same for every node, are known to both sides as well.
     """
 
     def __init__(self, values: Tensor, indices: Tensor, size: int, shared: bool = False) -> None:
         super().__init__((values,) if shared else (values, indices.int()))
-        self.indices, self.size = indices if shared else None, size
+        self.indices, self.size = indices[0] if shared else None, size
 
     def dense(self) -> Tensor:
         """Zeros but for the values."""

@@ -113,9 +113,7 @@ class Clock:
         self.calls = 0
         self.times = torch.zeros(0, dtype=torch.float64)
         self._seconds = partial(communication_time, latency=self.latency, seconds_per_byte=self.seconds_per_byte)
-        self._seconds(
-            pattern=pattern, n_nodes=1, message_bytes=1.0
-        )  # refuses an unknown one now, not in round one
+        self._seconds(pattern=pattern, n_nodes=1, message_bytes=1.0)  # refuses an unknown pattern now
 
     def bind(self, n_nodes: int) -> Clock:
         """Set all n nodes to time 0 (``Network`` does this). Returns itself."""
