@@ -13,7 +13,7 @@ from torch import Tensor
 from optcourse.arguments import integer
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
 from optcourse.nodes.messages.factors import matrix_views, orthogonalize, products
-from optcourse.nodes.messages.message import Compressor
+from optcourse.nodes.messages.payloads import Compressor
 from optcourse.nodes.network.network import Network
 
 

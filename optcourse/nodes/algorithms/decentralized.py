@@ -14,7 +14,7 @@ from torch import Tensor
 
 from optcourse.arguments import real
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, fixed, in_turn
-from optcourse.nodes.messages.message import Message
+from optcourse.nodes.messages.payloads import Message
 from optcourse.nodes.network.network import Network
 
 Mixing = Tensor | Sequence[Tensor]

@@ -133,11 +133,7 @@ def geometric_median(X: Tensor, n_byzantine: int, tolerance: float = 1e-8, itera
 
 
 def centered_clipping(
-    X: Tensor,
-    n_byzantine: int,
-    center: Tensor | None = None,
-    radius: float | str = "median",
-    iterations: int = 3,
+    X: Tensor, n_byzantine: int, center: Tensor | None = None, radius: float | str = "median", iterations: int = 3
 ) -> Tensor:
     r"""v <- v + mean_i clip(x_i - v) repeated, [d]; clip shortens what is longer than ``radius`` tau to length tau.
 

@@ -31,8 +31,7 @@ from torch.nn.functional import pad
 
 from optcourse.arguments import integer
 from optcourse.nodes.messages.factors import Shapes, matrix_views, power_factors, row_by_row, sizes
-from optcourse.nodes.messages.message import Compressor, Message
-from optcourse.nodes.messages.payloads import Factors, Plain, Quantized, Signs, Sparse, spread
+from optcourse.nodes.messages.payloads import Compressor, Factors, Message, Plain, Quantized, Signs, Sparse, spread
 from optcourse.nodes.streams import Streams
 
 
