@@ -49,11 +49,11 @@ class Streams:
 
     def uniform(self, *size: int, dtype: torch.dtype = torch.float32, rows: Rows = None) -> Tensor:
         """Numbers in [0, 1), shape ``[rows, *size]``."""
-        return self._draw("uniform", size, dtype, rows, lambda shape, g: torch.rand(shape, generator=g, dtype=dtype))
+        return self._draw("uniform", torch.rand, size, dtype, rows)
 
     def normal(self, *size: int, dtype: torch.dtype = torch.float32, rows: Rows = None) -> Tensor:
         """Standard normal numbers, shape ``[rows, *size]``."""
-        return self._draw("normal", size, dtype, rows, lambda shape, g: torch.randn(shape, generator=g, dtype=dtype))
+        return self._draw("normal", torch.randn, size, dtype, rows)
 
     def integers(self, high: int | Tensor, *size: int, rows: Rows = None) -> Tensor:
         """Integers in 0..high-1, int64, shape ``[rows, *size]``; ``high`` is a number, or one per row ``[rows]``.
@@ -67,9 +67,7 @@ class Streams:
         # floor(u * high) with 53 random bits: the bias is below high / 2**53.
         return (self.uniform(*size, dtype=torch.float64, rows=rows) * highs).long()
 
-    def _draw(
-        self, kind: str, size: tuple[int, ...], dtype: torch.dtype, rows: Rows, draw: Callable[..., Tensor]
-    ) -> Tensor:
+    def _draw(self, kind: str, draw: Callable, size: tuple[int, ...], dtype: torch.dtype, rows: Rows) -> Tensor:
         size = tuple(integer("size", side, 0) for side in size)
         key, n = f"{kind} {dtype} {list(size)}", len(self.nodes)
         calls = max(1, _BLOCK // max(1, int(np.prod(size))))
@@ -82,7 +80,8 @@ class Streams:
         numbers, block = self._blocks[key]  # of each row the number of the block that is there
         needed, place = divmod(at[chosen], calls)
         for k in (numbers[chosen] != needed).nonzero()[0]:
-            block[:, chosen[k]] = draw((calls, *size), self._generator(self.nodes[chosen[k]], key, int(needed[k])))
+            generator = self._generator(self.nodes[chosen[k]], key, int(needed[k]))
+            block[:, chosen[k]] = draw((calls, *size), generator=generator, dtype=dtype)
         numbers[chosen] = needed
         at[chosen] += 1
         self.position[key] = int(at[0]) if n and (at == at[0]).all() else at.tolist()

@@ -232,9 +232,8 @@ def nearest_neighbour_mixing(rule: Aggregator) -> Aggregator:
 def squared_distances(X: Tensor) -> Tensor:
     r"""All ||x_i - x_j||^2 as float64 [n, n], from one Gram matrix; exactly 0 on the diagonal.
 
-    Distances below 1e-7 of the rows' distance from the coordinate-wise median count as 0: the Gram matrix cannot
-    tell them apart. Raises ``ValueError`` naming the node whose square overflows float64 in
-    units of the typical row.
+    Distances below 1e-7 of the rows' distance from the coordinate-wise median count as 0: the Gram matrix cannot tell
+    them apart. Raises ``ValueError`` naming the node whose square overflows float64 in units of the typical row.
 
     >>> squared_distances(torch.tensor([[0.0], [1.0], [3.0]]))
     tensor([[0., 1., 9.],

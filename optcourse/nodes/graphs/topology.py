@@ -218,9 +218,8 @@ def _links(graph: nx.Graph) -> tuple[int, np.ndarray, np.ndarray]:
     if n == 0:
         raise ValueError("graph must have at least one node, got an empty graph")
     if set(graph) != set(range(n)):
-        raise ValueError(
-            f"graph must have the nodes 0..{n - 1} (networkx.convert_node_labels_to_integers), got {listed(graph)}"
-        )
+        numbers = f"0..{n - 1} (networkx.convert_node_labels_to_integers)"
+        raise ValueError(f"graph must have the nodes {numbers}, got {listed(graph)}")
     links = nx.to_scipy_sparse_array(graph, nodelist=range(n), weight=None, dtype=float, format="csr")  # pyright: ignore[reportArgumentType]: without weights
     sizes = component_sizes(links)
     if len(sizes) > 1:

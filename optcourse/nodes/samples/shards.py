@@ -44,9 +44,8 @@ def split(
         except ValueError as error:
             if n <= most:
                 raise
-            raise ValueError(
-                f"n_nodes must be at most {most} for {classes} classes per node, got {n}: {error}"
-            ) from None
+            limit = f"at most {most} for {classes} classes per node"
+            raise ValueError(f"n_nodes must be {limit}, got {n}: {error}") from None
     if how == "dirichlet":
         return dirichlet_partition(data.y_train, n, alpha, seed)
     order = torch.randperm(len(data.y_train), generator=torch.Generator().manual_seed(integer("seed", seed, 0)))
