@@ -73,7 +73,8 @@ def train(
         drawn = {seed: shard.batch(rows) for seed, shard in shards.items()}
         return tuple(torch.stack([drawn[seed][k] for seed in seeds], 1).flatten(0, 1) for k in (0, 1))
 
-    of_rows = flat_gradient(nets[0], F.cross_entropy, SimpleNamespace(batch=batch))
+    batches: Any = SimpleNamespace(batch=batch)
+    of_rows = flat_gradient(nets[0], F.cross_entropy, batches)
 
     def grad(x: Tensor, rows: Rows = None) -> Tensor:
         g = of_rows(x.reshape(-1, d), rows).view(len(x), copies, d)
