@@ -38,7 +38,7 @@ from optcourse.nodes.byzantine import aggregators, attacks
 from optcourse.nodes.graphs.drawing import draw_topology, node_positions
 from optcourse.nodes.graphs.topology import mixing_matrix, one_peer_exponential, spectral_gap, topology
 from optcourse.nodes.messages import compressors
-from optcourse.nodes.messages.message import Message
+from optcourse.nodes.messages.payloads import Message
 from optcourse.nodes.network.network import Network, NodeFailed
 from optcourse.nodes.run.launch import CannotLaunch, WorkerFailed, launch
 from optcourse.nodes.run.record_async import record_async

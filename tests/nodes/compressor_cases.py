@@ -26,7 +26,6 @@ COMPRESSORS = {
     "scaled_sign": lambda nodes: scaled_sign(),
     "low_rank": lambda nodes: low_rank(SHAPES, rank=2, streams=streams(nodes)),
     "low_rank twice": lambda nodes: low_rank(SHAPES, rank=1, iterations=2, streams=streams(nodes)),
-    "low_rank best": lambda nodes: low_rank(SHAPES, rank=2, best=True),
 }
 
 

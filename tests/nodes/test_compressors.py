@@ -142,11 +142,10 @@ def test_bytes_are_those_of_the_theory(d, dtype):
     assert qsgd(3, streams(range(3)), bucket=10)(p).nbytes == 3 * (-(-d // 10) * dtype.itemsize + -(-3 * d // 8))
 
 
-@pytest.mark.parametrize("best", [True, False])
-def test_low_rank_bytes(best):
+def test_low_rank_bytes():
     p = normal(2, 60 * 20, torch.float32)
     for r in (1, 3, 20):
-        q = low_rank([(60, 20)], rank=r, streams=streams(range(2)), best=best)(p)
+        q = low_rank([(60, 20)], rank=r, streams=streams(range(2)))(p)
         assert p.nbytes / q.nbytes == cost.low_rank_ratio(rows=60, columns=20, rank=r)
-    q = low_rank(SHAPES, rank=2, streams=streams(range(2)), best=best)(normal(2, D))
+    q = low_rank(SHAPES, rank=2, streams=streams(range(2)))(normal(2, D))
     assert q.nbytes == 2 * 8 * (2 * (5 + 7) + 2 * (3 + 8) + 2 * (11 + 3) + 5 + 1)  # biases as they are

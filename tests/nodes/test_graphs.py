@@ -15,7 +15,6 @@ from optcourse.nodes.graphs.topology import (
     GRAPHS,
     RULES,
     check_mixing,
-    matchings,
     mixing_matrix,
     spectral_gap,
     topology,
@@ -215,9 +214,8 @@ def test_ten_thousand_nodes_without_a_dense_matrix():
     ],
 )
 def test_refuses_a_graph_that_cannot_mix(graph, says):
-    for make in (mixing_matrix, matchings):
-        with pytest.raises(ValueError, match=says):
-            make(graph)
+    with pytest.raises(ValueError, match=says):
+        mixing_matrix(graph)
 
 
 def test_refuses_other_objects_and_rules():
@@ -226,5 +224,3 @@ def test_refuses_other_objects_and_rules():
             mixing_matrix(graph)
     with pytest.raises(ValueError, match="rule must be one of 'metropolis', 'uniform', got 'best'"):
         mixing_matrix(topology("ring", 3), "best")
-    with pytest.raises(ValueError, match="graph must be undirected"):
-        matchings(topology("exponential", 8))

@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 
 from optcourse.nodes.graphs.topology import (
     check_mixing,
-    matchings,
     mixing_matrix,
     one_peer_exponential,
-    random_matching,
     spectral_gap,
     topology,
 )
@@ -76,7 +74,7 @@ def test_refuses_other_shapes_and_kinds():
 
 
 def test_a_round_of_a_schedule_need_not_connect_all():
-    for W in (torch.eye(4), random_matching(6, seed=0), *one_peer_exponential(8)):
+    for W in (torch.eye(4), *one_peer_exponential(8)):
         check_mixing(W, len(W), connected=False)
 
 
@@ -171,67 +169,6 @@ def test_one_peer_has_the_gap_of_the_theory(n, sparse):
     assert spectral_gap(together) == pytest.approx(1 - rate, abs=1e-10)
 
 
-@settings(max_examples=60)
-@given(graph=connected_graphs(least=2))
-def test_matchings_use_every_edge_once(graph):
-    rounds, n = matchings(graph), len(graph)
-    most = max(d for _, d in graph.degree)
-    assert most <= len(rounds) <= 2 * most - 1
-    edges = []
-    for W in rounds:
-        check_mixing(W, n, connected=False)
-        pairs = [(i, j) for i, j in W.nonzero().tolist() if i < j]
-        assert pairs and len({i for pair in pairs for i in pair}) == 2 * len(pairs)  # no node twice
-        assert all(W[i, i] == W[j, j] == W[i, j] == W[j, i] == 0.5 for i, j in pairs)
-        edges += pairs
-    assert sorted(edges) == sorted(tuple(sorted(edge)) for edge in graph.edges)
-
-
-def test_matchings_of_common_graphs():
-    assert [len(matchings(topology("ring", n))) for n in (2, 3, 6, 7, 12)] == [1, 3, 2, 3, 2]
-    assert len(matchings(topology("star", 9))) == 8
-    assert [W.tolist() for W in matchings(topology("ring", 1))] == [[[1.0]]]
-    for n in (2, 8, 16):
-        rounds = [fractions(W) for W in matchings(topology("hypercube", n))]
-        assert reduce(times, rounds) == [[Fraction(1, n)] * n] * n
-
-
-@pytest.mark.parametrize("n", [1, 2, 5, 8, 601])
-def test_a_random_matching_is_a_matching(n):
-    W = random_matching(n, seed=3)
-    check_mixing(W, n, connected=False)
-    assert int((W.diagonal() == 1).sum()) == n % 2 and bool((W @ W == W).all()) and bool((W.T == W).all())
-    assert torch.equal(random_matching(n, seed=3, sparse=True).to_dense(), W)
-    if n > 2:
-        assert not all(torch.equal(W, random_matching(n, seed=3, round=t)) for t in range(1, 9))
-
-
-def test_random_matchings_are_uniform():
-    # The three perfect matchings of four nodes, by the partner of node 0; each with probability 1/3.
-    draws = 3000
-    partners = [int(random_matching(4, seed=0, round=t)[0, 1:].argmax()) for t in range(draws)]
-    frequency = np.bincount(partners, minlength=3) / draws
-    chi2 = draws * (np.square(frequency - 1 / 3) / (1 / 3)).sum()
-    assert chi2 < 5.99  # the 95% quantile for two degrees of freedom
-
-
-def test_random_matchings_contract_as_stated():
-    # Exactly, over all 15 matchings of six nodes: E||W x - mean||^2 = (n-2)/(2(n-1)) ||x - mean||^2.
-    n = 6
-    found = {tuple(map(tuple, random_matching(n, seed=0, round=t).tolist())) for t in range(400)}
-    assert len(found) == 15
-    x = [Fraction(v) for v in (5, -1, 0, 2, 2, -8)]
-    before = sum(v * v for v in x)
-    after = [sum(sum(Fraction(w) * v for w, v in zip(row, x, strict=True)) ** 2 for row in W) for W in found]
-    assert sum(x) == 0 and sum(after) / 15 == Fraction(n - 2, 2 * (n - 1)) * before
-
-
 def test_schedules_refuse_bad_arguments():
-    for call, says in [
-        (lambda: one_peer_exponential(0), "n must be at least 1, got 0"),
-        (lambda: random_matching(0, seed=0), "n must be at least 1, got 0"),
-        (lambda: random_matching(3, seed=-1), "seed must be at least 0, got -1"),
-        (lambda: random_matching(3, seed=0, round=-1), "round must be at least 0, got -1"),
-    ]:
-        with pytest.raises(ValueError, match=says):
-            call()
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        one_peer_exponential(0)

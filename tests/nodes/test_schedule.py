@@ -204,7 +204,7 @@ def test_impossible_schedules_are_refused(jobs, message):
     ("job", "message"),
     [
         (Job(1, 2, 2.0, 3.0, 3.0), "read must be in 0..1"),
-        (Job(1, 0, 0.0, 1.0, 1.0), "must not arrive before the last update"),
+        (Job(1, 0, 0.0, 1.0, 1.0), "must not arrive before jobs.0. does, at 1.5 s"),
         (Job(0, 1, 0.5, 2.0, 2.0), "when version 1 came to be"),
     ],
 )

@@ -47,7 +47,7 @@ def async_sgd(
         raise ValueError(f"schedule must have n_nodes = {net.n}, got {schedule.n_nodes}")
     if (x != x[:1]).any():
         raise ValueError("x must have equal rows, the model of the server, got rows that differ")
-    jobs, batches, places, depth = schedule.jobs, _batches(schedule), *_places(schedule)
+    jobs, (batches, places, depth) = schedule.jobs, _planned(schedule)
     readers = defaultdict(list)
     for j, job in enumerate(jobs):
         readers[job.read].append(j)
@@ -90,8 +90,7 @@ def update(x: Tensor, g: Tensor, lr: float | Tensor, delay: int, limit: Limit | 
         raise ValueError(f"gradients must be finite, got NaN or infinity with delay {delay}")
     if limit is None:
         return x - lr * g
-    (largest,) = positive(limit=limit(delay))
-    largest = float(largest)
+    largest = float(positive(limit=limit(delay))[0])
     return x - (lr.clamp(max=largest) if isinstance(lr, Tensor) else min(lr, largest)) * g
 
 
@@ -115,37 +114,29 @@ def delay_adaptive(L: float, c: float = 0.5) -> Limit:
 # ------------------------------------------------------------------------------------ planning ahead
 
 
-def _batches(schedule: Schedule) -> dict[int, list[int]]:
-    """{k: the jobs that are evaluated right before update k}, at most one per node, in the order of the node."""
-    queues: list[list[int]] = [[] for _ in range(schedule.n_nodes)]
-    for j in reversed(range(len(schedule))):
-        queues[schedule.jobs[j].node].append(j)
-    batches, done = {}, set()
-    for k in range(len(schedule)):
-        if k in done:
-            continue
-        batches[k] = [queue.pop() for queue in queues if queue and schedule.jobs[queue[-1]].read <= k]
-        done.update(batches[k])
-    return batches
+def _planned(schedule: Schedule) -> tuple[dict[int, list[int]], list[int], int]:
+    """{k: the jobs that are evaluated right before update k}, at most one per node, in the order of the node.
 
-
-def _places(schedule: Schedule) -> tuple[list[int], int]:
-    """Where a node keeps each of its jobs, and how many it has at most between reading and delivery."""
+    Then where a node keeps each of its jobs, and how many it has at most between reading and delivery.
+    """
+    jobs = schedule.jobs
     of_node: list[list[int]] = [[] for _ in range(schedule.n_nodes)]
-    for j, job in enumerate(schedule.jobs):
+    for j, job in enumerate(jobs):
         of_node[job.node].append(j)
-    depth = 1
+    batches, done, queues = {}, set(), [own[::-1] for own in of_node]
+    for k in range(len(jobs)):
+        if k not in done:
+            batches[k] = [queue.pop() for queue in queues if queue and jobs[queue[-1]].read <= k]
+            done.update(batches[k])
+    places, depth = [0] * len(jobs), 1
     for own in of_node:
         oldest = 0  # the first that is still under way when the next one is read
         for number, j in enumerate(own):
-            while own[oldest] < schedule.jobs[j].read:
+            while own[oldest] < jobs[j].read:
                 oldest += 1
             depth = max(depth, number - oldest + 1)
-    places = [0] * len(schedule)
-    for own in of_node:
-        for number, j in enumerate(own):
-            places[j] = number % depth
-    return places, depth
+            places[j] = number
+    return batches, [number % depth for number in places], depth
 
 
 def _from_owner(net: Network, node: int, g: Tensor) -> Tensor:

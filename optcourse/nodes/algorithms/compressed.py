@@ -13,7 +13,7 @@ from torch import Tensor
 from optcourse.arguments import integer
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
 from optcourse.nodes.messages.factors import matrix_views, orthogonalize, products
-from optcourse.nodes.messages.message import Compressor
+from optcourse.nodes.messages.payloads import Compressor
 from optcourse.nodes.network.network import Network
 
 
@@ -72,20 +72,19 @@ def powersgd(
     factors = net.initial("factors", [_random_factor(view, rank, i) for i, view in enumerate(matrices)])
     for _ in net.rounds():
         p = lr * grad(x) + e
-        sent, update = torch.zeros_like(p), torch.zeros_like(p)
-        (M, vectors), (own, own_vectors), (new, new_vectors) = (matrix_views(t, shapes) for t in (p, sent, update))
-        P = [products(*pair) for pair in zip(M, factors, strict=True)]
-        P = [orthogonalize(mean).expand(net.rows, -1, -1) for mean in _means(net, P)]
+        M, vectors = matrix_views(p, shapes)
+        P = _means(net, [products(*pair) for pair in zip(M, factors, strict=True)])
+        P = [orthogonalize(mean).expand(net.rows, -1, -1) for mean in P]
         Q_own = [products(M_i.mT, P_i) for M_i, P_i in zip(M, P, strict=True)]
         means = _means(net, Q_own + vectors)
-        Q, means = means[: len(M)], means[len(M) :]
-        for i in range(len(M)):
-            own[i].copy_(products(P[i], Q_own[i].mT))
-            new[i].copy_(products(P[i][:1], Q[i].mT))
-        for i, v in enumerate(vectors):
-            own_vectors[i].copy_(v)
-            new_vectors[i].copy_(means[i])
-        factors = [mean.expand_as(own) for mean, own in zip(Q, Q_own, strict=True)]
+        factors = [Q.expand_as(own) for Q, own in zip(means, Q_own, strict=False)]
+        sent, update = torch.zeros_like(p), torch.zeros_like(p)
+        for t, Q, rest in ((sent, Q_own, vectors), (update, means[: len(M)], means[len(M) :])):
+            views, places = matrix_views(t, shapes)
+            for view, P_i, Q_i in zip(views, P, Q, strict=True):
+                view.copy_(products(P_i[: len(Q_i)], Q_i.mT))
+            for place, vector in zip(places, rest, strict=True):
+                place.copy_(vector)
         e, x = p - sent, x - update
         yield x
 

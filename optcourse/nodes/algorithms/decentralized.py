@@ -6,7 +6,7 @@ r"""Averages over neighbours only: decentralized SGD, its cures for heterogeneit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import networkx as nx
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from optcourse.arguments import real
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, fixed, in_turn
-from optcourse.nodes.messages.message import Message
+from optcourse.nodes.messages.payloads import Compressor
 from optcourse.nodes.network.network import Network
 
 Mixing = Tensor | Sequence[Tensor]
@@ -43,8 +43,7 @@ def gradient_tracking(net: Network, grad: Gradient, x: Tensor, lr: float, W: Mix
     & Scutari 2016, "NEXT"; Nedic, Olshevsky & Shi 2017.
     """
     mixing = in_turn(net, W)
-    g = net.initial("g", torch.zeros_like(x))
-    y = net.initial("y", torch.zeros_like(x))
+    g, y = net.initial("g", torch.zeros_like(x)), net.initial("y", torch.zeros_like(x))
     for k in net.rounds():
         if k == 0:
             g = y = grad(x)
@@ -112,13 +111,7 @@ def relay_sum(net: Network, grad: Gradient, x: Tensor, lr: float, tree: nx.Graph
 
 @algorithm
 def choco(
-    net: Network,
-    grad: Gradient,
-    x: Tensor,
-    lr: float,
-    W: Tensor,
-    compress: Callable[[Tensor], Message],
-    consensus_lr: float = 1.0,
+    net: Network, grad: Gradient, x: Tensor, lr: float, W: Tensor, compress: Compressor, consensus_lr: float = 1.0
 ) -> Iterates:
     r"""CHOCO-SGD: gossip in which only the compressed *change* of a public copy travels.
 

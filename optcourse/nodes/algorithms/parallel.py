@@ -98,10 +98,8 @@ def scaffold(
     """
     tau = integer("local_steps", local_steps, 1)
     positive(server_lr=server_lr)
-    c_i = net.initial("c_i", torch.zeros_like(x))
-    c = net.initial("c", torch.zeros_like(x))
-    y = net.initial("y", x)
-    x = net.initial("x", x)
+    c_i, c = net.initial("c_i", torch.zeros_like(x)), net.initial("c", torch.zeros_like(x))
+    y, x = net.initial("y", x), net.initial("x", x)
     for k in net.rounds():
         y = y - lr * (grad(y) - c_i + c)
         if (k + 1) % tau == 0:

@@ -133,11 +133,7 @@ def geometric_median(X: Tensor, n_byzantine: int, tolerance: float = 1e-8, itera
 
 
 def centered_clipping(
-    X: Tensor,
-    n_byzantine: int,
-    center: Tensor | None = None,
-    radius: float | str = "median",
-    iterations: int = 3,
+    X: Tensor, n_byzantine: int, center: Tensor | None = None, radius: float | str = "median", iterations: int = 3
 ) -> Tensor:
     r"""v <- v + mean_i clip(x_i - v) repeated, [d]; clip shortens what is longer than ``radius`` tau to length tau.
 
@@ -236,9 +232,8 @@ def nearest_neighbour_mixing(rule: Aggregator) -> Aggregator:
 def squared_distances(X: Tensor) -> Tensor:
     r"""All ||x_i - x_j||^2 as float64 [n, n], from one Gram matrix; exactly 0 on the diagonal.
 
-    Distances below 1e-7 of the rows' distance from the coordinate-wise median count as 0: the Gram matrix cannot
-    tell them apart. Raises ``ValueError`` naming the node whose square overflows float64 in
-    units of the typical row.
+    Distances below 1e-7 of the rows' distance from the coordinate-wise median count as 0: the Gram matrix cannot tell
+    them apart. Raises ``ValueError`` naming the node whose square overflows float64 in units of the typical row.
 
     >>> squared_distances(torch.tensor([[0.0], [1.0], [3.0]]))
     tensor([[0., 1., 9.],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import networkx as nx
@@ -71,22 +72,17 @@ def node_positions(graph: nx.Graph) -> dict[int, tuple[float, float]]:
     >>> node_positions(topology("path", 3))
     {0: (0.0, 0.0), 1: (1.0, 0.0), 2: (2.0, 0.0)}
     """
-    n, name = len(graph), graph.name
-    if n == 1:
-        return {0: (0.0, 0.0)}
-    if name == "path":
-        return {i: (float(i), 0.0) for i in range(n)}
-    if name in ("torus", "grid"):
-        side = math.isqrt(n)
-        return {i: (float(i % side), -float(i // side)) for i in range(n)}
-    if name == "star":
-        return {0: (0.0, 0.0)} | {i: _on_circle(i - 1, n - 1) for i in range(1, n)}
-    if name == "tree":
-        return {i: _in_tree(i, n) for i in range(n)}
-    if name == "hypercube":
-        return {i: _in_hypercube(i, n) for i in range(n)}
-    if name in ("ring", "exponential", "complete"):
-        return {i: _on_circle(i, n) for i in range(n)}
+    n, name, side = len(graph), graph.name, math.isqrt(len(graph))
+    place: dict[str, Callable[[int], tuple[float, float]]] = {
+        "path": lambda i: (float(i), 0.0),
+        "star": lambda i: _on_circle(i - 1, n - 1) if i else (0.0, 0.0),
+        "tree": lambda i: _in_tree(i, n),
+        "hypercube": lambda i: _in_hypercube(i, n),
+    }
+    place |= dict.fromkeys(("torus", "grid"), lambda i: (float(i % side), -float(i // side)))
+    place |= dict.fromkeys(("ring", "exponential", "complete"), lambda i: _on_circle(i, n))
+    if n > 1 and name in place:
+        return {i: place[name](i) for i in range(n)}
     return {i: (float(x), float(y)) for i, (x, y) in nx.kamada_kawai_layout(graph, weight=None).items()}
 
 

@@ -41,9 +41,8 @@ def csr(W: Tensor) -> sp.csr_array:
     if not isinstance(W, Tensor):
         raise TypeError(f"W must be a tensor, got {type(W).__name__}")
     if W.ndim != 2 or W.layout not in (torch.strided, torch.sparse_csr) or W.dtype not in DTYPES:
-        raise ValueError(
-            f"W must be a dense or CSR matrix of float32 or float64, got {W.layout}, {W.dtype}, shape {list(W.shape)}"
-        )
+        got = f"{W.layout}, {W.dtype}, shape {list(W.shape)}"
+        raise ValueError(f"W must be a dense or CSR matrix of float32 or float64, got {got}")
     W = W.detach().cpu().double()
     if W.layout == torch.strided:
         return sp.csr_array(W.numpy())

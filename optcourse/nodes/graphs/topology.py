@@ -204,53 +204,10 @@ def one_peer_exponential(n: int, *, dtype: torch.dtype = torch.float64, sparse: 
     True
     """
     n = integer("n", n, 1)
-    return [_averages((np.arange(n) + 2**k) % n, dtype, sparse) for k in range(max(1, (n - 1).bit_length()))]
-
-
-def matchings(graph: nx.Graph, *, dtype: torch.dtype = torch.float64, sparse: bool = False) -> list[Tensor]:
-    """Run any undirected graph with one peer at a time: every edge once, and in no round a node with two edges.
-
-    In a round the nodes of an edge take their mean and all others keep what they have. The rounds are a greedy edge
-    colouring in the order of the edges: at least d_max and at most 2 d_max - 1 rounds (d_max on a ring or path of even
-    n and on a hypercube, whose rounds multiply to 11^T/n). A round alone has spectral gap 0 for n > 2. A single node
-    has one round, [[1]]. Raises as :func:`mixing_matrix`, and ``ValueError`` for a directed graph. Source for gossip
-    in matchings: Wang, Sahu, Yang, Joshi & Kar 2019, "MATCHA", section 3 (there the colouring is by Misra & Gries).
-
-    >>> [W.tolist() for W in matchings(topology("path", 3))]
-    [[[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.5, 0.5]]]
-    """
-    n, hears, heard = _links(graph)
-    if graph.is_directed():
-        raise ValueError("graph must be undirected: both nodes of an edge take the mean")
-    rounds: list[list[tuple[int, int]]] = []
-    busy: list[set[int]] = [set() for _ in range(n)]
-    for i, j in sorted(zip(hears.tolist(), heard.tolist(), strict=True)):
-        if i < j:
-            free = next(k for k in range(len(rounds) + 1) if k not in busy[i] and k not in busy[j])
-            if free == len(rounds):
-                rounds.append([])
-            rounds[free].append((i, j))
-            busy[i].add(free)
-            busy[j].add(free)
-    return [_matched(n, pairs, dtype, sparse) for pairs in rounds or [[]]]
-
-
-def random_matching(
-    n: int, *, seed: int, round: int = 0, dtype: torch.dtype = torch.float64, sparse: bool = False
-) -> Tensor:
-    r"""W of a uniformly random pairing of the n nodes: the two of a pair take their mean; for odd n one stays alone.
-
-    A pure function of (n, ``seed``, ``round``), so that every process of a network draws the same pairs. W is a
-    projection, hence for even n mixing brings a fixed x closer to its mean by
-    :math:`E\|Wx-\bar x\|^2=\frac{n-2}{2(n-1)}\|x-\bar x\|^2` per round. Raises ``ValueError`` for n < 1 or a
-    negative seed or round.
-
-    >>> random_matching(2, seed=0).tolist()
-    [[0.5, 0.5], [0.5, 0.5]]
-    """
-    n = integer("n", n, 1)
-    order = np.random.default_rng([integer("seed", seed, 0), integer("round", round, 0)]).permutation(n)
-    return _matched(n, order[: n // 2 * 2].reshape(-1, 2), dtype, sparse)
+    nodes = np.arange(n)
+    rows, halves = np.tile(nodes, 2), np.full(2 * n, 0.5)
+    hops = [2**k for k in range(max(1, (n - 1).bit_length()))]
+    return [tensor(n, rows, np.append(nodes, (nodes + hop) % n), halves, dtype, sparse) for hop in hops]
 
 
 def _links(graph: nx.Graph) -> tuple[int, np.ndarray, np.ndarray]:
@@ -261,9 +218,8 @@ def _links(graph: nx.Graph) -> tuple[int, np.ndarray, np.ndarray]:
     if n == 0:
         raise ValueError("graph must have at least one node, got an empty graph")
     if set(graph) != set(range(n)):
-        raise ValueError(
-            f"graph must have the nodes 0..{n - 1} (networkx.convert_node_labels_to_integers), got {listed(graph)}"
-        )
+        numbers = f"0..{n - 1} (networkx.convert_node_labels_to_integers)"
+        raise ValueError(f"graph must have the nodes {numbers}, got {listed(graph)}")
     links = nx.to_scipy_sparse_array(graph, nodelist=range(n), weight=None, dtype=float, format="csr")  # pyright: ignore[reportArgumentType]: without weights
     sizes = component_sizes(links)
     if len(sizes) > 1:
@@ -273,18 +229,3 @@ def _links(graph: nx.Graph) -> tuple[int, np.ndarray, np.ndarray]:
     receivers = links.T.tocsr().sorted_indices().tocoo()
     others = receivers.row != receivers.col
     return n, receivers.row[others], receivers.col[others]
-
-
-def _matched(n: int, pairs, dtype: torch.dtype, sparse: bool) -> Tensor:
-    """W in which the nodes of a pair take their mean."""
-    partner = np.arange(n)
-    for i, j in pairs:
-        partner[i], partner[j] = j, i
-    return _averages(partner, dtype, sparse)
-
-
-def _averages(partner: np.ndarray, dtype: torch.dtype, sparse: bool) -> Tensor:
-    """W in which node i takes the mean of itself and ``partner[i]``."""
-    n = len(partner)
-    nodes = np.arange(n)
-    return tensor(n, np.tile(nodes, 2), np.append(nodes, partner), np.full(2 * n, 0.5), dtype, sparse)

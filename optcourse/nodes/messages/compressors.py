@@ -13,7 +13,7 @@ compressor       bytes per row, for values of v bytes    guarantee, in :mod:`opt
 ``random_k``     (v + 4) k, or v k if shared             delta = k/d; scaled by d/k: unbiased, omega = d/k - 1
 ``qsgd``         v buckets + ceil(b d / 8)               unbiased, ``qsgd_variance``; b = ceil(log2(2 levels + 1))
 ``scaled_sign``  v + ceil(d / 8)                         ``delta_sign``
-``low_rank``     v (sum of r (a + b), and the vectors)   delta >= r/min(a, b); on average over the start unless best
+``low_rank``     v (sum of r (a + b), and the vectors)   delta >= r/min(a, b) on average over the start
 ===============  ======================================  ==========================================================
 
 These are the ratios of ``theory.communication``, except that packed bits fill their last byte: at most 7 bits per
@@ -24,16 +24,14 @@ it is [m, d], d >= 1, and finite, as must be the scales and factors that it comp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from optcourse.arguments import integer
-from optcourse.nodes.messages.factors import Shapes, best_factors, matrix_views, power_factors, sizes
-from optcourse.nodes.messages.message import Compressor, Message
-from optcourse.nodes.messages.payloads import Factors, Plain, Quantized, SharedSparse, Signs, Sparse, spread
+from optcourse.nodes.messages.factors import Shapes, matrix_views, power_factors, row_by_row, sizes
+from optcourse.nodes.messages.payloads import Compressor, Factors, Message, Plain, Quantized, Signs, Sparse, spread
 from optcourse.nodes.streams import Streams
 
 
@@ -86,7 +84,7 @@ def random_k(k: int, streams: Streams, shared: bool = False, unbiased: bool = Fa
         indices = _largest(streams.uniform(d, dtype=torch.float64), k).to(p.device)
         values = p.gather(1, indices.expand(len(p), k))
         values = values * (d / k) if unbiased else values
-        return SharedSparse(values, indices[0], d) if shared else Sparse(values, indices, d)
+        return Sparse(values, indices, d, shared)
 
     return compress
 
@@ -135,30 +133,28 @@ def scaled_sign() -> Compressor:
     def compress(p: Tensor) -> Message:
         d = _checked(p).shape[1]
         # Divided first, so that no sum overflows, and added in float64.
-        scales = _row_by_row(p, lambda row: (row.abs().double() / d).sum().to(p.dtype), ())
+        scales = row_by_row(p.new_empty(len(p)), lambda row: (row.abs().double() / d).sum(), p)
         return Signs(scales, p >= 0)
 
     return compress
 
 
-def low_rank(
-    shapes: Shapes, rank: int = 1, iterations: int = 1, streams: Streams | None = None, best: bool = False
-) -> Compressor:
+def low_rank(shapes: Shapes, rank: int = 1, iterations: int = 1, *, streams: Streams) -> Compressor:
     """Every matrix among the parameters as a product P Q^T of rank r, per node; biases travel as they are.
 
     ``shapes`` lists the parameters that the d entries hold (:func:`~optcourse.nodes.messages.factors.matrix_views`).
-    Each call starts at normal numbers from ``streams`` and does ``iterations`` of ``power_factors`` (same module);
-    ``best`` sends the truncated SVD instead and needs no streams. Where r > ab/(a + b) the factors are larger than
-    their matrix. PowerSGD itself is more than this compressor: there the nodes agree on P before they compute Q.
+    Each call starts at normal numbers from ``streams``, since a fixed start would miss the same part every time, and
+    does ``iterations`` of ``power_factors`` (same module). Where r > ab/(a + b) the factors are larger than their
+    matrix. PowerSGD itself is more than this compressor: there the nodes agree on P before they compute Q.
 
     The start makes delta >= r/min(a, b) on average, with equality for equal singular values. Proof: for an orthonormal
     basis G of the start's span in the row space and A = M^T M, ||P P^T M||^2 = tr((G^T A G)^{-1} G^T A^2 G) >= tr(G^T A
     G), because A^2 >= A G G^T A; and G is a uniform subspace of dimension r.
 
-    Raises ``ValueError`` unless iterations >= 1, rank is in 1..min(a, b) for every matrix, and there are streams or
-    best; a call, unless the shapes have d entries and every row has a stream.
+    Raises ``ValueError`` unless iterations >= 1 and rank is in 1..min(a, b) for every matrix; a call, unless the
+    shapes have d entries and every row has a stream.
 
-    >>> compress = low_rank([(3, 4), (3,)], best=True)
+    >>> compress = low_rank([(3, 4), (3,)], streams=Streams("compressor", 0, [0, 1]))
     >>> compress(torch.ones(2, 15)).nbytes  # two rows of 3 + 4 + 3 float32 values
     80
     """
@@ -167,17 +163,12 @@ def low_rank(
     r, iterations = integer("rank", rank, 1), integer("iterations", iterations, 1)
     for a, b in sides:
         integer(f"rank (of the {a} x {b} matrix)", r, 1, min(a, b))
-    if streams is None and not best:
-        raise ValueError("streams must be given unless best = True: a fixed start would miss the same part every time")
 
     def compress(p: Tensor) -> Message:
-        matrices, rest = matrix_views(_checked(p, None if best else streams), shapes)
-        if best or streams is None:
-            factors = [best_factors(M, r) for M in matrices]
-        else:
-            start = streams.normal(sum(b for _, b in sides) * r, dtype=p.dtype).to(p.device)
-            starts = [Q.unflatten(1, (-1, r)) for Q in start.split([b * r for _, b in sides], dim=1)]
-            factors = [power_factors(M, Q, iterations) for M, Q in zip(matrices, starts, strict=True)]
+        matrices, rest = matrix_views(_checked(p, streams), shapes)
+        start = streams.normal(sum(b for _, b in sides) * r, dtype=p.dtype).to(p.device)
+        starts = [Q.unflatten(1, (-1, r)) for Q in start.split([b * r for _, b in sides], dim=1)]
+        factors = [power_factors(M, Q, iterations) for M, Q in zip(matrices, starts, strict=True)]
         message = Factors(factors, rest, shapes, r)
         _finite("the factors of p", message.payload[0])
         return message
@@ -203,14 +194,6 @@ def _finite(name: str, t: Tensor) -> Tensor:
     return t
 
 
-def _row_by_row(t: Tensor, function: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Tensor:
-    """``function`` of each row, results of ``shape``: a reduction of one row adds in the same order for every m."""
-    out = t.new_empty(len(t), *shape)
-    for i, row in enumerate(t):
-        out[i] = function(row)
-    return out
-
-
 def _largest(keys: Tensor, k: int) -> Tensor:
     """Positions of the k largest entries of every row, ascending; of equal entries the first. int64 ``[m, k]``."""
     smallest_kept = keys.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True)
@@ -226,5 +209,5 @@ def _norms(p: Tensor, bucket: int) -> Tensor:
     buckets = pad(p, (0, -p.shape[1] % bucket)).unflatten(1, (-1, bucket))
     largest = buckets.abs().amax(2)
     unit = buckets / largest.where(largest > 0, 1)[..., None]  # squares of small or large entries stay in range
-    norms = largest * _row_by_row(unit, lambda row: torch.linalg.vector_norm(row, dim=1), (buckets.shape[1],))
-    return _finite("the norms of p", norms)
+    norms = row_by_row(torch.empty_like(largest), lambda row: torch.linalg.vector_norm(row, dim=1), unit)
+    return _finite("the norms of p", largest * norms)

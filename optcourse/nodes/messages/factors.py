@@ -8,7 +8,7 @@ independent of how many nodes are computed together: batched kernels round diffe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,13 @@ from torch import Tensor
 from optcourse.arguments import integer
 
 Shapes = Sequence[Sequence[int]]
+
+
+def row_by_row(out: Tensor, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """``out`` with ``function`` of each row of ``tensors``: what is computed alone rounds alike for every m."""
+    for i, rows in enumerate(zip(*tensors, strict=True)):
+        out[i] = function(*rows)
+    return out
 
 
 def sizes(shapes: Shapes) -> list[tuple[int, ...]]:
@@ -54,9 +61,8 @@ def products(A: Tensor, B: Tensor) -> Tensor:
     ``B.expand(m, b, r)``.
     """
     out = A.new_empty(len(A), A.shape[1], B.shape[2])
-    for i in range(len(A)):
-        out[i] = A[i].clone() @ B[i].clone()  # a copy is aligned in memory alike, wherever the row came from
-    return out
+    # A copy is aligned in memory alike, wherever the row came from.
+    return row_by_row(out, lambda a, b: a.clone() @ b.clone(), A, B)
 
 
 def orthogonalize(P: Tensor) -> Tensor:
@@ -69,9 +75,7 @@ def orthogonalize(P: Tensor) -> Tensor:
         raise ValueError(f"P must be [m, a, r] with r <= a, got {list(P.shape)}")
     out = torch.empty_like(P, memory_format=torch.contiguous_format)
     wide = torch.promote_types(P.dtype, torch.float32)  # there is no QR of shorter numbers
-    for i in range(len(P)):
-        out[i] = torch.linalg.qr(P[i].to(wide, copy=True))[0]
-    return out
+    return row_by_row(out, lambda p: torch.linalg.qr(p.to(wide, copy=True))[0], P)
 
 
 def power_factors(M: Tensor, Q: Tensor, iterations: int = 1) -> tuple[Tensor, Tensor]:
@@ -85,13 +89,4 @@ def power_factors(M: Tensor, Q: Tensor, iterations: int = 1) -> tuple[Tensor, Te
         # The same span; without it, entries grow like M^(2k) and underflow or overflow.
         P = orthogonalize(products(M, orthogonalize(Q) if k else Q))
         Q = products(M.mT, P)
-    return P, Q
-
-
-def best_factors(M: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Factors P ``[m, a, r]``, Q ``[m, b, r]`` of the P Q^T of rank r closest to M ``[m, a, b]``: the truncated SVD."""
-    P, Q = (M.new_empty(len(M), side, rank) for side in M.shape[1:])
-    for i in range(len(M)):
-        U, s, Vh = torch.linalg.svd(M[i].clone(), full_matrices=False)
-        P[i], Q[i] = U[:, :rank], (s[:rank, None] * Vh[:rank]).mT
     return P, Q

@@ -1,4 +1,4 @@
-"""The kinds of compressed messages: which tensors travel, and how a receiver reads them.
+"""What travels between nodes: a dense tensor, or a compressed :class:`Message` of some kind with a real payload.
 
 A receiver holds rows of many nodes: :meth:`Message.with_payload` takes any number of rows. Row i of ``dense()``
 depends on row i of the payload alone, to the last bit, so that sender and receiver read the same numbers.
@@ -6,14 +6,55 @@ depends on row i of the payload alone, to the last bit, so that sender and recei
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from optcourse.nodes.messages.factors import Shapes, matrix_views, products
-from optcourse.nodes.messages.message import Message
 from optcourse.nodes.messages.packing import pack, unpack
+
+
+class Message:
+    """m compressed vectors, one per row: the tensors that travel, and how to read them back.
+
+    ``payload`` is a tuple of tensors, each with leading axis m. They, and nothing else, cross the network; ``nbytes``
+    counts them. What both sides know beforehand (the length d, a shared seed, shapes) is an attribute of the
+    subclass, which implements :meth:`dense`.
+    """
+
+    def __init__(self, payload: Sequence[Tensor]) -> None:
+        self.payload = tuple(payload)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all payload tensors together, all m rows."""
+        return sum(t.nbytes for t in self.payload)
+
+    def __len__(self) -> int:
+        """m, the number of rows."""
+        return len(self.payload[0])
+
+    def with_payload(self, payload: Sequence[Tensor]) -> Message:
+        """The same kind of message with other payload tensors: what a receiver builds."""
+        message = copy.copy(self)
+        message.payload = tuple(payload)
+        return message
+
+    def dense(self) -> Tensor:
+        """The m vectors as ``Tensor[m, d]``, as the receiver reads them."""
+        raise NotImplementedError
+
+
+#: Turns the vectors of my nodes, ``Tensor[m, d]``, into a message.
+Compressor = Callable[[Tensor], Message]
+
+
+def received(q: Tensor | Message, payload: Sequence[Tensor]) -> Tensor:
+    """The tensors that arrived, as vectors: read as ``q`` is, if that is a :class:`Message`."""
+    return q.with_payload(payload).dense() if isinstance(q, Message) else payload[0]
 
 
 class Plain(Message):
@@ -25,29 +66,20 @@ class Plain(Message):
 
 
 class Sparse(Message):
-    """Payload: values ``[m, k]`` and their positions, int32 ``[m, k]``. Known to both sides: ``size`` = d."""
+    """Payload: values ``[m, k]`` and their positions, int32 ``[m, k]``. Known to both sides: ``size`` = d.
 
-    def __init__(self, values: Tensor, indices: Tensor, size: int) -> None:
-        super().__init__((values, indices.int()))
-        self.size = size
+    Positions that are ``shared``, ``[k]``, the same for every node, are known to both sides as well.
+    """
 
-    def dense(self) -> Tensor:
-        """Zeros but for the values."""
-        values, indices = self.payload
-        return values.new_zeros(len(values), self.size).scatter_(1, indices.long(), values)
-
-
-class SharedSparse(Message):
-    """Payload: values ``[m, k]``. Known to both sides: ``size`` = d and ``indices [k]``, the same for every node."""
-
-    def __init__(self, values: Tensor, indices: Tensor, size: int) -> None:
-        super().__init__((values,))
-        self.indices, self.size = indices, size
+    def __init__(self, values: Tensor, indices: Tensor, size: int, shared: bool = False) -> None:
+        super().__init__((values,) if shared else (values, indices.int()))
+        self.indices, self.size = indices[0] if shared else None, size
 
     def dense(self) -> Tensor:
         """Zeros but for the values."""
-        (values,) = self.payload
-        return values.new_zeros(len(values), self.size).index_copy_(1, self.indices, values)
+        values = self.payload[0]
+        indices = self.payload[1].long() if self.indices is None else self.indices.expand_as(values)
+        return values.new_zeros(len(values), self.size).scatter_(1, indices, values)
 
 
 class Quantized(Message):
@@ -57,7 +89,7 @@ class Quantized(Message):
     """
 
     def __init__(self, norms: Tensor, codes: Tensor, levels: int, bucket: int) -> None:
-        self.bits = code_bits(levels)
+        self.bits = (2 * levels).bit_length()  # ceil(log2(2 s + 1))
         self.size, self.levels, self.bucket = codes.shape[1], levels, bucket
         super().__init__((norms, pack(codes, self.bits)))
 
@@ -109,8 +141,3 @@ class Factors(Message):
 def spread(norms: Tensor, bucket: int, size: int) -> Tensor:
     """For every entry the norm of its bucket."""
     return norms if norms.shape[1] == 1 else norms.repeat_interleave(bucket, dim=1)[:, :size]
-
-
-def code_bits(levels: int) -> int:
-    """ceil(log2(2 levels + 1)): the codes are 0..2 levels."""
-    return (2 * levels).bit_length()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from optcourse.arguments import integer, real
-from optcourse.nodes.messages.message import Message, received
+from optcourse.nodes.messages.payloads import Message, received
 from optcourse.nodes.network.edges import Edges
 from optcourse.nodes.network.mixing import Routes, weighted_sum, weights
 from optcourse.nodes.network.wire import NodeFailed, Wire

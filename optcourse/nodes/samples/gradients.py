@@ -74,9 +74,8 @@ def flat_gradient(
         else:
             X, Y = data.batch() if rows is None else data.batch(rows)  # plain data need not know about rows
         if x.dim() != 2 or x.shape[1] != d or not len(x) == len(X) == len(Y):
-            raise ValueError(
-                f"x must have shape [rows, {d}] with one row per batch, got {list(x.shape)} for {len(X)} batches"
-            )
+            got = f"{list(x.shape)} for {len(X)} batches"
+            raise ValueError(f"x must have shape [rows, {d}] with one row per batch, got {got}")
         out = torch.empty_like(x)
         with torch.no_grad():
             for chunk in _chunks(x, most):

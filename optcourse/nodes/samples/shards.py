@@ -44,9 +44,8 @@ def split(
         except ValueError as error:
             if n <= most:
                 raise
-            raise ValueError(
-                f"n_nodes must be at most {most} for {classes} classes per node, got {n}: {error}"
-            ) from None
+            limit = f"at most {most} for {classes} classes per node"
+            raise ValueError(f"n_nodes must be {limit}, got {n}: {error}") from None
     if how == "dirichlet":
         return dirichlet_partition(data.y_train, n, alpha, seed)
     order = torch.randperm(len(data.y_train), generator=torch.Generator().manual_seed(integer("seed", seed, 0)))
@@ -85,21 +84,18 @@ class Shards:
             listed = f"{int(self.sizes.min())} to {int(self.sizes.max())}"
             raise ValueError(f"batch_size must be a number when shards differ in size, got None for {listed} samples")
         self.batch_size = None if batch_size is None else integer("batch_size", batch_size, 1)
-        own = [torch.as_tensor(parts[int(node)]) for node in net.mine]
-        everything = torch.cat([torch.as_tensor(part) for part in parts])
+        parts = [torch.as_tensor(part) for part in parts]
+        everything = torch.cat(parts)
         if everything.min() < 0 or everything.max() >= len(data.y_train):
             raise ValueError(f"parts must hold indices in 0..{len(data.y_train) - 1}, got {int(everything.max())}")
-        self._x, self._y = data.x_train, data.y_train
+        self._x, own = data.x_train, net.mine.tolist()
         lying = {integer("liars", int(node), 0, net.n - 1) for node in liars}
         changed = relabel(data.y_train, data.n_classes) if relabel else data.y_train
         # The samples of all own nodes in a row; a sample of node i is offset_i plus its place in the shard.
-        self._index = torch.cat(own)
-        self._offset = torch.cat([torch.zeros(1, dtype=torch.int64), self.sizes[net.mine].cumsum(0)[:-1]])
-        labels = [
-            (changed if int(node) in lying else data.y_train)[part] for node, part in zip(net.mine, own, strict=True)
-        ]
-        self._labels = torch.cat(labels)
-        self._own_sizes = self.sizes[net.mine]
+        self._index = torch.cat([parts[node] for node in own])
+        self._labels = torch.cat([(changed if node in lying else data.y_train)[parts[node]] for node in own])
+        self._own_sizes = self.sizes[own]
+        self._offset = self._own_sizes.cumsum(0) - self._own_sizes
         self.streams = net.streams("data", seed)
 
     def batch(self, rows: Rows = None) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -66,7 +67,14 @@ def train(
         seed: Shards(net, *of_seed, batch_size, seed=seed, relabel=label_flip, liars=liars)
         for seed, of_seed in held.items()
     }
-    of_rows = flat_gradient(nets[0], F.cross_entropy, _SideBySide(shards, seeds))
+
+    def batch(rows: Rows = None) -> tuple[Tensor, ...]:
+        """Row i * seeds + s is node i of seed s."""
+        drawn = {seed: shard.batch(rows) for seed, shard in shards.items()}
+        return tuple(torch.stack([drawn[seed][k] for seed in seeds], 1).flatten(0, 1) for k in (0, 1))
+
+    batches: Any = SimpleNamespace(batch=batch)
+    of_rows = flat_gradient(nets[0], F.cross_entropy, batches)
 
     def grad(x: Tensor, rows: Rows = None) -> Tensor:
         g = of_rows(x.reshape(-1, d), rows).view(len(x), copies, d)
@@ -79,15 +87,3 @@ def train(
         if look and k % every == 0:
             looks.append(look(x.view(-1, copies, d)))
     return looks, x.view(-1, copies, d)
-
-
-class _SideBySide:
-    """Batches of several seeds: row i * seeds + s is node i of seed s."""
-
-    def __init__(self, shards: dict[int, Shards], seeds: Sequence[int]) -> None:
-        self.shards, self.seeds = shards, seeds
-
-    def batch(self, rows: Rows = None) -> tuple[Tensor, Tensor]:
-        drawn = {seed: shard.batch(rows) for seed, shard in self.shards.items()}
-        X, Y = (torch.stack([drawn[seed][k] for seed in self.seeds], 1).flatten(0, 1) for k in (0, 1))
-        return X, Y

@@ -8,6 +8,7 @@ starts when the slowest node is ready, and a mixing round when the slowest neigh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -56,16 +57,13 @@ def exponential(mean: float, n_nodes: int, seed: int = 0, minimum: float = 0.0) 
     nonnegative(minimum=minimum)
     real("mean", mean, minimum, open_low=True)
     n, block = integer("n_nodes", n_nodes, 1), 256
-    cache: dict[int, Tensor] = {}
 
-    def law(call: int) -> Tensor:
-        number, place = divmod(integer("call", call, 0), block)
-        if number not in cache:
-            streams = Streams(f"clock {number}", seed, range(n))
-            cache[number] = minimum - (mean - minimum) * torch.log1p(-streams.uniform(block, dtype=torch.float64))
-        return cache[number][:, place]
+    @cache
+    def seconds(number: int) -> Tensor:
+        u = Streams(f"clock {number}", seed, range(n)).uniform(block, dtype=torch.float64)
+        return minimum - (mean - minimum) * torch.log1p(-u)
 
-    return law
+    return lambda call: seconds(integer("call", call, 0) // block)[:, call % block]
 
 
 def stragglers(law: Law, nodes: Sequence[int], factor: float) -> Law:
@@ -114,7 +112,8 @@ class Clock:
         self.timeline: list[Interval] = []
         self.calls = 0
         self.times = torch.zeros(0, dtype=torch.float64)
-        self._collective(pattern, 1, 1.0)  # refuses an unknown pattern now, not in the first round
+        self._seconds = partial(communication_time, latency=self.latency, seconds_per_byte=self.seconds_per_byte)
+        self._seconds(pattern=pattern, n_nodes=1, message_bytes=1.0)  # refuses an unknown pattern now
 
     def bind(self, n_nodes: int) -> Clock:
         """Set all n nodes to time 0 (``Network`` does this). Returns itself."""
@@ -147,8 +146,8 @@ class Clock:
         """(start, end) times [n] of a mean that starts now; :meth:`finish` waits for them."""
         inside = torch.ones_like(self.times, dtype=torch.bool) if among is None else among
         begin = torch.where(inside, self.times[inside].max(), self.times)
-        seconds = self._collective(pattern or self.pattern, int(inside.sum()), n_bytes)
-        return begin, begin + seconds * inside.double()
+        seconds = self._seconds(pattern=pattern or self.pattern, n_nodes=int(inside.sum()), message_bytes=n_bytes)
+        return begin, begin + float(seconds) * inside.double()
 
     def after_mix(self, heard: Sequence[Tensor], n_bytes: float) -> tuple:
         """(start, end) times [n] of a mixing round that starts now."""
@@ -163,17 +162,6 @@ class Clock:
         begin, end = torch.maximum(begin, self.times), torch.maximum(end, self.times)
         self._advance(self.times, begin - self.times, "wait")
         self._advance(begin, end - begin, "communicate")
-
-    def _collective(self, pattern: str, n: int, n_bytes: float) -> float:
-        return float(
-            communication_time(
-                pattern=pattern,
-                n_nodes=n,
-                message_bytes=n_bytes,
-                latency=self.latency,
-                seconds_per_byte=self.seconds_per_byte,
-            )
-        )
 
     def _advance(self, start: Tensor, seconds: Tensor, kind: str) -> None:
         end = start + seconds

@@ -7,7 +7,7 @@ Carrying a plan out on real vectors shows that every node ends with the sum, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -135,18 +135,16 @@ def execute(
         return torch.stack([holds(parts) for parts in memory])
 
     seconds, history = 0.0, [everything()] if record else None
-    messages = torch.zeros(plan.n_hosts, dtype=torch.int64)
-    bytes_sent = torch.zeros(plan.n_hosts, dtype=torch.float64)
+    messages, bytes_sent = (torch.zeros(plan.n_hosts, dtype=dtype) for dtype in (torch.int64, torch.float64))
     for number, transfers in enumerate(plan.rounds):
         longest, before = 0, [dict(parts) for parts in memory]
         for sender, receiver, parts, adds in transfers:
-            missing = set(parts) - set(before[sender])
-            if missing:
-                raise ValueError(f"rounds[{number}]: host {sender} must hold parts {sorted(missing)} to send them")
-            payload = {c: before[sender][c] for c in parts}
-            n_bytes = sum(part.nbytes for part in payload.values())
-            for c, part in payload.items():
-                memory[receiver][c] = before[receiver][c] + part if adds and c in before[receiver] else part
+            if missing := sorted(set(parts) - set(before[sender])):
+                raise ValueError(f"rounds[{number}]: host {sender} must hold parts {missing} to send them")
+            for c in parts:
+                part, held = before[sender][c], before[receiver].get(c)
+                memory[receiver][c] = held + part if adds and held is not None else part
+            n_bytes = sum(before[sender][c].nbytes for c in parts)
             messages[sender] += 1
             bytes_sent[sender] += n_bytes
             longest = max(longest, n_bytes)
@@ -161,18 +159,16 @@ def execute(
 
 
 def _parameter_server(n: int) -> tuple[int, list[Round]]:
-    pushes = [(Transfer(i, n, (0,), adds=True),) for i in range(n)]
-    return 1, pushes + [(Transfer(n, i, (0,)),) for i in range(n)]
+    return 1, [(Transfer(i, n, (0,), adds=True),) for i in range(n)] + [(Transfer(n, i, (0,)),) for i in range(n)]
 
 
 def _all_gather(n: int) -> tuple[int, list[Round]]:
     """Bruck: node i knows the vectors i, i + 1, ..., and fetches as many again from node i + bit."""
-    rounds, bit = [], 1
-    while bit < n:
-        more = range(min(bit, n - bit))
-        rounds.append(tuple(Transfer(i, (i - bit) % n, tuple((i + k) % n for k in more)) for i in range(n)))
-        bit *= 2
-    return n, rounds
+
+    def known(i: int, bit: int) -> tuple[int, ...]:
+        return tuple((i + k) % n for k in range(min(bit, n - bit)))
+
+    return n, [tuple(Transfer(i, (i - bit) % n, known(i, bit)) for i in range(n)) for bit in _bits(n)]
 
 
 def _recursive_doubling(n: int) -> tuple[int, list[Round]]:
@@ -182,8 +178,7 @@ def _recursive_doubling(n: int) -> tuple[int, list[Round]]:
 
 
 def _binomial_tree(n: int) -> tuple[int, list[Round]]:
-    bits = [1 << k for k in range((n - 1).bit_length())]
-    pairs = [[(i, i + bit) for i in range(0, n - bit, 2 * bit)] for bit in bits]  # (parent, child)
+    pairs = [[(i, i + bit) for i in range(0, n - bit, 2 * bit)] for bit in _bits(n)]  # (parent, child)
     up = [tuple(Transfer(child, parent, (0,), adds=True) for parent, child in level) for level in pairs]
     return 1, up + [tuple(Transfer(parent, child, (0,)) for parent, child in level) for level in reversed(pairs)]
 
@@ -199,7 +194,7 @@ def _rabenseifner(n: int) -> tuple[int, list[Round]]:
     p = _power_below(n)
     ranges, scatter, gather = [range(p)] * p, [], []
     for bit in reversed(_bits(p)):
-        kept = [_half(ranges[i], bool(i & bit)) for i in range(p)]
+        kept = [ranges[i][bit:] if i & bit else ranges[i][:bit] for i in range(p)]
         scatter.append(tuple(Transfer(i, i ^ bit, tuple(kept[i ^ bit]), adds=True) for i in range(p)))
         gather.append(tuple(Transfer(i, i ^ bit, tuple(kept[i])) for i in range(p)))
         ranges = kept
@@ -231,14 +226,10 @@ def _folded(core: list[Round], n: int, n_parts: int) -> list[Round]:
     return [before, *core, tuple(Transfer(j, p + j, whole) for j in range(n - p))]
 
 
-def _half(parts: Sequence[int], upper: bool) -> Sequence[int]:
-    middle = len(parts) // 2
-    return parts[middle:] if upper else parts[:middle]
-
-
 def _power_below(n: int) -> int:
     return 1 << (n.bit_length() - 1)
 
 
-def _bits(p: int) -> list[int]:
-    return [1 << k for k in range(p.bit_length() - 1)]
+def _bits(n: int) -> list[int]:
+    """The powers of two below n."""
+    return [1 << k for k in range((n - 1).bit_length())]

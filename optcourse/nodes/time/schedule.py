@@ -206,36 +206,23 @@ def asynchronous_schedule(
 
 def _check(schedule: Schedule) -> None:
     """Raise ``ValueError`` for a schedule that cannot have happened."""
-    previous: dict[int, Job] = {}
-    updates = len(schedule.jobs)
-    last = 0.0
-    for k, job in enumerate(schedule.jobs):
-        where = f"jobs[{k}]"
-        _check_job(schedule, where, job, k, previous)
-        if job.time < last:
-            raise ValueError(f"{where} must not arrive before jobs[{k - 1}] does, at {last} s, got {job.time}")
-        last = job.time
-    for k, job in sorted(enumerate(schedule.unfinished), key=lambda item: item[1].start):
-        _check_job(schedule, f"unfinished[{k}]", job, updates, previous)
-        if job.time < last:
-            raise ValueError(f"unfinished[{k}] must not arrive before the last update, at {last} s, got {job.time}")
-
-
-def _check_job(schedule: Schedule, where: str, job: Job, newest: int, previous: dict[int, Job]) -> None:
-    node = integer(f"{where}: node", job.node, 0, schedule.n_nodes - 1)
-    read = integer(f"{where}: read", job.read, 0, newest)
-    start = real(f"{where}: start", job.start, 0)
-    end = real(f"{where}: end", job.end, start)
-    real(f"{where}: time", job.time, end)
-    exists = schedule.jobs[read - 1].time if read else 0.0
-    if start < exists:
-        raise ValueError(f"{where}: start must be at least {exists}, when version {read} came to be, got {start}")
-    if node in previous:
-        before = previous[node]
+    jobs, previous = schedule.jobs, {}
+    done = [(f"jobs[{k}]", k, job) for k, job in enumerate(jobs)]
+    rest = [(f"unfinished[{k}]", len(jobs), job) for k, job in enumerate(schedule.unfinished)]
+    for where, newest, job in done + sorted(rest, key=lambda entry: entry[-1].start):
+        node = integer(f"{where}: node", job.node, 0, schedule.n_nodes - 1)
+        read = integer(f"{where}: read", job.read, 0, newest)
+        start = real(f"{where}: start", job.start, 0)
+        real(f"{where}: time", job.time, real(f"{where}: end", job.end, start))
+        exists, last = (jobs[version - 1].time if version else 0.0 for version in (read, newest))
+        if start < exists:
+            raise ValueError(f"{where}: start must be at least {exists}, when version {read} came to be, got {start}")
+        before = previous.get(node, Job(node, 0, 0.0, 0.0, 0.0))
         if start < before.end:
-            raise ValueError(
-                f"{where}: start must be at least {before.end}, when node {node} finished its last one, got {start}"
-            )
+            finished = f"{before.end}, when node {node} finished its last one"
+            raise ValueError(f"{where}: start must be at least {finished}, got {start}")
         if read < before.read or job.time < before.time:
             raise ValueError(f"{where}: node {node} must read and deliver in order, got {job} after {before}")
-    previous[node] = job
+        if job.time < last:
+            raise ValueError(f"{where} must not arrive before jobs[{newest - 1}] does, at {last} s, got {job.time}")
+        previous[node] = job
