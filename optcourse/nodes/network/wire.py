@@ -71,7 +71,7 @@ class Wire:
         t = t.contiguous()
         self.sent += round(2 * (self.world - 1) / self.world * t.nbytes)  # ring: reduce-scatter, then all-gather
         work = self._safely(lambda: dist.all_reduce(t, group=self._group, async_op=True))
-        return lambda: (self._wait(work), t)[1]
+        return lambda: (self._safely(work.wait), t)[1]
 
     def start_gather(self, t: Tensor) -> Callable[[], Tensor]:
         """The rows of all processes in node order: ``[rows, ...] -> [n, ...]``; call the result to wait for it."""
@@ -88,7 +88,7 @@ class Wire:
         work = self._safely(lambda: _all_gather(out, flat, group=self._group, async_op=True))
 
         def wait() -> Tensor:
-            self._wait(work)
+            self._safely(work.wait)
             everyone = out.view(t.dtype).reshape(self.world, most, *t.shape[1:])
             return torch.cat([everyone[r, :rows] for r, rows in enumerate(self.split)])
 
@@ -103,7 +103,7 @@ class Wire:
 
         def wait() -> None:
             for work in works:
-                self._wait(work)
+                self._safely(work.wait)
 
         return wait
 
@@ -119,9 +119,6 @@ class Wire:
     def culprit(self) -> int | None:
         """The process that fell silent, if one did."""
         return self._heart.culprit() if self.real and self._heart else None
-
-    def _wait(self, work: Any) -> None:
-        self._safely(work.wait)
 
     def _safely(self, call: Callable[[], Any]) -> Any:
         try:
