@@ -19,6 +19,8 @@ from optcourse.arguments import real
 from optcourse.nodes.run.process import FAILED, INTERRUPTED, LOST, USAGE, How, leave, one_process, say_what_is_saved
 from optcourse.nodes.run.recipes import RECIPES, Setup
 
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
 
 def _default(name: str) -> str:
     """What the recipes say about the default of a setting: "[default: 5, diloco 10]"."""
@@ -67,7 +69,7 @@ def list_command() -> int:
 @click.option("--backend", type=click.Choice(["gloo", "nccl"]), default="gloo", show_default=True, help="nccl: GPUs.")
 @click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds until silence is a loss.")
 @click.option("--save-every", type=click.IntRange(1), default=50, show_default=True, help="Rounds between two saves.")
-@click.option("--output", type=click.Path(path_type=Path), help="Result and rows.  [default: build/nodes/ALGORITHM]")
+@click.option("--output", type=_FOLDER, help="Result and rows.  [default: build/nodes/ALGORITHM]")
 @click.option("--resume", is_flag=True, help="Go on from the newest round that all nodes have saved.")
 @click.pass_context
 def run(context: click.Context, **options: Any) -> int:
@@ -101,13 +103,9 @@ def _check_machine(setup: Setup, options: dict[str, Any]) -> None:
     if setup.nodes < world:
         raise ValueError(f"nodes must be at least the number of processes, {world}, got {setup.nodes}")
     if options["backend"] == "nccl":
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-        if torch.cuda.device_count() < here:
-            found = torch.cuda.device_count()
+        here, found = int(os.environ.get("LOCAL_WORLD_SIZE", world)), torch.cuda.device_count()
+        if found < here:
             raise ValueError(f"backend nccl needs a GPU per process: {here} processes, {found} GPUs")
-    output = options["output"]
-    if output and any(part.exists() and not part.is_dir() for part in (output, *output.parents)):
-        raise ValueError(f"output must be a folder, got {output}")
 
 
 def _again(context: click.Context) -> str:
@@ -141,14 +139,9 @@ def _start(setup: Setup, how: How, processes: int) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with workers:
         try:
-            end = None
-            while None in workers.exits():
-                if any(workers.exits()):
-                    end = end or time.monotonic() + how.timeout + GRACE  # the others have noticed by then
-                    waiting = [rank for rank, status in enumerate(workers.exits()) if status is None]
-                    if waiting == [workers.lost()] or time.monotonic() > end:
-                        break
+            while None in workers.exits() and not any(workers.exits()):
                 time.sleep(0.05)
+            workers.wait(how.timeout + GRACE)  # the others notice by then
         except KeyboardInterrupt:
             workers.interrupt()
             workers.kill()
