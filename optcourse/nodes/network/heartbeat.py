@@ -7,6 +7,7 @@ had nothing to do with the loss. So the first process that finds a silent counte
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import time
@@ -73,19 +74,17 @@ class Heartbeat(threading.Thread):
         Takes less than a quarter of ``timeout``.
         """
         found: list[int | None] = []
-        search = threading.Thread(target=lambda: found.append(self._answer()), daemon=True)
-        search.start()
-        search.join(0.22 * self.timeout)
-        return found[0] if found else self._host()  # a frozen store does not answer at all
 
-    def _answer(self) -> int | None:
-        try:
-            return self._find()
-        except RuntimeError:
-            return self._host()
+        def search() -> None:
+            with contextlib.suppress(RuntimeError):  # the store is gone; a frozen one does not answer at all
+                found.append(self._find())
 
-    def _host(self) -> int | None:
-        """Whose loss took the store away: process 0's, unless a launcher holds it."""
+        thread = threading.Thread(target=search, daemon=True)
+        thread.start()
+        thread.join(0.22 * self.timeout)
+        if found:
+            return found[0]
+        # The store went with the process that held it: process 0, unless a launcher does.
         return None if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" or self.rank == 0 else 0
 
     def _find(self) -> int | None:

@@ -57,11 +57,10 @@ class Wire:
         """Raise ``ValueError`` in *every* process unless all hand in the same ``numbers``: nobody is left waiting."""
         if not self.real:
             return
-        mine = torch.tensor([len(numbers), *numbers, *[0] * (8 - len(numbers))])  # equal lengths, whatever is compared
-        everyone = [torch.empty_like(mine) for _ in range(self.world)]
-        self._safely(lambda: dist.all_gather(everyone, mine, group=self._group))
-        if any((theirs != mine).any() for theirs in everyone):
-            listed = ", ".join(f"process {r}: {t[1 : 1 + int(t[0])].tolist()}" for r, t in enumerate(everyone))
+        everyone: list[list[int]] = [[]] * self.world
+        self._safely(lambda: dist.all_gather_object(everyone, list(numbers), group=self._group))
+        if any(theirs != everyone[0] for theirs in everyone):
+            listed = ", ".join(f"process {r}: {theirs}" for r, theirs in enumerate(everyone))
             raise ValueError(f"{name} must be the same in all processes, got {listed}")
 
     def start_sum(self, t: Tensor) -> Callable[[], Tensor]:

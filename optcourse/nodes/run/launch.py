@@ -114,9 +114,7 @@ class Workers(contextlib.AbstractContextManager):
     def interrupt(self) -> None:
         """Ask all to save and stop, as Ctrl-C does, and give them ``GRACE`` seconds."""
         for process in self.running:
-            if process.poll() is None:
-                with contextlib.suppress(OSError):
-                    process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)
         self.wait(GRACE)
 
     def release(self) -> None:
@@ -129,8 +127,7 @@ class Workers(contextlib.AbstractContextManager):
     def kill(self) -> None:
         """End those that still run, frozen ones too."""
         for process in self.running:
-            if process.poll() is None:
-                process.kill()
+            process.kill()
         for process in self.running:
             process.wait()
         self.release()
