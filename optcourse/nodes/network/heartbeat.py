@@ -129,8 +129,8 @@ class Heartbeat(threading.Thread):
 
 def written_down(store: dist.TCPStore) -> int | None:
     """The last culprit that survivors agreed on, for the process that holds the store."""
-    store = _ours(store)
-    return int(store.get(_LOST)) if store.check([_LOST]) else None
+    ours = _ours(store)
+    return int(ours.get(_LOST)) if ours.check([_LOST]) else None
 
 
 def _ours(store: dist.TCPStore) -> dist.Store:
