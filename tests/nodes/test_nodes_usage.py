@@ -9,7 +9,7 @@ import pytest
 from optcourse import files
 from optcourse.course.cli import main
 from optcourse.nodes import Network
-from optcourse.nodes.run import experiment
+from optcourse.nodes.run import experiment, recipes
 from optcourse.nodes.run.checkpoint import Keeper
 from optcourse.nodes.run.recipes import Setup
 from optcourse.nodes.time.clock import constant
@@ -88,7 +88,7 @@ def test_a_disk_that_is_full_is_named_and_the_run_goes_on(tmp_path, capfd, monke
 
 
 def test_an_unexpected_error_saves_the_rows_too(tmp_path, capfd, monkeypatch):
-    gradient = experiment.flat_gradient
+    gradient = recipes.flat_gradient
 
     def breaking(*arguments):
         grad, calls = gradient(*arguments), []
@@ -101,7 +101,7 @@ def test_an_unexpected_error_saves_the_rows_too(tmp_path, capfd, monkeypatch):
 
         return broken
 
-    monkeypatch.setattr(experiment, "flat_gradient", breaking)
+    monkeypatch.setattr(recipes, "flat_gradient", breaking)
     assert run("psgd --nodes 4 --save-every 1000", tmp_path) == 1
     cause, command, saved = capfd.readouterr().err.splitlines()
     assert "process 0: MemoryError: not so much; when that is mended, go on with" in cause

@@ -20,12 +20,15 @@ class Edges:
 
     def __init__(self, edges: Sequence[tuple[int, int]], split: list[int], rank: int) -> None:
         n = sum(split)
-        ends = _pairs(edges)
-        if ends is None or ((ends < 0) | (ends >= n)).any():
+        try:
+            ends = np.array([tuple(edge) for edge in edges] or np.empty((0, 2), dtype=np.int64))
+        except (TypeError, ValueError):
+            ends = np.empty(0)
+        if ends.shape[1:] != (2,) or ends.dtype.kind not in "iu" or ((ends < 0) | (ends >= n)).any():
             raise ValueError(
                 f"edges must join nodes in 0..{n - 1}, pairs of integers (sender, receiver), got {edges!r}"
             )
-        self.senders, self.receivers = ends[:, 0], ends[:, 1]
+        self.senders, self.receivers = torch.as_tensor(ends.astype(np.int64)).unbind(1)
         owner = torch.repeat_interleave(torch.arange(len(split)), torch.tensor(split))
         source, target = owner[self.senders], owner[self.receivers]
         self._out, self._in = source == rank, target == rank
@@ -47,13 +50,3 @@ class Edges:
         for r, buffer in incoming.items():
             along[self._from[r]] = buffer
         return along[self._in]
-
-
-def _pairs(edges: Sequence[tuple[int, int]]) -> Tensor | None:
-    """``edges`` as int64 ``[edges, 2]``, None for anything but pairs of integers."""
-    try:
-        ends = np.array([tuple(edge) for edge in edges] or np.empty((0, 2), dtype=np.int64))
-    except (TypeError, ValueError):
-        return None
-    right = ends.ndim == 2 and ends.shape[1] == 2 and ends.dtype.kind in "iu"
-    return torch.as_tensor(ends.astype(np.int64)) if right else None

@@ -7,6 +7,7 @@ had nothing to do with the loss. So the first process that finds a silent counte
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-_LOST = "optcourse/lost"
+_LOST = "lost"
 #: Passes, two in the time of a tick, after which a counter that stands still tells of a loss.
 _STILL = 16
 
@@ -26,11 +27,9 @@ class Heartbeat(threading.Thread):
 
     def __init__(self, rank: int, world: int, timeout: float) -> None:
         super().__init__(name="optcourse-heartbeat", daemon=True)
-        self.rank, self.world, self.timeout = rank, world, timeout
-        self.round = self._told = self.network = 0
+        self.rank, self.world, self.round, self.network = rank, world, 0, 0
         self._set(timeout)
         self._left = threading.Event()
-        self._prefix = _prefix()
         self._store, self._ticking = self._connect(), self._connect()  # one per thread: calls on a store may block
         self._beat(self._store)
 
@@ -75,24 +74,22 @@ class Heartbeat(threading.Thread):
         Takes less than a quarter of ``timeout``.
         """
         found: list[int | None] = []
-        search = threading.Thread(target=lambda: found.append(self._answer()), daemon=True)
-        search.start()
-        search.join(0.22 * self.timeout)
-        return found[0] if found else self._host()  # a frozen store does not answer at all
 
-    def _answer(self) -> int | None:
-        try:
-            return self._find()
-        except RuntimeError:
-            return self._host()
+        def search() -> None:
+            with contextlib.suppress(RuntimeError):  # the store is gone; a frozen one does not answer at all
+                found.append(self._find())
 
-    def _host(self) -> int | None:
-        """Whose loss took the store away: process 0's, unless a launcher holds it."""
+        thread = threading.Thread(target=search, daemon=True)
+        thread.start()
+        thread.join(0.22 * self.timeout)
+        if found:
+            return found[0]
+        # The store went with the process that held it: process 0, unless a launcher does.
         return None if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" or self.rank == 0 else 0
 
     def _find(self) -> int | None:
         """Who stands still while others tick, counted in passes of this loop: on a busy machine it has to wait too."""
-        end, key = time.monotonic() + self.timeout / 5, _culprit(self.network)
+        end, key = time.monotonic() + self.timeout / 5, f"culprit/{self.network}"
         others = [r for r in range(self.world) if r != self.rank]
         beats, still = {r: self._beats(r) for r in others}, dict.fromkeys(others, 0)
         while time.monotonic() < end:
@@ -108,7 +105,7 @@ class Heartbeat(threading.Thread):
         longest = max(still, key=still.__getitem__)
         if still[longest] > _STILL / 2:  # several stand still
             return self._write_down(key, longest)
-        rounds = {r: self._store.add(f"{self._prefix}round/{r}", 0) for r in others}
+        rounds = {r: self._store.add(f"round/{r}", 0) for r in others}
         latest = min(rounds, key=rounds.__getitem__)  # all tick: the one that is behind hangs in its own computation
         return self._write_down(key, latest) if rounds[latest] < self.round else None
 
@@ -119,26 +116,23 @@ class Heartbeat(threading.Thread):
         return rank
 
     def _beats(self, rank: int) -> int:
-        return self._store.add(f"{self._prefix}beats/{rank}", 0)
+        return self._store.add(f"beats/{rank}", 0)
 
-    def _beat(self, store: dist.TCPStore) -> None:
-        store.add(f"{self._prefix}beats/{self.rank}", 1)
-        ahead, self._told = self.round - self._told, self.round
-        store.add(f"{self._prefix}round/{self.rank}", ahead)
+    def _beat(self, store: dist.Store) -> None:
+        store.add(f"beats/{self.rank}", 1)
+        store.set(f"round/{self.rank}", str(self.round))
 
-    def _connect(self) -> dist.TCPStore:
+    def _connect(self) -> dist.Store:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        return dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=self.timeout))
+        return _ours(dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=self.timeout)))
 
 
 def written_down(store: dist.TCPStore) -> int | None:
     """The last culprit that survivors agreed on, for the process that holds the store."""
-    return int(store.get(_LOST)) if store.check([_LOST]) else None
+    ours = _ours(store)
+    return int(ours.get(_LOST)) if ours.check([_LOST]) else None
 
 
-def _prefix() -> str:
-    return f"optcourse/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/"  # a restarted job has its own keys
-
-
-def _culprit(network: int) -> str:
-    return f"{_prefix()}culprit/{network}"
+def _ours(store: dist.TCPStore) -> dist.Store:
+    """The keys of this package; a restarted job has its own."""
+    return dist.PrefixStore(f"optcourse/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

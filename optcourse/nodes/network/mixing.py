@@ -31,21 +31,25 @@ class Route:
         check_mixing(W, n, connected=False)  # a round of a schedule may be disconnected
         S = csr(W)
         bounds = np.concatenate([[0], np.cumsum(split)])
-        mine = slice(bounds[rank], bounds[rank + 1])
+        owned = [slice(bounds[r], bounds[r + 1]) for r in range(len(split))]
+        mine = owned[rank]
         off = S - sparse.diags(S.diagonal())
         off.eliminate_zeros()
         off = off.tocsr()
         self.receivers = torch.as_tensor(np.bincount(off.indices, minlength=n), dtype=torch.float64)
-        self.heard = [torch.as_tensor(off.indices[off.indptr[i] : off.indptr[i + 1]]) for i in range(n)]
+        self.heard = [torch.as_tensor(heard) for heard in np.split(off.indices, off.indptr[1:-1])]
         own = np.arange(n)[mine]
         needed = np.union1d(off[mine].indices, own)
         self.columns, self._own = torch.as_tensor(needed), torch.as_tensor(np.searchsorted(needed, own))
         self._all = len(split) == 1
-        self._exchange = {
-            r: (self._rows_for(off, mine, part), self._rows_from(off, mine, part, needed))
-            for r in range(len(split))
-            if r != rank and (part := slice(bounds[r], bounds[r + 1]))
-        }
+        self._for, self._from = {}, {}  # places among the own rows, and among ``columns``, by process
+        for r, theirs in enumerate(owned):
+            wanted = np.unique(off[theirs, mine].indices)
+            wants = np.unique(off[mine, theirs].indices) + theirs.start
+            if r != rank and len(wanted):
+                self._for[r] = torch.as_tensor(wanted)
+            if r != rank and len(wants):
+                self._from[r] = torch.as_tensor(np.searchsorted(needed, wants))
         local = S[mine][:, needed].tocsr()
         local.sort_indices()
         self._steps = _steps(local)
@@ -59,14 +63,13 @@ class Route:
             return lambda: t
         known = t.new_zeros(len(self.columns), *t.shape[1:])
         known[self._own] = t
-        outgoing = {r: t[rows] for r, (rows, _) in self._exchange.items() if len(rows)}
-        incoming = {r: t.new_empty(len(rows), *t.shape[1:]) for r, (_, rows) in self._exchange.items() if len(rows)}
-        wait = wire.start_exchange(outgoing, incoming)
+        incoming = {r: t.new_empty(len(rows), *t.shape[1:]) for r, rows in self._from.items()}
+        wait = wire.start_exchange({r: t[rows] for r, rows in self._for.items()}, incoming)
 
         def received() -> Tensor:
             wait()
             for r, buffer in incoming.items():
-                known[self._exchange[r][1]] = buffer
+                known[self._from[r]] = buffer
             return known
 
         return received
@@ -90,37 +93,6 @@ class Route:
             # With something to add to, which beta=0 ignores, torch's sparse product needs one copy of the result less.
             total = torch.addmm(flat.new_zeros(()), matrix, flat, beta=0) if self._sparse else matrix @ flat
         return total.reshape(len(self._own), *shape)
-
-    @staticmethod
-    def _rows_for(off: sparse.csr_array, mine: slice, theirs: slice) -> Tensor:
-        """Places among the own rows that some node of ``theirs`` weighs."""
-        wanted = np.unique(off[theirs].indices)
-        return torch.as_tensor(wanted[(wanted >= mine.start) & (wanted < mine.stop)] - mine.start)
-
-    @staticmethod
-    def _rows_from(off: sparse.csr_array, mine: slice, theirs: slice, needed: np.ndarray) -> Tensor:
-        """Places among ``needed`` of the rows of ``theirs`` that an own node weighs."""
-        wanted = np.unique(off[mine].indices)
-        wanted = wanted[(wanted >= theirs.start) & (wanted < theirs.stop)]
-        return torch.as_tensor(np.searchsorted(needed, wanted))
-
-
-class Routes:
-    """The routes of the matrices that were used last, up to 64: ``routes(W)``."""
-
-    def __init__(self, split: list[int], rank: int) -> None:
-        self._of = split, rank
-        self._known: dict[tuple[int, int], tuple[Tensor, Route]] = {}
-
-    def __call__(self, W: Tensor) -> Route:
-        """The route of W, a new one if W was changed. Raises as :class:`Route`, ``TypeError`` for what is no tensor."""
-        key = (id(W), W._version if isinstance(W, Tensor) else 0)
-        if key not in self._known:
-            route = Route(W, *self._of)
-            if len(self._known) >= 64:
-                self._known.pop(next(iter(self._known)))
-            self._known[key] = (W, route)  # holds W, so that its id stays its own
-        return self._known[key][1]
 
 
 def weights(weight: Tensor | None, n: int) -> tuple[Tensor | None, Tensor]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 from optcourse.arguments import integer, real
 from optcourse.nodes.messages.payloads import Message, received
 from optcourse.nodes.network.edges import Edges
-from optcourse.nodes.network.mixing import Routes, weighted_sum, weights
+from optcourse.nodes.network.mixing import Route, weighted_sum, weights
 from optcourse.nodes.network.wire import NodeFailed, Wire
 from optcourse.nodes.streams import Streams
 from optcourse.nodes.time.clock import Clock
@@ -24,15 +26,11 @@ from optcourse.nodes.time.clock import Clock
 __all__ = ["Network", "NodeFailed", "Pending"]
 
 
+@dataclass(frozen=True)
 class Pending:
-    """A communication that is under way. ``wait()`` returns its result."""
+    """A communication that is under way; ``wait()`` blocks until its result is there, and returns it."""
 
-    def __init__(self, wait: Callable[[], Tensor]) -> None:
-        self._wait = wait
-
-    def wait(self) -> Tensor:
-        """Block until the result is there, and return it."""
-        return self._wait()
+    wait: Callable[[], Tensor]
 
 
 class Network:
@@ -82,7 +80,8 @@ class Network:
         self.memory: dict[str, bool] = {}
         self._restored: dict[str, Any] = {}
         self._streams: dict[str, Streams] = {}
-        self._route = Routes(self.split, self.rank)
+        # By identity, as tensors hash, and by version: W may be changed in place.
+        self._route = lru_cache(64)(lambda W, version, split=self.split, rank=self.rank: Route(W, split, rank))
         self._start = 0
 
     # ------------------------------------------------------------------ rounds, randomness, what a checkpoint holds
@@ -211,7 +210,7 @@ class Network:
     def start_mix(self, W: Tensor, q: Tensor | Message) -> Pending:
         """:meth:`mix` that goes on in the background."""
         parts, n_bytes = self._parts("q", q)
-        route = self._route(W)
+        route = self._route(W, W._version) if isinstance(W, Tensor) else Route(W, self.split, self.rank)
         self.bytes_sent += route.receivers * n_bytes
         times = self.clock.after_mix(route.heard, n_bytes) if self.clock else None
         waits = [route.start(self.wire, t) for t in parts]

@@ -57,11 +57,10 @@ class Wire:
         """Raise ``ValueError`` in *every* process unless all hand in the same ``numbers``: nobody is left waiting."""
         if not self.real:
             return
-        mine = torch.tensor([len(numbers), *numbers, *[0] * (8 - len(numbers))])  # equal lengths, whatever is compared
-        everyone = [torch.empty_like(mine) for _ in range(self.world)]
-        self._safely(lambda: dist.all_gather(everyone, mine, group=self._group))
-        if any((theirs != mine).any() for theirs in everyone):
-            listed = ", ".join(f"process {r}: {t[1 : 1 + int(t[0])].tolist()}" for r, t in enumerate(everyone))
+        everyone: list[list[int]] = [[]] * self.world
+        self._safely(lambda: dist.all_gather_object(everyone, list(numbers), group=self._group))
+        if any(theirs != everyone[0] for theirs in everyone):
+            listed = ", ".join(f"process {r}: {theirs}" for r, theirs in enumerate(everyone))
             raise ValueError(f"{name} must be the same in all processes, got {listed}")
 
     def start_sum(self, t: Tensor) -> Callable[[], Tensor]:
@@ -71,7 +70,7 @@ class Wire:
         t = t.contiguous()
         self.sent += round(2 * (self.world - 1) / self.world * t.nbytes)  # ring: reduce-scatter, then all-gather
         work = self._safely(lambda: dist.all_reduce(t, group=self._group, async_op=True))
-        return lambda: (self._wait(work), t)[1]
+        return lambda: (self._safely(work.wait), t)[1]
 
     def start_gather(self, t: Tensor) -> Callable[[], Tensor]:
         """The rows of all processes in node order: ``[rows, ...] -> [n, ...]``; call the result to wait for it."""
@@ -88,7 +87,7 @@ class Wire:
         work = self._safely(lambda: _all_gather(out, flat, group=self._group, async_op=True))
 
         def wait() -> Tensor:
-            self._wait(work)
+            self._safely(work.wait)
             everyone = out.view(t.dtype).reshape(self.world, most, *t.shape[1:])
             return torch.cat([everyone[r, :rows] for r, rows in enumerate(self.split)])
 
@@ -103,7 +102,7 @@ class Wire:
 
         def wait() -> None:
             for work in works:
-                self._wait(work)
+                self._safely(work.wait)
 
         return wait
 
@@ -119,9 +118,6 @@ class Wire:
     def culprit(self) -> int | None:
         """The process that fell silent, if one did."""
         return self._heart.culprit() if self.real and self._heart else None
-
-    def _wait(self, work: Any) -> None:
-        self._safely(work.wait)
 
     def _safely(self, call: Callable[[], Any]) -> Any:
         try:

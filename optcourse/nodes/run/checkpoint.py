@@ -17,7 +17,6 @@ True
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections import deque
 from collections.abc import Mapping
@@ -31,15 +30,7 @@ from optcourse import files
 from optcourse.arguments import integer
 from optcourse.nodes.algorithms.algorithm import Iterates, memory
 from optcourse.nodes.network.network import Network
-from optcourse.nodes.run.checkpoint_files import (
-    complete_rounds,
-    file_name,
-    files_of_round,
-    read_rows,
-    saved_files,
-    what_is_missing,
-)
-from optcourse.nodes.run.checkpoint_rows import compact, fits, frozen, own_positions, own_rows, ranges, to_device
+from optcourse.nodes.run import checkpoint_files as rows
 
 
 class NoCheckpoint(ValueError):
@@ -62,7 +53,7 @@ def snapshot(net: Network, iterates: Iterates, x: Tensor) -> dict[str, Any]:
         "dtype": str(x.dtype),
         "x": x,
         "memory": {name: list(value) if isinstance(value, list) else value for name, value in held.items()},
-        "per_node": [name for name, per_node in net.memory.items() if per_node and fits(held[name], net.rows)],
+        "per_node": [name for name, per_node in net.memory.items() if per_node and rows.fits(held[name], net.rows)],
         "positions": net.stream_positions,
         "bytes_sent": net.bytes_sent.clone(),
         "wire_bytes": net.wire_bytes,
@@ -75,9 +66,10 @@ class Keeper:
 
     Call :meth:`begin` or :meth:`restore` *before* the algorithm, and take the iterates from :meth:`watch`. ``folder``
     is one that all processes share. The last two rounds that all nodes have saved are kept, and what is newer: of
-    processes that do not wait for each other some may be ahead. ``settings`` (JSON) describe the run; a run with
-    others is not continued. ``record`` (JSON) may be set to anything that the rows should carry along; it may know more
-    than the round that it was saved with.
+    processes that do not wait for each other some may be ahead. ``settings`` describe the run; a run with others is
+    not continued. ``record`` may be set to anything that the rows should carry along; it may know more than the round
+    that it was saved with. Both consist of numbers, text, lists and dictionaries. ``saved`` are the records by round of
+    the rows that this process has saved, or gone on from.
 
     Processes that are stopped are not all in the same round. One that waits for messages stands *before* them, and
     neighbours are at most one communication apart, the ends of a path of w processes w - 1. So each of w > 1 processes
@@ -89,7 +81,7 @@ class Keeper:
         self, folder: str | os.PathLike, net: Network, every: int = 50, settings: Mapping[str, Any] | None = None
     ) -> None:
         self.folder, self.net, self.every = Path(folder), net, integer("every", every, 1)
-        self.settings = json.loads(json.dumps(dict(settings or {})))
+        self.settings = dict(settings or {})
         self.record: Any = None
         self._start([])
 
@@ -100,19 +92,14 @@ class Keeper:
         """The full rounds so far; ``watched`` of them since this keeper was made."""
         return self._held[-1]["round"] if self._held else 0
 
-    @property
-    def saved(self) -> int | None:
-        """The newest round whose rows this process has saved, or gone on from; None before the first."""
-        return max(self._saved, default=None)
-
     def begin(self, x: Tensor) -> Tensor:
         """Start anew: the rows of an earlier run are deleted when the first new ones are saved. Returns ``x``."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._start([])
         return x
 
-    def _start(self, held: list[dict[str, Any]], saved: Mapping[int, str] | None = None) -> None:
-        self.watched, self._before, self._saved = 0, {}, dict(saved or {})
+    def _start(self, held: list[dict[str, Any]]) -> None:
+        self.watched, self._before = 0, {}
+        self.saved = {state["round"]: _plain(self.record) for state in held}
         self._held = deque(held, maxlen=self.net.world + 1 if self.net.world > 1 else 1)
 
     def watch(self, iterates: Iterates, steps: int) -> Iterates:
@@ -145,32 +132,31 @@ class Keeper:
         current, before = state["memory"], self._before
         if self._held and torch.equal(state["bytes_sent"], self._held[-1]["bytes_sent"]):
             self._held.pop()  # nobody can have waited there
-        self._held.append(state | {"memory": {name: frozen(t, before.get(name)) for name, t in current.items()}})
+        self._held.append(state | {"memory": {name: rows.frozen(t, before.get(name)) for name, t in current.items()}})
         self._before = current
         self.watched += 1
 
-    def save(self) -> int | None:
-        """Write the rows of the last rounds, unless they are there; returns the last one, None before the first.
-
-        Raises ``OSError`` when they cannot be written.
-        """
+    def save(self) -> None:
+        """Write the rows of the last rounds, unless they are there. Raises ``OSError`` when they cannot be written."""
         for state in reversed(self._held):
             self._write(state)
-        return self.done or None
 
     def _write(self, state: dict[str, Any]) -> None:
-        r, record = state["round"], json.dumps(self.record)
-        if self._saved.get(r) == record:
+        r, record = state["round"], _plain(self.record)
+        if r in self.saved and self.saved[r] == record:
             return
-        path = self.folder / file_name(r, state["nodes"][0], state["nodes"][-1], state["n"])
+        path = self.folder / rows.file_name(r, state["nodes"][0], state["nodes"][-1], state["n"])
         content = io.BytesIO()
-        torch.save(compact(state) | {"settings": json.dumps(self.settings), "record": record}, content)
+        torch.save(_plain(state) | {"settings": self.settings, "record": record}, content)
         try:
             files.write(path, content.getbuffer())
         except OSError as error:
             raise OSError(f"the rows cannot be written to {path}: {error.strerror or error}") from error
-        self._saved[r] = record
-        self._prune()
+        self.saved[r] = record
+        complete = rows.complete_rounds(self.folder, self.net.n)
+        for r, *_, path in rows.saved_files(self.folder, self.net.n):
+            if len(complete) > 1 and r < complete[-2]:
+                path.unlink(missing_ok=True)
 
     def _replace_older(self) -> None:
         """Save the first rows of this run, and then only delete those that it does not go on from.
@@ -181,8 +167,8 @@ class Keeper:
         self._write(state)
         net.wire.agree("the first round", [state["round"]])  # all have saved
         if net.rank == 0:
-            new = {file_name(state["round"], own[0], own[-1], net.n) for own in ranges(net.split)}
-            for r, *_, path in saved_files(self.folder, None):
+            new = {rows.file_name(state["round"], own[0], own[-1], net.n) for own in self._owned()}
+            for r, *_, path in rows.saved_files(self.folder, None):
                 if r >= state["round"] and path.name not in new:
                     path.unlink(missing_ok=True)
         net.wire.agree("the first round", [state["round"]])  # nobody saves more before that
@@ -197,25 +183,25 @@ class Keeper:
         nodes), and ``ValueError`` for rows of another run (n, shape, dtype, ``settings``), for files that cannot be
         read, and for an algorithm with memory on edges in another number of processes.
         """
-        complete = complete_rounds(self.folder, self.net.n)
+        complete = rows.complete_rounds(self.folder, self.net.n)
         newest = complete[-1] if complete else -1
         self.net.wire.agree("the newest round in the folder", [newest])  # one that all processes share
         if newest < 0:
-            raise NoCheckpoint(what_is_missing(self.folder, self.net.n))
-        paths = files_of_round(self.folder, self.net.n, newest)
-        parts = [read_rows(path) for path in paths]
+            raise NoCheckpoint(rows.what_is_missing(self.folder, self.net.n))
+        paths = rows.files_of_round(self.folder, self.net.n, newest)
+        parts = [rows.read_rows(path) for path in paths]
         for part, path in zip(parts, paths, strict=True):
             self._compare(part, x)
             if any(list(part[name] or ()) != list(parts[0][name] or ()) for name in ("memory", "clock", "per_node")):
                 raise ValueError(f"{path} and {paths[0]} cannot be rows of one run: they remember different things")
         whole = self._assemble(parts, x)
-        self.record = json.loads(parts[0]["record"])
-        self._start([whole], {newest: json.dumps(self.record)})
+        self.record = parts[0]["record"]
+        self._start([whole])
         return whole["x"]
 
     def _compare(self, part: dict[str, Any], x: Tensor) -> None:
         """Raise ``ValueError`` unless the rows are those of this run."""
-        found = {"dtype": part["dtype"], "d": list(part["x"].shape[1:])} | json.loads(part["settings"])
+        found = {"dtype": part["dtype"], "d": list(part["x"].shape[1:])} | part["settings"]
         wanted = {"dtype": str(x.dtype), "d": list(x.shape[1:])} | self.settings
         names = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
         if names:
@@ -225,25 +211,25 @@ class Keeper:
     def _assemble(self, parts: list[dict[str, Any]], x: Tensor) -> dict[str, Any]:
         """Own rows from the parts; sets the network."""
         net = self.net
-        same = [part["nodes"] for part in parts] == ranges(net.split)
+        same = [part["nodes"] for part in parts] == self._owned()
         memory = {}
         for name in parts[0]["memory"]:
             if same:
                 memory[name] = parts[net.rank]["memory"][name]
             elif all(name in part["per_node"] for part in parts):
-                memory[name] = own_rows([part["memory"][name] for part in parts], net.mine)
+                memory[name] = rows.own_rows([part["memory"][name] for part in parts], net.mine)
             else:
                 raise ValueError(
                     f"the memory {name!r} of this algorithm belongs to edges: it goes on in {parts[0]['processes']} "
                     f"processes, as it was saved, and not in {net.world}"
                 )
-        memory = {name: to_device(value, x.device) for name, value in memory.items()}
+        memory = rows.mapped(lambda t: t.to(x.device), memory)
         state = parts[net.rank if same else 0] | {
             "nodes": net.mine.tolist(),
-            "x": own_rows([part["x"] for part in parts], net.mine).to(x.device),
+            "x": rows.own_rows([part["x"] for part in parts], net.mine).to(x.device),
             "memory": memory,
         }
-        net.resume(state["round"], memory, own_positions(parts, net.mine.tolist()))
+        net.resume(state["round"], memory, rows.own_positions(parts, net.mine.tolist()))
         net.bytes_sent.copy_(state["bytes_sent"])
         together = sum(part["wire_bytes"] for part in parts)
         net.wire.sent = state["wire_bytes"] if same else together if net.rank == 0 else 0
@@ -251,8 +237,11 @@ class Keeper:
             net.clock.times, net.clock.calls = state["clock"]["times"], state["clock"]["calls"]
         return state
 
-    def _prune(self) -> None:
-        complete = complete_rounds(self.folder, self.net.n)
-        for r, *_, path in saved_files(self.folder, self.net.n):
-            if len(complete) > 1 and r < complete[-2]:
-                path.unlink(missing_ok=True)
+    def _owned(self) -> list[list[int]]:
+        """The nodes of each process."""
+        return [nodes.tolist() for nodes in torch.arange(self.net.n).split(self.net.split)]
+
+
+def _plain(value: Any) -> Any:
+    """A copy, without the storage behind views (``expand`` and slices)."""
+    return rows.mapped(lambda t: t.detach().contiguous().clone(), value)

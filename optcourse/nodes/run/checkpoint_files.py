@@ -1,19 +1,35 @@
-"""The files of a checkpoint: one for each round and process, named by what is in it."""
+"""The files of a checkpoint: one for each round and process, named by what is in it, and a check of all of it."""
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from optcourse.nodes.run.checkpoint_rows import check_rows
+from torch import Tensor
 
 _NAME = re.compile(r"round(\d+)-nodes(\d+)-(\d+)-of(\d+)\.pt")
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "round": int,
+    "n": int,
+    "nodes": list,
+    "processes": int,
+    "dtype": str,
+    "x": Tensor,
+    "memory": dict,
+    "per_node": list,
+    "positions": dict,
+    "bytes_sent": Tensor,
+    "wire_bytes": int,
+    "clock": (dict, type(None)),
+    "settings": dict,
+    "record": object,
+}
+_STREAM = re.compile(r".* \d+( everybody)?", re.DOTALL)
 
 
 def file_name(round: int, first: int, last: int, n: int) -> str:
@@ -31,28 +47,17 @@ def saved_files(folder: Path, n: int | None) -> list[tuple[int, int, int, Path]]
     return found
 
 
-def _nodes_of_rounds(folder: Path, n: int) -> dict[int, set[int]]:
-    nodes: dict[int, set[int]] = {}
-    for r, first, last, _ in saved_files(folder, n):
-        nodes.setdefault(r, set()).update(range(first, last + 1))
-    return nodes
-
-
 def files_of_round(folder: Path, n: int, round: int) -> list[Path]:
     """Files that hold each of the n nodes exactly once, in node order; empty unless all nodes were saved.
 
     Other numbers of processes may have left files that overlap with these: such files are passed over.
     """
-    return _tiling([file[1:] for file in saved_files(folder, n) if file[0] == round], 0, n) or []
-
-
-def _tiling(files: list[tuple[int, int, Path]], begin: int, n: int) -> list[Path] | None:
-    if begin == n:
-        return []
-    for first, last, path in files:
-        if first == begin <= last and (rest := _tiling(files, last + 1, n)) is not None:
-            return [path, *rest]
-    return None
+    from_node: dict[int, list[Path]] = {n: []}  # files that hold all nodes from there on
+    of_round = [file for file in saved_files(folder, n) if file[0] == round]
+    for _, first, last, path in sorted(of_round, key=lambda file: -file[1]):
+        if first <= last and last + 1 in from_node:
+            from_node[first] = [path, *from_node[last + 1]]
+    return from_node.get(0, [])
 
 
 def complete_rounds(folder: Path, n: int) -> list[int]:
@@ -62,47 +67,34 @@ def complete_rounds(folder: Path, n: int) -> list[int]:
 
 def what_is_missing(folder: Path, n: int) -> str:
     """Why no round is complete, with the nodes by number."""
-    rounds = _nodes_of_rounds(folder, n)
-    if not rounds:
+    files = saved_files(folder, n)
+    if not files:
         return f"there are no rows of {n} nodes in {folder}"
-    newest = {i: max((r for r, nodes in rounds.items() if i in nodes), default=-1) for i in range(n)}
-    lost = [i for i, r in newest.items() if r < 0]
-    if lost:
-        return f"the rows of nodes {_listed(lost)} were never saved in {folder}: the run cannot go on without them"
-    behind = [i for i, r in newest.items() if r < max(newest.values())]
-    return (
-        f"no round in {folder} has the rows of all nodes: nodes {_listed(behind)} were saved last in round "
-        f"{newest[behind[0]] if behind else 0}, others in round {max(newest.values())}"
-    )
+    newest = [max((r for r, first, last, _ in files if first <= i <= last), default=-1) for i in range(n)]
+    behind = _listed([i for i in range(n) if newest[i] == min(newest)])
+    if min(newest) < 0:
+        return f"the rows of nodes {behind} were never saved in {folder}: the run cannot go on without them"
+    last = f"nodes {behind} were saved last in round {min(newest)}, others in round {max(newest)}"
+    return f"no round in {folder} has the rows of all nodes: {last}"
 
 
 def _listed(nodes: list[int]) -> str:
     """3, 4, 5, 8 as "3-5, 8"."""
-    runs: list[list[int]] = []
-    for i in nodes:
-        if runs and runs[-1][-1] == i - 1:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
+    runs = [[i for _, i in run] for _, run in groupby(enumerate(nodes), lambda placed: placed[1] - placed[0])]
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def read_rows(path: Path) -> dict[str, Any]:
     """What was saved; raises ``ValueError`` for a file (it is named) that is damaged or not what its name says."""
-    why: object = "it is damaged, or something else"
     try:
         with warnings.catch_warnings(action="ignore"):
             rows = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        why = error
+        check_rows(rows, *map(int, _NAME.findall(path.name)[0]))
+        return rows
+    except (OSError, ValueError, TypeError) as error:
+        why: object = error
     except Exception:  # the advice of torch, to trust whoever wrote the file, is not repeated
-        pass
-    else:
-        try:
-            check_rows(rows, *map(int, _NAME.findall(path.name)[0]))
-            return rows
-        except (ValueError, TypeError) as error:
-            why = error
+        why = "it is damaged, or something else"
     raise ValueError(f"{path} cannot be read as saved rows: {why}")
 
 
@@ -113,4 +105,99 @@ def newest_round(folder: Path, n: int, settings: Mapping[str, Any]) -> int | Non
         parts = [read_rows(path) for path in files_of_round(folder, n, r)]
     except (IndexError, ValueError):
         return None
-    return r if all(json.loads(part["settings"]) == json.loads(json.dumps(settings)) for part in parts) else None
+    return r if all(part["settings"] == settings for part in parts) else None
+
+
+def check_rows(content: Any, round: int, first: int, last: int, n: int) -> None:
+    """Raise ``ValueError`` unless ``content`` is a snapshot of nodes first..last of n after ``round`` rounds."""
+    rows = last - first + 1
+
+    def need(condition: Any, what: str) -> None:
+        if not condition:
+            raise ValueError(what)
+
+    def numbers(name: str, t: Any) -> None:
+        right = isinstance(t, Tensor) and t.dtype == torch.float64 and t.shape == (n,) and torch.isfinite(t).all()
+        need(right and (t >= 0).all(), f"{name} must be {n} finite float64 numbers, none of them negative, got {t!r}")
+
+    need(isinstance(content, dict) and set(content) == set(_TYPES), f"it must hold {', '.join(_TYPES)}")
+    for name, kind in _TYPES.items():
+        need(isinstance(content[name], kind), f"{name} must not be a {type(content[name]).__name__}")
+    for name, named in {"round": round, "n": n, "nodes": list(range(first, last + 1))}.items():
+        need(content[name] == named, f"{name} must be {named} as in its name, got {content[name]}")
+    x, clock = content["x"], content["clock"]
+    need(x.dim() == 2 and len(x) == rows, f"x must have shape [{rows}, d], got {list(x.shape)}")
+    need(x.is_floating_point() and str(x.dtype) == content["dtype"], f"x must be a {content['dtype']}, got {x.dtype}")
+    need(torch.isfinite(x).all(), "x must be finite, got NaN or infinity")
+    numbers("bytes_sent", content["bytes_sent"])
+    need(content["wire_bytes"] >= 0 and content["processes"] > 0, "wire_bytes and processes must not be negative")
+    if clock is not None:
+        need(set(clock) == {"times", "calls"} and isinstance(clock["calls"], int), "clock must hold times and calls")
+        numbers("the times of the clock", clock["times"])
+    for name, value in content["memory"].items():
+        tensors = value if isinstance(value, list) else [value]
+        need(all(isinstance(t, Tensor) for t in tensors), f"the memory {name!r} must consist of tensors")
+        need(name not in content["per_node"] or fits(value, rows), f"the memory {name!r} must have {rows} rows")
+    for key, counts in content["positions"].items():
+        drawn = n if key.endswith(" everybody") else rows
+        right = _STREAM.fullmatch(key) and isinstance(counts, dict) and all(_draws(at, drawn) for at in counts.values())
+        need(right, f"the position of the random numbers {key!r} must be counts of draws, got {counts!r}")
+
+
+def _draws(at: Any, rows: int) -> bool:
+    """Whether that is a number of draws, or one for each row."""
+    each = _each(at, rows)
+    return len(each) == rows and all(isinstance(calls, int) and calls >= 0 for calls in each)
+
+
+# ------------------------------------------------------------------------------------------------ their rows
+
+
+def fits(value: Any, rows: int) -> bool:
+    """Whether a tensor, or every tensor of a list, has that many rows."""
+    return all(t.dim() > 0 and len(t) == rows for t in (value if isinstance(value, list) else [value]))
+
+
+def frozen(value: Any, before: Any) -> Any:
+    """``value``, or a copy where it is the tensor that it was ``before``, or the first."""
+    if isinstance(value, list):
+        return [frozen(t, old) for t, old in zip(value, before or [None] * len(value), strict=True)]
+    return value.clone() if before is None or value is before else value
+
+
+def mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """``value`` with every tensor in its lists and dictionaries, which are new ones, changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: mapped(change, entry) for key, entry in value.items()}
+    return [mapped(change, entry) for entry in value] if isinstance(value, list) else value
+
+
+def own_rows(parts: list[Any], mine: Tensor) -> Any:
+    """The rows ``mine`` of tensors, or of lists of tensors, whose rows together are those of all nodes."""
+    if isinstance(parts[0], list):
+        return [torch.cat(tensors)[mine] for tensors in zip(*parts, strict=True)]
+    return torch.cat(parts)[mine]
+
+
+def own_positions(parts: list[dict[str, Any]], mine: list[int]) -> dict[str, dict[str, Any]]:
+    """How far the streams of the own nodes were used; nodes that drew differently often have a list."""
+    positions: dict[str, dict[str, Any]] = {}
+    for key in {key: None for part in parts for key in part["positions"]}:
+        drawn = [part["positions"].get(key, {}) for part in parts]
+        if key.endswith(" everybody"):
+            positions[key] = drawn[0]
+            continue
+        positions[key] = {}
+        for kind in {kind: None for counts in drawn for kind in counts}:
+            pairs = zip(parts, drawn, strict=True)
+            everyone = [at for part, counts in pairs for at in _each(counts.get(kind, 0), len(part["nodes"]))]
+            own = [everyone[i] for i in mine]
+            positions[key][kind] = own[0] if len(set(own)) == 1 else own
+    return positions
+
+
+def _each(at: Any, rows: int) -> list[Any]:
+    """A number of draws, or one for each row, as the latter."""
+    return at if isinstance(at, list) else [at] * rows

@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from optcourse.arguments import real
+from optcourse.nodes.run.launch import GRACE, CannotLaunch, Workers
 from optcourse.nodes.run.process import FAILED, INTERRUPTED, LOST, USAGE, How, leave, one_process, say_what_is_saved
 from optcourse.nodes.run.recipes import RECIPES, Setup
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 def _default(name: str) -> str:
@@ -67,7 +71,7 @@ def list_command() -> int:
 @click.option("--backend", type=click.Choice(["gloo", "nccl"]), default="gloo", show_default=True, help="nccl: GPUs.")
 @click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds until silence is a loss.")
 @click.option("--save-every", type=click.IntRange(1), default=50, show_default=True, help="Rounds between two saves.")
-@click.option("--output", type=click.Path(path_type=Path), help="Result and rows.  [default: build/nodes/ALGORITHM]")
+@click.option("--output", type=_FOLDER, help="Result and rows.  [default: build/nodes/ALGORITHM]")
 @click.option("--resume", is_flag=True, help="Go on from the newest round that all nodes have saved.")
 @click.pass_context
 def run(context: click.Context, **options: Any) -> int:
@@ -87,13 +91,15 @@ def run(context: click.Context, **options: Any) -> int:
     how = How(str(output), _again(context), **same)
     if "RANK" not in os.environ and (options["processes"] or 1) > 1:
         return _start(setup, how, options["processes"])
-    return one_process(setup, how)
+    status, lost = one_process(setup, how)
+    # Rows that others (of torchrun) save after this process has left are not in its message.
+    if os.environ.get("RANK", "0") == ("1" if lost == 0 else "0"):
+        say_what_is_saved(setup, how, status)
+    return status
 
 
 def _check_machine(setup: Setup, options: dict[str, Any]) -> None:
     """Raise ``ValueError`` for what this machine does not have."""
-    import torch
-
     real("timeout", options["timeout"], 1, 86400)
     world = int(os.environ.get("WORLD_SIZE", options["processes"] or 1))
     if "RANK" in os.environ and options["processes"] not in (None, world):
@@ -101,26 +107,18 @@ def _check_machine(setup: Setup, options: dict[str, Any]) -> None:
     if setup.nodes < world:
         raise ValueError(f"nodes must be at least the number of processes, {world}, got {setup.nodes}")
     if options["backend"] == "nccl":
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-        if torch.cuda.device_count() < here:
-            found = torch.cuda.device_count()
+        here, found = int(os.environ.get("LOCAL_WORLD_SIZE", world)), torch.cuda.device_count()
+        if found < here:
             raise ValueError(f"backend nccl needs a GPU per process: {here} processes, {found} GPUs")
-    output = options["output"]
-    if output and any(part.exists() and not part.is_dir() for part in (output, *output.parents)):
-        raise ValueError(f"output must be a folder, got {output}")
 
 
 def _again(context: click.Context) -> str:
     """The command that continues this run."""
-    given = []
-    for parameter in context.command.params:
-        value = context.params[parameter.name]
-        if context.get_parameter_source(parameter.name) is not click.core.ParameterSource.COMMANDLINE:
-            continue
-        if isinstance(parameter, click.Argument):
-            given.append(str(value))
-        elif isinstance(parameter, click.Option) and parameter.name != "resume":
-            given += [parameter.opts[-1]] if parameter.is_flag else [parameter.opts[-1], str(value)]
+    given = [context.params["algorithm"]]
+    for option in context.command.params:
+        typed = context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+        if typed and isinstance(option, click.Option) and option.name != "resume":
+            given += option.opts[-1:] if option.is_flag else [option.opts[-1], str(context.params[option.name])]
     world = os.environ.get("WORLD_SIZE")
     start = ["torchrun", "--nproc-per-node", world, "-m", "optcourse.nodes"] if world else ["optcourse", "nodes"]
     return shlex.join([*start, "run", *given, "--resume"])
@@ -131,8 +129,6 @@ def _again(context: click.Context) -> str:
 
 def _start(setup: Setup, how: How, processes: int) -> int:
     """Run local processes to their end; returns the exit status."""
-    from optcourse.nodes.run.launch import GRACE, CannotLaunch, Workers
-
     work = "import sys; from optcourse.nodes.run.process import worker; worker(sys.argv[1])"
     try:
         workers = Workers([sys.executable, "-c", work, json.dumps([asdict(setup), asdict(how)])], processes)
@@ -141,14 +137,9 @@ def _start(setup: Setup, how: How, processes: int) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with workers:
         try:
-            end = None
-            while None in workers.exits():
-                if any(workers.exits()):
-                    end = end or time.monotonic() + how.timeout + GRACE  # the others have noticed by then
-                    waiting = [rank for rank, status in enumerate(workers.exits()) if status is None]
-                    if waiting == [workers.lost()] or time.monotonic() > end:
-                        break
+            while None in workers.exits() and not any(workers.exits()):
                 time.sleep(0.05)
+            workers.wait(how.timeout + GRACE)  # the others notice by then
         except KeyboardInterrupt:
             workers.interrupt()
             workers.kill()

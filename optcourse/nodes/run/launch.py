@@ -52,7 +52,7 @@ class WorkerFailed(RuntimeError):
         super().__init__(f"{who} failed: {failures[first]}")
 
 
-class Workers:
+class Workers(contextlib.AbstractContextManager):
     """``processes`` copies of one command with the environment that ``torchrun`` would give them.
 
     This process holds the key-value store in which they find each other, so that no worker's death takes it away.
@@ -88,10 +88,6 @@ class Workers:
             "OMP_NUM_THREADS": "1",  # processes that fight for cores are several times slower
         }
 
-    def __enter__(self) -> Workers:
-        """The workers themselves."""
-        return self
-
     def __exit__(self, *_: object) -> None:
         """Kill whoever still runs."""
         self.kill()
@@ -100,14 +96,14 @@ class Workers:
         """The exit status of each, None while it runs, -9 when it was killed by signal 9."""
         return [process.poll() for process in self.running]
 
-    def wait(self, seconds: float) -> bool:
-        """True when all have ended within ``seconds``."""
+    def wait(self, seconds: float, done: Callable[[int], bool] = lambda rank: False) -> None:
+        """Until all have ended or are ``done``, or all but the one whom the others found lost; at most ``seconds``."""
         end = time.monotonic() + seconds
-        while None in self.exits():
-            if time.monotonic() > end:
-                return False
+        while time.monotonic() < end:
+            waiting = [rank for rank, status in enumerate(self.exits()) if status is None and not done(rank)]
+            if not waiting or waiting == [self.lost()]:
+                return
             time.sleep(_POLL)
-        return True
 
     def lost(self) -> int | None:
         """The rank that survivors of a failure have written down, None when nobody has."""
@@ -118,9 +114,7 @@ class Workers:
     def interrupt(self) -> None:
         """Ask all to save and stop, as Ctrl-C does, and give them ``GRACE`` seconds."""
         for process in self.running:
-            if process.poll() is None:
-                with contextlib.suppress(OSError):
-                    process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGINT)
         self.wait(GRACE)
 
     def release(self) -> None:
@@ -133,8 +127,7 @@ class Workers:
     def kill(self) -> None:
         """End those that still run, frozen ones too."""
         for process in self.running:
-            if process.poll() is None:
-                process.kill()
+            process.kill()
         for process in self.running:
             process.wait()
         self.release()
@@ -177,12 +170,7 @@ def launch(
         with Workers(command, processes, output) as workers:
             results = [folder / f"result{rank}" for rank in range(processes)]
             # A worker stays until all are done: whoever leaves first would look lost to those that still compute.
-            while time.monotonic() < end:
-                pairs = zip(results, workers.exits(), strict=True)
-                waiting = [rank for rank, (path, status) in enumerate(pairs) if status is None and not path.exists()]
-                if not waiting or waiting == [workers.lost()]:
-                    break
-                time.sleep(_POLL)
+            workers.wait(end - time.monotonic(), done=lambda rank: results[rank].exists())
             statuses, lost = workers.exits(), workers.lost()
             workers.release()
             if all(path.exists() for path in results):
@@ -271,19 +259,18 @@ def _work() -> None:
         sys.path[:], call, backend, timeout = cloudpickle.loads((folder / "call").read_bytes())
         join(backend, timeout)
         function, args, kwargs = cloudpickle.loads(call)
-        outcome = True, function(*args, **kwargs)
-        data = cloudpickle.dumps(outcome)
+        fine, data = True, cloudpickle.dumps((True, function(*args, **kwargs)))
     except BaseException as error:
         trace = error.__traceback__
         here = (trace and trace.tb_next) or trace  # begin with the function, not with this file
-        outcome = False, "".join(traceback.format_exception(error.with_traceback(here))).rstrip()
-        data = cloudpickle.dumps(outcome)
+        text = "".join(traceback.format_exception(error.with_traceback(here))).rstrip()
+        fine, data = False, cloudpickle.dumps((False, text))
     sys.stdout.flush()
     sys.stderr.flush()
     done.set()
     (folder / f"{rank}.tmp").write_bytes(data)
     (folder / f"{rank}.tmp").replace(folder / f"result{rank}")
-    if outcome[0]:
+    if fine:
         gone.wait()
     os._exit(0)  # without waiting for the threads of a backend whose peers may be gone
 

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from optcourse.nodes.network.network import Network, NodeFailed
 from optcourse.nodes.run import experiment
 from optcourse.nodes.run.checkpoint import Keeper
 from optcourse.nodes.run.checkpoint_files import newest_round
+from optcourse.nodes.run.launch import GRACE, join, leave_with_parent
 from optcourse.nodes.run.recipes import Setup
+from optcourse.runtime import progress
 
 #: Exit statuses besides 0: the training failed, wrong usage, a process was lost, interrupted.
 FAILED, USAGE, LOST, INTERRUPTED = 1, 2, 3, 130
@@ -42,7 +45,6 @@ class _Terminated(BaseException):
 
 def worker(text: str) -> None:
     """One of the processes of ``--processes``: what it saved, the process that started it will say."""
-    from optcourse.nodes.run.launch import GRACE, leave_with_parent
 
     def parent_died() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -53,7 +55,7 @@ def worker(text: str) -> None:
     leave_with_parent(parent_died)
     setup, how = json.loads(text)
     try:
-        status, _ = _train(Setup(**setup), How(**how))
+        status, _ = one_process(Setup(**setup), How(**how))
     except click.ClickException as error:
         if os.environ["RANK"] == "0":
             click.echo(f"optcourse: {error.format_message()}", err=True)
@@ -61,23 +63,11 @@ def worker(text: str) -> None:
     leave(status)
 
 
-def one_process(setup: Setup, how: How) -> int:
-    """Train in this process, with the others that the environment names; returns the exit status.
+def one_process(setup: Setup, how: How) -> tuple[int, int | None]:
+    """Train in this process, with the others that the environment names, and say what went wrong.
 
-    With others (``torchrun``), rows that they save after this process has left are not in its message.
+    Returns the exit status, and the rank of a lost process. What is saved it does not say.
     """
-    status, lost = _train(setup, how)
-    if os.environ.get("RANK", "0") == ("1" if lost == 0 else "0"):
-        say_what_is_saved(setup, how, status)
-    return status
-
-
-def _train(setup: Setup, how: How) -> tuple[int, int | None]:
-    """Train, and say what went wrong, but not what is saved: the exit status, and the rank of a lost process."""
-    import torch
-
-    from optcourse.nodes.run.launch import join
-    from optcourse.runtime import progress
 
     def terminated(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -110,15 +100,16 @@ def _train(setup: Setup, how: How) -> tuple[int, int | None]:
             (output / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
             _print_result(result, output)
         return 0, None
-    except NodeFailed as error:
-        return _lost(error, net, keeper)
-    except (KeyboardInterrupt, _Terminated) as error:
-        rank = net.lost() if net and isinstance(error, _Terminated) else None
-        if net is not None and rank is not None:
-            why = "another process was lost, and this one asked to end"
-            return _lost(NodeFailed(rank, net.round, why), net, keeper)
+    except (NodeFailed, KeyboardInterrupt, _Terminated) as error:
         _save(keeper)
-        return INTERRUPTED, None
+        lost = error if isinstance(error, NodeFailed) else None
+        if net and isinstance(error, _Terminated) and (rank := net.lost()) is not None:
+            lost = NodeFailed(rank, net.round, "another process was lost, and this one asked to end")
+        if lost is None:
+            return INTERRUPTED, None
+        if net is None or net.rank == (1 if lost.rank == 0 else 0):  # one of the survivors
+            click.echo(f"optcourse: {lost}", err=True)
+        return LOST, lost.rank
     except Exception as error:
         begun, expected = keeper is not None and keeper.watched > 0, isinstance(error, (ValueError, OSError))
         if expected and not begun:
@@ -135,14 +126,6 @@ def _train(setup: Setup, how: How) -> tuple[int, int | None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _lost(error: NodeFailed, net: Network | None, keeper: Keeper | None) -> tuple[int, int | None]:
-    """Save, and let one of the survivors say who was lost."""
-    _save(keeper)
-    if net is None or net.rank == (1 if error.rank == 0 else 0):
-        click.echo(f"optcourse: {error}", err=True)
-    return LOST, error.rank
-
-
 def _save(keeper: Keeper | None) -> None:
     try:
         if keeper:
@@ -155,15 +138,12 @@ def say_what_is_saved(setup: Setup, how: How, status: int) -> None:
     """Which round a run that ended with ``status`` goes on from, if it does, and how."""
     if status not in (FAILED, LOST, INTERRUPTED):
         return
-    interrupted = "interrupted; " if status == INTERRUPTED else ""
-    go_on = "" if status == FAILED else f"; go on with\n  {how.again}"
-    folder = Path(how.output) / "rows"
+    folder, text = Path(how.output) / "rows", "no round of this run was saved by all processes"
     r = newest_round(folder, setup.nodes, _of_the_run(setup))
-    if r is None:
-        click.echo(f"optcourse: {interrupted}no round of this run was saved by all processes", err=True)
-    else:
-        rounds = "1 round" if r == 1 else f"{r} rounds"
-        click.echo(f"optcourse: {interrupted}the rows after {rounds} are saved in {folder}{go_on}", err=True)
+    if r is not None:
+        go_on = "" if status == FAILED else f"; go on with\n  {how.again}"
+        text = f"the rows after {r} {'round' if r == 1 else 'rounds'} are saved in {folder}{go_on}"
+    click.echo(f"optcourse: {'interrupted; ' if status == INTERRUPTED else ''}{text}", err=True)
 
 
 def _of_the_run(setup: Setup) -> dict[str, Any]:
@@ -179,14 +159,13 @@ def _print_result(result: dict[str, Any], output: Path) -> None:
     from rich.table import Table
 
     table = Table(f"{result['settings']['algorithm']}, round {result['round']}", "")
-    simulated = result["simulated_seconds"]
     for name, text in (
         ("training loss", f"{result['loss']:.4g}"),
         ("test accuracy", f"{result['test_accuracy']:.2%}"),
         ("consensus distance", f"{result['consensus_distance']:.3g}"),
         ("bytes sent per node", f"{result['bytes_per_node']:,.0f}"),
         ("bytes between processes", f"{result['wire_bytes']:,d}"),
-        ("simulated seconds", "" if simulated is None else f"{simulated:.4g}"),
+        ("simulated seconds", f"{result['simulated_seconds']:.4g}"),
         ("real seconds", f"{result['real_seconds']:.3g}"),
     ):
         table.add_row(name, text)

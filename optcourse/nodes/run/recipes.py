@@ -1,4 +1,4 @@
-"""What one training run consists of: a recipe for every algorithm, and the setup of a run with its defaults resolved.
+"""What one training run consists of: a recipe for every algorithm, the setup of a run, and the parts made from both.
 
 >>> setup = Setup("choco", nodes=4)
 >>> setup.compressor, setup.lr, setup.local_steps
@@ -10,50 +10,48 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import networkx as nx
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from optcourse import data as datasets
+from optcourse import models
 from optcourse.arguments import choice, integer, real
+from optcourse.models.rows import evaluate, flat_parameters
 from optcourse.nodes import aggregators, attacks, compressors
 from optcourse.nodes.algorithms.algorithm import ALGORITHMS, Iterates
 from optcourse.nodes.graphs.topology import GRAPHS, mixing_matrix, one_peer_exponential, topology
 from optcourse.nodes.network.network import Network
-from optcourse.nodes.samples.shards import SPLITS
+from optcourse.nodes.samples.gradients import flat_gradient
+from optcourse.nodes.samples.shards import SPLITS, Shards, split
 from optcourse.nodes.streams import Streams
 from optcourse.nodes.time.clock import Clock, exponential
 from optcourse.nodes.time.schedule import asynchronous_schedule
 
-
-class Parts(Protocol):
-    """What the options of an algorithm are made of: the parts of an ``Experiment``."""
-
-    setup: Setup
-    net: Network
-    start: Tensor
-    shapes: list[tuple[int, ...]]
-    show: Callable[[Iterable, str], Iterable]
+#: Wraps an iterable of steps in a progress bar with a name.
+Show = Callable[[Iterable, str], Iterable]
 
 
 class Recipe(NamedTuple):
     """How a run uses an algorithm.
 
-    ``line`` describes it; ``defaults`` are the settings that it has of its own; ``options(parts)`` are its
+    ``line`` describes it; ``defaults`` are the settings that it has of its own; ``options(run)`` are its
     arguments that are no settings of the same name; ``lr`` trains digits; ``changing``: its graph may be another one in
     every round; ``rule`` is its function, if it is called otherwise.
     """
 
     line: str
     defaults: Mapping[str, Any] = {}
-    options: Callable[[Parts], dict[str, Any]] = lambda run: {}
+    options: Callable[[Experiment], dict[str, Any]] = lambda run: {}
     lr: float = 0.1
     changing: bool = False
     rule: str | None = None
 
 
-def _mixing(run: Parts, lazy: bool = False) -> dict[str, Any]:
+def _mixing(run: Experiment, lazy: bool = False) -> dict[str, Any]:
     n, name = run.setup.nodes, run.setup.topology
     if name == "one_peer_exponential":
         return {"W": one_peer_exponential(n)}
@@ -61,26 +59,26 @@ def _mixing(run: Parts, lazy: bool = False) -> dict[str, Any]:
     return {"W": (W + torch.eye(n, dtype=W.dtype)) / 2 if lazy else W}
 
 
-def _tree(run: Parts) -> dict[str, Any]:
+def _tree(run: Experiment) -> dict[str, Any]:
     return {"tree": nx.bfs_tree(topology(run.setup.topology, run.setup.nodes), 0).to_undirected()}
 
 
-def _random_k(run: Parts) -> compressors.Compressor:
+def _random_k(run: Experiment) -> compressors.Compressor:
     unbiased = run.setup.algorithm in ("compressed_sgd", "qsgd")  # nothing makes up for a bias there
     return compressors.random_k(_kept(run), _streams(run), unbiased=unbiased)
 
 
-def _streams(run: Parts) -> Streams:
+def _streams(run: Experiment) -> Streams:
     return run.net.streams("compressor", run.setup.seed)
 
 
-def _kept(run: Parts) -> int:
+def _kept(run: Experiment) -> int:
     d = run.start.shape[1]
     return max(1, d // 20) if run.setup.k is None else integer("k", run.setup.k, 1, d)
 
 
 #: (the settings that a compressor has of its own, the compressor of a run).
-COMPRESSORS: dict[str, tuple[Mapping[str, Any], Callable[[Parts], compressors.Compressor]]] = {
+COMPRESSORS: dict[str, tuple[Mapping[str, Any], Callable[[Experiment], compressors.Compressor]]] = {
     "identity": ({}, lambda run: compressors.identity()),
     "top_k": ({"k": None}, lambda run: compressors.top_k(_kept(run))),
     "random_k": ({"k": None}, _random_k),
@@ -90,11 +88,11 @@ COMPRESSORS: dict[str, tuple[Mapping[str, Any], Callable[[Parts], compressors.Co
 }
 
 
-def _compress(run: Parts) -> dict[str, Any]:
+def _compress(run: Experiment) -> dict[str, Any]:
     return {"compress": COMPRESSORS[run.setup.compressor][1](run)}
 
 
-def _robust(run: Parts) -> dict[str, Any]:
+def _robust(run: Experiment) -> dict[str, Any]:
     s = run.setup
     rule, attack = aggregators.AGGREGATORS[s.aggregator], attacks.ATTACKS.get(s.attack)
     rule(torch.zeros(s.nodes, 1), s.n_byzantine)  # refuses more liars than it stands now, not in the first round
@@ -102,7 +100,7 @@ def _robust(run: Parts) -> dict[str, Any]:
     return options | {"attack": attack() if attack else None}
 
 
-def _schedule(run: Parts) -> dict[str, Any]:
+def _schedule(run: Experiment) -> dict[str, Any]:
     s = run.setup
     law = exponential(s.compute, s.nodes, seed=s.seed)
     return {"schedule": asynchronous_schedule(law, s.nodes, s.steps, s.latency, show=run.show)}
@@ -148,14 +146,6 @@ RECIPES = {
     "async_sgd": Recipe("a server that applies gradients when they arrive", {}, _schedule, lr=0.05),
 }
 _PASSED_ON = ("local_steps", "consensus_lr")  # arguments of the same name
-
-
-def algorithm(run: Parts) -> tuple[Callable[..., Iterates], dict[str, Any]]:
-    """The algorithm of a run, and the arguments that only it has."""
-    recipe, s = RECIPES[run.setup.algorithm], run.setup
-    options = {name: getattr(s, name) for name in _PASSED_ON if name in recipe.defaults} | recipe.options(run)
-    return ALGORITHMS[recipe.rule or s.algorithm], options
-
 
 _COUNT, _POSITIVE = partial(integer, low=1), partial(real, low=0, open_low=True)
 
@@ -233,3 +223,59 @@ class Setup:
     def clock(self) -> Clock:
         """The simulated clock."""
         return Clock(compute=self.compute, latency=self.latency, seconds_per_byte=1 / self.bandwidth)
+
+
+class Experiment:
+    """The parts of a run on ``net``: ``data``, ``model``, ``grad``, ``start`` (x of the own nodes).
+
+    ``show`` wraps what takes long to prepare in a progress bar.
+    """
+
+    def __init__(
+        self, setup: Setup, net: Network, device: torch.device | str = "cpu", show: Show = lambda steps, _: steps
+    ) -> None:
+        s = self.setup = setup
+        self.net, self.show, dtype = net, show, getattr(torch, s.dtype)
+        self.data = (datasets.digits if s.data == "digits" else datasets.mnist1d)(dtype=dtype).to(device)
+        features = self.data.x_train.shape[1]
+        if s.model == "mlp":
+            model = models.mlp(features, self.data.n_classes, width=32, depth=1, seed=s.seed)
+        elif s.data == "digits":
+            model = models.cnn2d(8, self.data.n_classes, channels=(8, 16), seed=s.seed)
+        else:
+            model = models.cnn1d(features, self.data.n_classes, channels=(8, 8, 8), seed=s.seed)
+        self.model = model.to(device, dtype)
+        self.shapes = [tuple(p.shape) for p in model.parameters()]
+        self.grad = flat_gradient(self.model, F.cross_entropy, self._shards())
+        self.start = flat_parameters(self.model).repeat(net.rows, 1)
+        recipe = RECIPES[s.algorithm]
+        self.options = {name: getattr(s, name) for name in _PASSED_ON if name in recipe.defaults} | recipe.options(self)
+        self.rule = ALGORITHMS[recipe.rule or s.algorithm]
+
+    def iterates(self, x: Tensor) -> Iterates:
+        """The algorithm, from x on."""
+        return self.rule(self.net, self.grad, x, self.setup.lr, **self.options)
+
+    def observe(self, x: Tensor) -> dict[str, float | None]:
+        """Loss and test accuracy of the mean model, and how far apart the nodes are; costs nothing in the accounts."""
+        net = self.net
+        everyone = net.observe(x)
+        wire = net.observe(torch.full((net.rows, 1), net.wire_bytes / net.rows, dtype=torch.float64)).sum()
+        if net.rank:
+            return {}
+        mean, data = everyone.mean(0), self.data
+        return {
+            "loss": float(evaluate(self.model, mean, data.x_train, data.y_train)[0]),
+            "test_accuracy": float(evaluate(self.model, mean, data.x_test, data.y_test)[1]),
+            "consensus_distance": float((everyone - mean).square().sum(1).mean().sqrt()),
+            "bytes_per_node": float(net.bytes_sent.mean()),
+            "wire_bytes": round(float(wire)),
+            "simulated_seconds": net.clock.now if net.clock else None,
+        }
+
+    def _shards(self) -> Shards:
+        s = self.setup
+        integer("batch_size", s.batch_size, 1, len(self.data.y_train))
+        parts = split(self.data, s.nodes, s.split, alpha=0.5 if s.alpha is None else s.alpha, seed=s.seed)
+        liars = range(s.nodes - s.n_byzantine, s.nodes) if s.attack == "label_flip" else ()
+        return Shards(self.net, self.data, parts, s.batch_size, seed=s.seed, relabel=attacks.label_flip, liars=liars)
