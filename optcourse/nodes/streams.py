@@ -45,15 +45,16 @@ class Streams:
         self.name, self.seed = str(name), integer("seed", seed, 0)
         self.nodes = indices("nodes", nodes)
         self.position: dict[str, int | list[int]] = {}
-        self._blocks: dict[str, tuple[np.ndarray, Tensor]] = {}
+        self._blocks: dict[str, tuple[int, Tensor]] = {}
+        self._row_blocks: dict[tuple[str, int], tuple[int, Tensor]] = {}
 
     def uniform(self, *size: int, dtype: torch.dtype = torch.float32, rows: Rows = None) -> Tensor:
         """Numbers in [0, 1), shape ``[rows, *size]``."""
-        return self._draw("uniform", torch.rand, size, dtype, rows)
+        return self._draw("uniform", size, dtype, rows, lambda shape, g: torch.rand(shape, generator=g, dtype=dtype))
 
     def normal(self, *size: int, dtype: torch.dtype = torch.float32, rows: Rows = None) -> Tensor:
         """Standard normal numbers, shape ``[rows, *size]``."""
-        return self._draw("normal", torch.randn, size, dtype, rows)
+        return self._draw("normal", size, dtype, rows, lambda shape, g: torch.randn(shape, generator=g, dtype=dtype))
 
     def integers(self, high: int | Tensor, *size: int, rows: Rows = None) -> Tensor:
         """Integers in 0..high-1, int64, shape ``[rows, *size]``; ``high`` is a number, or one per row ``[rows]``.
@@ -67,25 +68,43 @@ class Streams:
         # floor(u * high) with 53 random bits: the bias is below high / 2**53.
         return (self.uniform(*size, dtype=torch.float64, rows=rows) * highs).long()
 
-    def _draw(self, kind: str, draw: Callable, size: tuple[int, ...], dtype: torch.dtype, rows: Rows) -> Tensor:
+    def _draw(
+        self, kind: str, size: tuple[int, ...], dtype: torch.dtype, rows: Rows, draw: Callable[..., Tensor]
+    ) -> Tensor:
         size = tuple(integer("size", side, 0) for side in size)
-        key, n = f"{kind} {dtype} {list(size)}", len(self.nodes)
+        key = f"{kind} {dtype} {list(size)}"
         calls = max(1, _BLOCK // max(1, int(np.prod(size))))
-        chosen = np.arange(n) if rows is None else np.array(indices("rows", rows, n), dtype=int)
-        if (np.bincount(chosen, minlength=1) > 1).any():
-            raise ValueError(f"rows must not repeat, got {chosen.tolist()}")
-        at = np.broadcast_to(self.position.get(key, 0), n).astype(int)
-        if key not in self._blocks:
-            self._blocks[key] = np.full(n, -1), torch.empty(calls, n, *size, dtype=dtype)
-        numbers, block = self._blocks[key]  # of each row the number of the block that is there
-        needed, place = divmod(at[chosen], calls)
-        for k in (numbers[chosen] != needed).nonzero()[0]:
-            generator = self._generator(self.nodes[chosen[k]], key, int(needed[k]))
-            block[:, chosen[k]] = draw((calls, *size), generator=generator, dtype=dtype)
-        numbers[chosen] = needed
-        at[chosen] += 1
-        self.position[key] = int(at[0]) if n and (at == at[0]).all() else at.tolist()
-        return block[place, chosen]
+        call = self.position.get(key, 0)
+        if rows is not None or not isinstance(call, int):
+            return self._draw_rows(key, (calls, *size), dtype, rows, draw)
+        self.position[key] = call + 1
+        number, place = divmod(call, calls)
+        if self._blocks.get(key, (-1, None))[0] != number:
+            blocks = [draw((calls, *size), self._generator(node, key, number)) for node in self.nodes]
+            block = torch.stack(blocks, 1) if blocks else torch.empty(calls, 0, *size, dtype=dtype)
+            self._blocks[key] = (number, block)
+        return self._blocks[key][1][place]
+
+    def _draw_rows(
+        self, key: str, shape: tuple[int, ...], dtype: torch.dtype, rows: Rows, draw: Callable[..., Tensor]
+    ) -> Tensor:
+        """The next numbers of ``rows``, whose streams may stand at different places."""
+        n = len(self.nodes)
+        chosen = list(range(n)) if rows is None else indices("rows", rows, n)
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"rows must not repeat, got {chosen}")
+        at = self.position.get(key, 0)
+        at = [at] * n if isinstance(at, int) else list(at)  # a new list: the old one may be part of a checkpoint
+        picked = []
+        for row in chosen:
+            number, place = divmod(at[row], shape[0])
+            if self._row_blocks.get((key, row), (-1, None))[0] != number:
+                block = draw(shape, self._generator(self.nodes[row], key, number))
+                self._row_blocks[key, row] = (number, block)
+            picked.append(self._row_blocks[key, row][1][place])
+            at[row] += 1
+        self.position[key] = at[0] if len(set(at)) == 1 else at
+        return torch.stack(picked) if picked else torch.empty(0, *shape[1:], dtype=dtype)
 
     def _generator(self, node: int, key: str, number: int) -> torch.Generator:
         words = [self.seed, zlib.crc32(self.name.encode()), node, zlib.crc32(key.encode()), number]
