@@ -4,7 +4,7 @@
 ``sgd``                         :class:`SGD`, :class:`SGDW`, :class:`Lion`
 ``adaptive``                    :class:`Adagrad`, :class:`RMSprop`, :class:`Adadelta`
 ``adam``, ``adam_variants``     :class:`Adam`, :class:`AdamW`; :class:`Adamax`, :class:`NAdam`, :class:`RAdam`
-``layerwise``                   :class:`LARS`, :class:`LAMB`, :class:`SGDP`, :class:`AdamP`
+``layerwise``, ``projected``    :class:`LARS`, :class:`LAMB`; :class:`SGDP`, :class:`AdamP`
 ``muon``                        :class:`Muon`, :func:`orthogonalize`
 ``wrappers``                    :class:`Lookahead`, :class:`SAM`
 ``clipping``                    :func:`adaptive_clip_grad_`
@@ -38,8 +38,9 @@ from optcourse.optim.adam import Adam, AdamW
 from optcourse.optim.adam_variants import Adamax, NAdam, RAdam
 from optcourse.optim.adaptive import Adadelta, Adagrad, RMSprop
 from optcourse.optim.clipping import adaptive_clip_grad_
-from optcourse.optim.layerwise import LAMB, LARS, SGDP, AdamP
+from optcourse.optim.layerwise import LAMB, LARS
 from optcourse.optim.muon import Muon, orthogonalize
+from optcourse.optim.projected import SGDP, AdamP
 from optcourse.optim.schedules import cosine_restarts, exponential, step_decay, triangular, warmup
 from optcourse.optim.sgd import SGD, SGDW, Lion
 from optcourse.optim.stepper import stepper

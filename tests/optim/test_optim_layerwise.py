@@ -171,7 +171,7 @@ def test_the_three_branches_are_all_reached():
         by_row = projected and max(abs((w * new).sum(1))) < 1e-9
         seen.add((projected, by_row))
         ours = torch.tensor(d)
-        assert optim.layerwise.project(torch.tensor(w), torch.tensor(g), ours, 1.0, 0.0) == projected
+        assert optim.projected.project(torch.tensor(w), torch.tensor(g), ours, 1.0, 0.0) == projected
         np.testing.assert_allclose(ours, new, atol=1e-12)
     assert seen == {(True, True), (True, False), (False, False)}
 
