@@ -95,11 +95,21 @@ def test_the_two_commands_stand_in_the_readme_and_ci_runs_one():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+def test_no_two_test_files_have_one_name():
+    """They are imported by their names alone: the second would not run."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_make_check_is_a_part_of_make_test():
     """The same commands; what it leaves out is named, and exists."""
     check, test = (
         subprocess.run(
-            ["make", "--dry-run", target, "READY="], cwd=ROOT, capture_output=True, text=True, check=True
+            [*["make", "--no-print-directory", "--dry-run", "READY="], target],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.splitlines()
         for target in ("check", "test")
     )
