@@ -62,7 +62,8 @@ def mean(samples: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     """
     x = _samples("samples", samples)
     real("confidence", confidence, 0, 1, open_low=True, open_high=True)
-    value, stderr = x.mean(0), x.std(0, ddof=1) / np.sqrt(len(x))
+    apart = x - x[0]  # exactly zero where all samples are equal
+    value, stderr = x[0] + apart.mean(0), apart.std(0, ddof=1) / np.sqrt(len(x))
     half = stdtrit(len(x) - 1, 0.5 + confidence / 2) * stderr
     return Estimate(value, value - half, value + half, stderr, len(x))
 

@@ -59,6 +59,15 @@ def test_mean_in_errors_is_students_statistic():
     assert list(measure.mean([[2.0, 3.0]] * 2).errors_from([2.0, 2.0])) == [0.0, np.inf]
 
 
+@pytest.mark.parametrize("value", [0.1, 0.7, 1e308])
+@pytest.mark.parametrize("seeds", [2, 3, 6, 10])
+def test_equal_samples_have_no_spread(value, seeds):
+    """Their sum divided by their number may be another number."""
+    estimate = measure.mean([value] * seeds)
+    assert (estimate.value, estimate.low, estimate.high, estimate.stderr) == (value, value, value, 0.0)
+    assert estimate.errors_from(value) == 0.0
+
+
 def test_interval_covers_the_truth_as_often_as_stated():
     """2,000 repetitions with 5 seeds: 90 % of the intervals contain 0, within 4 standard errors of that share."""
     rng = np.random.default_rng(1)

@@ -114,6 +114,20 @@ def test_a_schedule_starts_from_the_rate_of_now():
     assert optimizer.param_groups[0]["initial_lr"] == 1.0  # still the scheduler's
 
 
+def test_a_group_that_a_callback_removes_leaves_the_other_its_rate():
+    model = torch.nn.Linear(2, 2)
+    groups = [{"params": [model.weight], "lr": 0.5}, {"params": [model.bias], "lr": 0.25}]
+    optimizer, seen = torch.optim.SGD(groups), []
+
+    def freeze(step, _):
+        seen.append(optimizer.param_groups[-1]["lr"])
+        if step == 1:
+            del optimizer.param_groups[0]
+
+    fit(model, two_moons(), optimizer, steps=3, schedule=lambda k: 0.5**k, callbacks=[freeze])
+    assert seen == [0.25, 0.125, 0.0625] and optimizer.param_groups[0]["lr"] == 0.25
+
+
 def test_a_group_added_by_a_callback_follows_the_schedule():
     model = mlp(2, 2, width=8)
     params, seen = list(model.parameters()), []

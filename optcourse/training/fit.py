@@ -124,7 +124,7 @@ def fit(
     if smallest == 1:
         _check_one_sample(model, train[0][:1], f"got {batch_size} for {n} samples")
 
-    rates, buffers = [], [name for name, _ in model.named_buffers()]
+    rates, buffers = {}, [name for name, _ in model.named_buffers()]
     records: list[tuple[float, ...]] = []
     evaluations: list[tuple[float, ...]] = []
 
@@ -249,15 +249,14 @@ def _step(scheduler: LRScheduler) -> None:
         raise ValueError(message) from error
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, rates: list[float], factor: float) -> None:
+def _set_rates(optimizer: torch.optim.Optimizer, rates: dict[int, tuple[dict, float]], factor: float) -> None:
     """The rate of every group is ``factor`` times the one it came with, which ``rates`` keeps."""
-    for i, group in enumerate(optimizer.param_groups):
-        if i == len(rates):
-            rates.append(float(group["lr"]))
+    for group in optimizer.param_groups:
+        _, rate = rates.setdefault(id(group), (group, float(group["lr"])))
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rates[i] * factor)
+            group["lr"].fill_(rate * factor)
         else:
-            group["lr"] = rates[i] * factor
+            group["lr"] = rate * factor
 
 
 @contextmanager

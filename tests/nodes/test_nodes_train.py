@@ -76,3 +76,8 @@ def test_asynchronous_algorithms_end_with_their_schedule():
 def test_wrong_numbers_are_refused(seeds, parts):
     with pytest.raises(ValueError, match="seeds must be as many as nets, data and parts"):
         train(Network(4), NETS, DIGITS, parts, nodes.psgd, 0.1, 3, seeds=seeds)
+
+
+def test_equal_seeds_with_different_parts_are_refused():
+    with pytest.raises(ValueError, match="seeds that are equal must have the same data and parts, got 5"):
+        train(Network(4), NETS[:2], DIGITS, PARTS[:2], nodes.psgd, 0.1, 3, seeds=[5, 5])

@@ -8,6 +8,8 @@ import pytest
 import torch
 from optim_cases import equal, gap, parameters, train, twins
 
+from optcourse import optim
+
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
@@ -156,6 +158,20 @@ def test_a_state_dict_of_another_method_is_refused(case):
     other.step()
     with pytest.raises(ValueError, match=r"state_dict .*prev"):
         optimizer.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("saved_by", "loaded_by", "setting"),
+    [(optim.Adagrad, optim.RMSprop, "lr_decay"), (torch.optim.Adam, optim.RAdam, "amsgrad")],
+)
+def test_entries_of_one_name_in_another_method_are_refused(saved_by, loaded_by, setting):
+    """A sum of squares is no average of squares, though both are called v."""
+    p = torch.nn.Parameter(torch.ones(3))
+    saved, other = saved_by([p], lr=0.1), loaded_by([p], lr=0.1)
+    p.grad = torch.ones(3)
+    saved.step()
+    with pytest.raises(ValueError, match=f"no setting '{setting}'"):
+        other.load_state_dict(saved.state_dict())
 
 
 def test_bad_settings_in_a_state_dict_are_refused(case):

@@ -45,14 +45,15 @@ def train(
 
     Seed s trains ``nets[s]`` (all of one shape) on ``data`` (one for all seeds, or one for each), of which node i holds
     the samples ``parts[s][i]``. Its batches are those that it would draw alone, and equal seeds draw equal ones (for
-    networks that differ in their rate). The algorithm is given x ``[rows, seeds * d]`` and ``options``: one that treats
-    entries alike gives every seed what it would have alone, one that does not (a compressor, a robust rule) takes one
-    seed at a time. ``lr`` is a number, or a tensor with one for each seed. ``start`` are other first parameters, which
-    broadcast to ``[rows, seeds, d]``. ``liars`` are nodes whose labels y read C - 1 - y; ``change`` alters the
-    gradients ``[m, seeds, d]``. ``look(x)``, x as returned, is asked at first and after every ``every`` steps.
+    networks that differ in their rate); another training on the same ``net`` goes on where its streams stand. The
+    algorithm is given x ``[rows, seeds * d]`` and ``options``: one that treats entries alike gives every seed what it
+    would have alone, one that does not (a compressor, a robust rule) takes one seed at a time. ``lr`` is a number, or a
+    tensor with one for each seed. ``start`` are other first parameters, which broadcast to ``[rows, seeds, d]``.
+    ``liars`` are nodes whose labels y read C - 1 - y; ``change`` alters the gradients ``[m, seeds, d]``. ``look(x)``, x
+    as returned, is asked at first and after every ``every`` steps.
 
     Ends after ``steps``, or with the algorithm. Raises ``ValueError`` for no seed, another number of networks, data or
-    parts, and what ``Shards``, ``flat_gradient`` and the algorithm refuse.
+    parts, equal seeds with different ones, and what ``Shards``, ``flat_gradient`` and the algorithm refuse.
     """
     worlds, copies = [data] * len(seeds) if isinstance(data, Dataset) else list(data), len(seeds)
     if not copies or {len(nets), len(worlds), len(parts)} != {copies}:
@@ -62,11 +63,12 @@ def train(
     first = stack(nets).to(worlds[0].x_train.dtype) if start is None else start
     d = first.shape[-1]
     x = first.expand(net.rows, copies, d).flatten(1)
-    held = dict(zip(seeds, zip(worlds, parts, strict=True), strict=True))
-    shards = {
-        seed: Shards(net, *of_seed, batch_size, seed=seed, relabel=label_flip, liars=liars)
-        for seed, of_seed in held.items()
-    }
+    shards, held = {}, {}
+    for seed, world, part in zip(seeds, worlds, parts, strict=True):
+        known, dealt = held.setdefault(seed, (world, part))
+        if known is not world or not all(map(torch.equal, dealt, part)):
+            raise ValueError(f"seeds that are equal must have the same data and parts, got {seed} with different ones")
+        shards[seed] = Shards(net, world, part, batch_size, seed=seed, relabel=label_flip, liars=liars)
 
     def batch(rows: Rows = None) -> tuple[Tensor, ...]:
         """Row i * seeds + s is node i of seed s."""

@@ -81,8 +81,8 @@ def check_number(name: str, value: Any, interval: str) -> None:
     real(name, value, low, high, open_low=interval[0] == "(", open_high=interval[-1] == ")")
 
 
-def check_names(method: str, names: Iterable[str], settings: Iterable[str]) -> None:
-    """Raise ``TypeError`` for a name in a parameter group that is, or is meant as, a setting the method has not.
+def check_names(method: str, names: Iterable[str], settings: Iterable[str], error: type[Exception] = TypeError) -> None:
+    """Raise ``error`` for a name in a parameter group that is, or is meant as, a setting the method has not.
 
     Other names are labels, which torch's users and schedulers put into groups.
     """
@@ -93,7 +93,7 @@ def check_names(method: str, names: Iterable[str], settings: Iterable[str]) -> N
         meant = difflib.get_close_matches(name, settings, n=1, cutoff=0.8)
         if meant or name in RANGES or name in SWITCHES:
             hint = f", did you mean {meant[0]!r}?" if meant else f"; its settings are {', '.join(settings)}"
-            raise TypeError(f"{method} has no setting {name!r} in a parameter group{hint}")
+            raise error(f"{method} has no setting {name!r} in a parameter group{hint}")
 
 
 #: Our names for what ``torch.optim`` keeps; where the same name means something else, the class says so.
@@ -142,6 +142,7 @@ def translated(optimizer: Any, loaded: dict[str, Any]) -> dict[str, Any]:
                     known = ", ".join(sorted(needed))
                     raise ValueError(f"state_dict {found}: {type(optimizer).__name__} keeps {known} of every parameter")
                 entries[p] = {k: v.clone() if isinstance(v, Tensor) else v for k, v in ours.items()}
+        check_names(type(optimizer).__name__, group, optimizer.defaults, ValueError)
     return {**loaded, "state": entries}
 
 
