@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -211,3 +212,18 @@ def test_state_in_shared_memory_is_used_where_it_lies():
     train(reference, others, range(2))
     expected = [reference.state[p][name] for p in others for name in "mv"]
     assert equal(params, others) and equal(kept, expected) and all(t.is_shared() for t in kept)
+
+
+def test_a_gradient_is_let_go_after_the_step(case, monkeypatch):
+    """The user's zero_grad frees it: one that lived on would cost its memory, and the next one fresh pages."""
+    for large in (1, 10**9):
+        monkeypatch.setattr(optim.engine.optimizer, "LARGE", large)
+        p = torch.nn.Parameter(torch.ones(4, 3))
+        optimizer = case.make([p])
+        array = np.ones((4, 3), dtype=np.float32)
+        p.grad, alive = torch.from_numpy(array), weakref.ref(array)
+        optimizer.step()
+        p.grad = None
+        del array
+        gc.collect()
+        assert alive() is None

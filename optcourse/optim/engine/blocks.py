@@ -53,9 +53,10 @@ class Alone:
                 (state[name],) = self.cut(self.slots[name])
 
     def scatter(self) -> None:
-        """Only a parameter that is not dense was copied."""
+        """Only a parameter that is not dense was copied. The gradient is let go: its memory serves the next one."""
         if self.x.data_ptr() != self.params[0].data_ptr():
             self.params[0].copy_(self.cut(self.x)[0])
+        del self.g
 
     def release(self) -> None:
         """Its state has memory of its own."""
