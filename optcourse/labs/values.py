@@ -13,19 +13,7 @@ from typing import Any
 import numpy as np
 
 #: Arrays and tensors may hold these numbers.
-DTYPES = (
-    "bool",
-    "uint8",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "float16",
-    "float32",
-    "float64",
-    "complex64",
-    "complex128",
-)
+DTYPES = tuple("bool uint8 int8 int16 int32 int64 float16 float32 float64 complex64 complex128".split())
 #: The largest array that is read back, in bytes.
 MAX_BYTES = 32 * 2**20
 #: Nesting of lists and dicts.
