@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 #: Arrays and tensors may hold these numbers.
-DTYPES = tuple("bool uint8 int8 int16 int32 int64 float16 float32 float64 complex64 complex128".split())
+DTYPES = ("bool", "uint8", *(f"int{bits}" for bits in (8, 16, 32, 64)), *(f"float{bits}" for bits in (16, 32, 64)))
+DTYPES += ("complex64", "complex128")
 #: The largest array that is read back, in bytes.
 MAX_BYTES = 32 * 2**20
 #: Nesting of lists and dicts.
