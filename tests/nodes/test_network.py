@@ -2,6 +2,7 @@
 
 import itertools
 
+import cloudpickle
 import networkx as nx
 import numpy as np
 import pytest
@@ -153,3 +154,11 @@ def test_changed_matrices_are_noticed():
     net.mix(W, x)
     W.copy_(torch.full((4, 4), 0.25))
     torch.testing.assert_close(net.mix(W, x)[:1], x.mean(0, keepdim=True))
+
+
+def test_a_network_travels_to_other_processes():
+    """Also one that has mixed: a notebook's function may mention it."""
+    W, x = nodes.mixing_matrix(nodes.topology("ring", 4)), torch.arange(4.0, dtype=torch.float64)[:, None]
+    net = nodes.Network(4)
+    mixed = net.mix(W, x)
+    assert torch.equal(cloudpickle.loads(cloudpickle.dumps(net)).mix(W, x), mixed)

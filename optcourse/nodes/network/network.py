@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -80,11 +80,18 @@ class Network:
         self.memory: dict[str, bool] = {}
         self._restored: dict[str, Any] = {}
         self._streams: dict[str, Streams] = {}
-        # By identity, as tensors hash, and by version: W may be changed in place.
-        self._route = lru_cache(64)(lambda W, version, split=self.split, rank=self.rank: Route(W, split, rank))
         self._start = 0
 
     # ------------------------------------------------------------------ rounds, randomness, what a checkpoint holds
+
+    @cached_property
+    def _route(self) -> Callable[[Tensor, int], Route]:
+        # By identity, as tensors hash, and by version: W may be changed in place.
+        return lru_cache(64)(lambda W, version, split=self.split, rank=self.rank: Route(W, split, rank))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A function of a notebook that mentions a network travels to other processes; what is cached stays here."""
+        return {name: value for name, value in vars(self).items() if name != "_route"}
 
     @property
     def round(self) -> int:
