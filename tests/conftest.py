@@ -1,5 +1,6 @@
 """What all tests share: one profile of hypothesis, and fixtures."""
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -16,3 +17,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def no_open_figures():
+    """What ran before in the same process, a doctest perhaps, may have left figures open."""
+    plt.close("all")

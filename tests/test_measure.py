@@ -111,23 +111,20 @@ def test_slope_is_the_mean_of_the_slopes_of_the_seeds():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-    plt.close("all")
 
 
 def test_band_shows_mean_and_percentiles():
-    fig, ax = plotting.figure()
+    _, ax = plotting.figure()
     samples = np.random.default_rng(3).standard_normal((50, 4))
     line = plotting.band(ax, np.arange(4), samples, label="measured")
     assert line.get_ydata() == pytest.approx(samples.mean(0))
     low, high = ax.collections[0].get_datalim(ax.transData).intervaly
     assert (low, high) == pytest.approx((np.percentile(samples, 10, 0).min(), np.percentile(samples, 90, 0).max()))
-    plt.close(fig)
 
 
 def test_contour_and_path_share_the_plane():
-    fig, ax = plotting.figure()
+    _, ax = plotting.figure()
     plotting.contour(ax, lambda p: (p**2).sum(-1), ((-1.0, 2.0), (-3.0, 4.0)))
     plotting.path(ax, [[0.0, 0.0], [1.0, 1.0]], label="path")
     assert ax.get_xlim() == (-1.0, 2.0) and ax.get_ylim() == (-3.0, 4.0)
     assert [text.get_text() for text in ax.legend().get_texts()] == ["path"]
-    plt.close(fig)

@@ -14,12 +14,6 @@ from optcourse.theory import quadratic
 from optcourse.training import simulate
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def test_a_moved_slider_redraws_with_the_same_function():
     calls = []
 
@@ -91,7 +85,6 @@ def test_every_setting_of_the_sliders_draws(lr, beta, kappa):
     fig = sliders.momentum_figure(lr, beta, kappa)
     fig.canvas.draw()
     assert [ax.get_xlabel() for ax in fig.axes[:2]] == ["$x_1$", "step size γL"]
-    plt.close(fig)
 
 
 @pytest.mark.parametrize(

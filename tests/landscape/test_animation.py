@@ -5,18 +5,11 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from optcourse.landscape import draw, player
 from optcourse.problems import Beale, Saddle
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def panels(steps=50):

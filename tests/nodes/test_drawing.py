@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 import pytest
@@ -17,9 +16,7 @@ from optcourse.plotting import figure
 
 @pytest.fixture
 def ax():
-    fig, ax = figure()
-    yield ax
-    plt.close(fig)
+    return figure()[1]
 
 
 SIZES = {"torus": (9, 36), "grid": (1, 4, 36), "hypercube": (1, 2, 4, 8, 16, 32, 64)}

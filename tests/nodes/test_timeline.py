@@ -1,6 +1,5 @@
 """Gantt charts: the bars that are drawn, and the time that nodes do not compute."""
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from matplotlib.colors import to_hex
@@ -15,9 +14,7 @@ KIND = {COLORS["blue"].lower(): "compute", COLORS["yellow"].lower(): "communicat
 
 @pytest.fixture
 def ax():
-    fig, ax = figure()
-    yield ax
-    plt.close(fig)
+    return figure()[1]
 
 
 def synchronous(seconds, latency, rounds):
