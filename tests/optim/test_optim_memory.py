@@ -12,6 +12,7 @@ import torch
 import torch.multiprocessing as mp
 from optim_cases import MATRICES, Case, equal, gap, give_gradients, parameters, train
 from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from optcourse import optim
 
@@ -135,6 +136,48 @@ def test_the_user_may_give_a_parameter_other_memory(case, swap, large, monkeypat
         one.step()
         reference.step()
     assert gap(params, others) < 1e-12 and places(params) == before
+
+
+def test_parameters_in_a_row_are_stepped_where_they_lie(case):
+    """Also when one of the row has no gradient for a while, and from then on another clock, or leaves the row."""
+    params, others = parameters(case.shapes), parameters(case.shapes)
+    vector_to_parameters(parameters_to_vector(params).detach(), params)
+    before, one, many = places(params), case.make(params), [case.make([p]) for p in others]
+    for seed in range(6):
+        give_gradients(params, others, seed=seed)
+        if seed == 2:
+            params[1].grad = others[1].grad = None
+        if seed == 4:
+            params[0].data = params[0].data.clone()
+            before[0] = places(params)[0]
+        for optimizer in (one, *many):
+            optimizer.step()
+    assert gap(params, others) < 1e-13 and places(params) == before
+
+
+def test_parameters_in_a_row_are_not_copied(monkeypatch):
+    params = parameters([(3, 4), (5,), (2, 2)])
+    vector_to_parameters(parameters_to_vector(params).detach(), params)
+    vectors, elementwise = [], optim.engine.optimizer.elementwise
+    watch = lambda rule, jobs, *rest: (vectors.extend(jobs), elementwise(rule, jobs, *rest))  # noqa: E731
+    monkeypatch.setattr(optim.engine.optimizer, "elementwise", watch)
+    train(optim.Adam(params), params, range(1))
+    ((x, *_), _) = vectors[0]
+    assert len(vectors) == 1 and len(x) == 21 and x.data_ptr() == params[0].data_ptr()
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (400, 400)], ids=["packed", "alone"])
+def test_a_parameter_transposed_in_its_memory(shape):
+    """The address and the shape are those of before; state stays with the elements' places in the parameter."""
+    params, others = parameters([shape]), parameters([shape])
+    runs = optim.Adam(params), torch.optim.Adam(others, foreach=False)
+    for seed in range(4):
+        if seed == 2:
+            params[0].data, others[0].data = params[0].data.t(), others[0].data.t()
+        give_gradients(params, others, seed=seed)
+        for run in runs:
+            run.step()
+    assert gap(params, others) < 1e-13
 
 
 def test_a_parameter_of_another_shape_is_named():

@@ -209,13 +209,6 @@ def test_speedups_and_the_published_tables():
     np.testing.assert_allclose(curves["ring"], steps * 0.1, rtol=1e-12)  # batches per second, counted
 
 
-@pytest.mark.topic("14.3")
-@given(n=st.integers(1, 10_000), s=st.floats(0.001, 1.0))
-def test_amdahl_is_the_time_of_a_fixed_amount_of_work(n, s):
-    gain = com.amdahl_speedup(n_nodes=n, serial_fraction=s)
-    assert gain * (s + (1 - s) / n) == pytest.approx(1) and gain <= min(n, 1 / s) * (1 + 1e-12)
-
-
 @pytest.mark.topic("15.1", "15.2", "15.3")
 @pytest.mark.parametrize(("size", "kept"), [(1000, 10), (64, 64), (50_000, 7)])
 def test_ratios_are_those_of_real_arrays(size, kept):
@@ -302,4 +295,4 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="must be positive"):
         batch.noise_scale(gradient=[0.0], covariance=[[1.0]])
     with pytest.raises(TypeError, match="n_nodes must be a real number"):
-        com.amdahl_speedup(n_nodes="two", serial_fraction=0.1)
+        com.throughput_speedup(n_nodes="two", compute_time=1.0, communication_time=0.1)

@@ -1,7 +1,8 @@
 """What one call of an equation updates: flat vectors of parameters, gradients and state.
 
-A large parameter is updated where it lies. Many small ones are gathered into a vector that fits the cache, so that
-the equation runs once instead of once per tensor, and scattered back. No parameter ever gets other memory.
+A large parameter is updated where it lies, and so are small ones that lie in a row. Many other small ones are gathered
+into a vector that fits the cache, so that the equation runs once instead of once per tensor, and scattered back. No
+parameter ever gets other memory.
 
 Both kinds of block have vectors [n], which hold during a step: ``x``, ``g`` and one in ``slots`` per name. ``sizes``
 are the elements of each of ``params``, ``states`` their entries in ``optimizer.state``, and ``cut`` turns a vector
@@ -11,6 +12,7 @@ into one view per parameter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, TypeAlias
 
 import torch
@@ -63,23 +65,23 @@ class Alone:
 
 
 class Packed:
-    """Small parameters of one dtype: ``x`` and ``g`` are memory that blocks share, ``slots`` are this block's own.
+    """Small parameters of one dtype: ``x`` (unless they lie there) and ``g`` are memory that blocks share.
 
-    The state of every parameter is a view of ``slots``.
+    ``slots`` are this block's own, and the state of every parameter is a view of them.
     """
 
     def __init__(self, params: list[Tensor], states: list[dict], slots: dict[str, float], x: Tensor, g: Tensor) -> None:
         self.params, self.states, self.sizes = params, states, [p.numel() for p in params]
-        self.x, self.g, self.slots = x, g, {}
+        self.copied = not in_a_row(params)
+        self.x, self.g, self.slots = x if self.copied else params[0].detach().as_strided(x.shape, (1,)), g, {}
         self.x_views, self.g_views, self._views = self.cut(x), self.cut(g), {}
         for name, initial in slots.items():
             self.slots[name] = torch.full_like(x, initial)
-            views = self.cut(self.slots[name])
-            for p, state, view in zip(params, states, views, strict=True):
+            self._views[name] = self.cut(self.slots[name])
+            for p, state, view in zip(params, states, self._views[name], strict=True):
                 known = entry(state, name, p)
                 state[name] = view if known is None else view.copy_(known)
-            self._views[name] = views, [view.data_ptr() for view in views]
-        self.views = [view for views, _ in self._views.values() for view in views]
+        self.views = [*chain.from_iterable(self._views.values())]
 
     def cut(self, vector: Tensor) -> list[Tensor]:
         """Contiguous views."""
@@ -88,21 +90,24 @@ class Packed:
     def gather(self, slots: dict[str, float]) -> None:
         """Copies of parameters and gradients; ``p.grad`` is only read."""
         grads: list[Any] = [p.grad for p in self.params]
-        for vector, views, tensors in ((self.x, self.x_views, self.params), (self.g, self.g_views, grads)):
-            if self.params[0].dim() == 1:
+        copies = [(self.x, self.x_views, self.params)] if self.copied else []
+        for vector, views, tensors in (*copies, (self.g, self.g_views, grads)):
+            if all(view.dim() == 1 for view in views):
                 torch.cat(tensors, out=vector)  # half the time of as many copies
             else:
                 torch._foreach_copy_(views, tensors)
 
     def scatter(self) -> None:
         """Into the memory where the parameters lie."""
-        torch._foreach_copy_(self.params, self.x_views)
+        if self.copied:
+            torch._foreach_copy_(self.params, self.x_views)
 
     def release(self) -> None:
         """Give every state that is still ours memory of its own."""
-        for name, (views, addresses) in self._views.items():
-            for state, view, address in zip(self.states, views, addresses, strict=True):
-                if state.get(name) is view and view.data_ptr() == address:
+        for name, views in self._views.items():
+            ours = self.slots[name].untyped_storage().data_ptr()
+            for state, view in zip(self.states, views, strict=True):
+                if state.get(name) is view and view.untyped_storage().data_ptr() == ours:
                     state[name] = view.clone()
 
 
@@ -129,6 +134,13 @@ def portions(params: Iterable[Tensor], limit: int) -> Iterator[list[Tensor]]:
         total += p.numel()
     if portion:
         yield portion
+
+
+def in_a_row(params: list[Tensor]) -> bool:
+    """Whether each begins where the one before it ends, in one storage."""
+    begins = [(p.untyped_storage().data_ptr(), p.data_ptr()) for p in params]
+    ends = [(storage, begin + p.nbytes) for p, (storage, begin) in zip(params, begins, strict=True)]
+    return all(p.is_contiguous() for p in params) and begins[1:] == ends[:-1]
 
 
 def must_be_alone(params: list[Tensor], states: Iterable[dict[str, Any]]) -> set[int]:

@@ -155,22 +155,6 @@ def throughput_speedup(*, n_nodes: ArrayLike, compute_time: ArrayLike, communica
     return scalar(n * (comp / (comp + comm)))
 
 
-def amdahl_speedup(*, n_nodes: ArrayLike, serial_fraction: ArrayLike) -> Number:
-    r"""Speed-up of a fixed amount of work of which a fraction s is serial: :math:`\frac1{s+(1-s)/n}`, below 1/s.
-
-    An identity. Source: Amdahl 1967, "Validity of the single processor approach to achieving large scale computing
-    capabilities".
-
-    Broadcasts. Raises ``ValueError`` unless n_nodes is an integer >= 1 and serial_fraction is in [0, 1].
-
-    >>> amdahl_speedup(n_nodes=8, serial_fraction=1 / 7)
-    4.0
-    """
-    n = _count("n_nodes", n_nodes)
-    s = np.asarray(real("serial_fraction", serial_fraction, 0, 1), dtype=float)
-    return scalar(1 / (s + (1 - s) / n))
-
-
 def sparse_ratio(*, size: ArrayLike, kept: ArrayLike, value_bits: int = 32, index_bits: int = 32) -> Number:
     r"""Bits of a dense vector over those of its k kept entries: :math:`\frac{db_v}{k(b_v+b_i)}`.
 
