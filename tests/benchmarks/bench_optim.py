@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from optcourse import optim
 
@@ -52,6 +53,7 @@ CASES: dict[str, list[tuple[int, ...]]] = {
     "one tensor of 25M": [(5000, 5000)],
     "161 tensors of ResNet-50": resnet50_shapes(),
     "300 tensors of 1,000": [(1000,)] * 300,
+    "300 tensors of 1,000, in a row": [(1000,)] * 300,
 }
 
 #: Without weight decay other libraries skip the norms that are the point of the method.
@@ -113,9 +115,11 @@ def contestants(method: str) -> dict[str, Callable]:
 class Contestant:
     """One implementation with parameters of its own."""
 
-    def __init__(self, make: Callable, shapes: list[tuple[int, ...]]) -> None:
+    def __init__(self, make: Callable, shapes: list[tuple[int, ...]], in_a_row: bool = False) -> None:
         generator = torch.Generator().manual_seed(0)
         self.params = [torch.nn.Parameter(0.1 * torch.randn(s, generator=generator)) for s in shapes]
+        if in_a_row:  # the user's choice, which optimizers may use
+            vector_to_parameters(parameters_to_vector(self.params).detach(), self.params)
         self.targets = [torch.randn(s, generator=generator) for s in shapes]
         self.optimizer = make(self.params)
 
@@ -145,9 +149,11 @@ def seconds_per_byte(x: torch.Tensor, repeats: int = 3) -> float:
     return min(times) / (2 * x.numel() * x.element_size())
 
 
-def compare(method: str, shapes: list[tuple[int, ...]], rounds: int, rng: random.Random) -> dict[str, dict]:
+def compare(
+    method: str, shapes: list[tuple[int, ...]], rounds: int, rng: random.Random, in_a_row: bool
+) -> dict[str, dict]:
     """Milliseconds and paired ratios of every contestant."""
-    field = {label: Contestant(make, shapes) for label, make in contestants(method).items()}
+    field = {label: Contestant(make, shapes, in_a_row) for label, make in contestants(method).items()}
     elements = sum(math.prod(s) for s in shapes)
     stream = torch.ones(max(elements, 25_000_000))  # larger than any cache
     moved = elements * 4 * (3 + 2 * METHODS[method][1])  # read x, g, state; write x, state
@@ -246,7 +252,7 @@ def main() -> None:
             if method == "Muon" and (not shapes or len(shapes) != len([s for s in shapes if len(s) == 2])):
                 continue  # torch's Muon takes matrices only
             rounds = arguments.rounds * (10 if sum(map(math.prod, shapes)) < 1_000_000 else 1)
-            rows = compare(method, shapes, rounds, rng)
+            rows = compare(method, shapes, rounds, rng, in_a_row=case.endswith("in a row"))
             results["cases"][case][method] = rows
             show(case, method, rows)
             save(arguments.output, results)
