@@ -19,6 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import click
 import numpy as np
 
 from optcourse.arguments import choice, integer
@@ -185,3 +186,16 @@ def in_parallel(
             for future in finished:
                 if not future.cancelled():
                     yield key_of[future], future.result()
+
+
+def exit_status(command: Callable[[], int | None], *, speaks: bool = True) -> int:
+    """Of a click command outside its standalone mode; a usage error is one line on standard error and 2."""
+    try:
+        return command() or 0
+    except click.ClickException as error:
+        said, status = " ".join(error.format_message().split()), 2
+    except click.Abort:
+        said, status = "interrupted", 130
+    if speaks:
+        click.echo(f"optcourse: {said}", err=True)
+    return status

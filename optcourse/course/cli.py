@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from optcourse import __version__, files
 from optcourse.checking import BROKEN, MARKS, number, tally
 from optcourse.course import catalog
 from optcourse.grading.commands import grade, labs
-from optcourse.runtime import DEVICES, PROFILES, cores, resolve_device
+from optcourse.runtime import DEVICES, PROFILES, cores, exit_status, resolve_device
 
 OUTPUT = Path("build/lectures")
 _FOLDER = click.Path(path_type=Path)
@@ -23,14 +24,7 @@ class _OneLine(click.Group):
     """A command whose every usage error is one line on standard error and exit status 2."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
-        try:
-            status = super().main(*args, standalone_mode=False, **options)
-        except click.ClickException as error:
-            click.echo(f"optcourse: {' '.join(error.format_message().split())}", err=True)
-            status = 2
-        except click.Abort:
-            click.echo("optcourse: interrupted", err=True)
-            status = 130
+        status = exit_status(partial(super().main, *args, standalone_mode=False, **options))
         if standalone_mode:
             sys.exit(status)
         return status

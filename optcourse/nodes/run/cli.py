@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from optcourse.arguments import real
 from optcourse.nodes.run.launch import GRACE, CannotLaunch, Workers
 from optcourse.nodes.run.process import FAILED, INTERRUPTED, LOST, USAGE, How, leave, one_process, say_what_is_saved
 from optcourse.nodes.run.recipes import RECIPES, Setup
+from optcourse.runtime import exit_status
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -157,13 +159,5 @@ def _start(setup: Setup, how: How, processes: int) -> int:
 
 def main() -> None:
     """``python -m optcourse.nodes``: every usage error is one line on standard error and exit status 2."""
-    try:
-        status = nodes.main(prog_name="python -m optcourse.nodes", standalone_mode=False)
-    except click.ClickException as error:
-        if os.environ.get("RANK", "0") == "0":
-            click.echo(f"optcourse: {' '.join(error.format_message().split())}", err=True)
-        status = USAGE
-    except click.Abort:
-        click.echo("optcourse: interrupted", err=True)
-        status = INTERRUPTED
-    leave(status)
+    command = partial(nodes.main, prog_name="python -m optcourse.nodes", standalone_mode=False)
+    leave(exit_status(command, speaks=os.environ.get("RANK", "0") == "0"))

@@ -21,7 +21,7 @@ from optcourse.nodes.run.checkpoint import Keeper
 from optcourse.nodes.run.checkpoint_files import newest_round
 from optcourse.nodes.run.launch import GRACE, join, leave_with_parent
 from optcourse.nodes.run.recipes import Setup
-from optcourse.runtime import progress
+from optcourse.runtime import exit_status, progress
 
 #: Exit statuses besides 0: the training failed, wrong usage, a process was lost, interrupted.
 FAILED, USAGE, LOST, INTERRUPTED = 1, 2, 3, 130
@@ -54,13 +54,7 @@ def worker(text: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     leave_with_parent(parent_died)
     setup, how = json.loads(text)
-    try:
-        status, _ = one_process(Setup(**setup), How(**how))
-    except click.ClickException as error:
-        if os.environ["RANK"] == "0":
-            click.echo(f"optcourse: {error.format_message()}", err=True)
-        status = USAGE
-    leave(status)
+    leave(exit_status(lambda: one_process(Setup(**setup), How(**how))[0], speaks=os.environ["RANK"] == "0"))
 
 
 def one_process(setup: Setup, how: How) -> tuple[int, int | None]:
