@@ -11,7 +11,7 @@ from torch import Tensor
 
 from optcourse.optim.adam import Adam, AdamLike
 from optcourse.optim.engine.blocks import Block
-from optcourse.optim.engine.kernels import LARGE, axpy
+from optcourse.optim.engine.kernels import CACHE, axpy
 from optcourse.optim.engine.optimizer import FlatOptimizer
 from optcourse.optim.engine.settings import Options
 from optcourse.optim.layerwise import Layerwise, spread
@@ -44,7 +44,7 @@ def project(w: Tensor, g: Tensor, d: Tensor, delta: float, eps: float) -> bool:
 
 def row_products(a: Tensor, b: Tensor) -> Tensor:
     """The inner product of every pair of rows, a few rows at a time so that the products stay in the cache."""
-    rows = max(1, LARGE // a.shape[1])
+    rows = max(1, CACHE // a.shape[1])
     return torch.cat([torch.linalg.vecdot(x, y) for x, y in zip(a.split(rows), b.split(rows), strict=True)])
 
 

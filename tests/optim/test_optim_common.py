@@ -67,7 +67,8 @@ def test_block_and_piece_sizes_do_not_matter(case, large, piece, monkeypatch):
     params, others = parameters(shapes), parameters(shapes)
     train(case.make(params), params, range(5))
     monkeypatch.setattr(engine, "LARGE", large)
-    monkeypatch.setattr(kernels, "LARGE", piece)
+    monkeypatch.setattr(engine, "CACHE", piece)
+    monkeypatch.setattr(kernels, "CACHE", piece)
     train(case.make(others), others, range(5))
     assert gap(params, others) < 1e-13
 

@@ -1,6 +1,7 @@
 """compile=True: the same results; one clear warning and the same results where there is no compiler."""
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 import torch
 from optim_cases import gap, give_gradients, parameters, twins
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from optcourse import optim
 from optcourse.optim.engine import kernels
@@ -36,19 +38,27 @@ def test_compiled_equals_eager_without_compiling_again(name):
 
 
 @needs_compiler
-def test_large_tensors_share_kernels_whatever_their_sizes():
-    """Bundles of several tensors: equal sizes in the first bundle must not bind the sizes of the next."""
-    sizes = [150_000] * kernels.BUNDLE + [140_000 + 1_000 * i for i in range(kernels.BUNDLE + 1)]
-    a = parameters([(size,) for size in sizes], torch.float32)
-    b = twins(a)
-    eager, compiled = optim.Adamax(a), optim.Adamax(b, compile=True)
+def test_large_tensors_share_kernels_whatever_their_shapes():
+    """Neither equal sizes in a bundle, nor axes of length one, nor a row may need another kernel."""
+    draw, bundle = random.Random(0), kernels.BUNDLE
+    sizes = [20_000] * bundle + [18_000 + 1_000 * i for i in range(bundle + 1)]
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    for seed in range(3):
+    for seed in range(12):
+        forms = [[(n,), (1, n), (n, 1, 1), (n // 10, 10), (10, 2, n // 20)] for n in sizes]
+        a = parameters([draw.choice(shapes) for shapes in forms], torch.float32)
+        b = twins(a)
+        row = draw.sample(b, draw.randrange(len(b)))
+        if row:
+            vector_to_parameters(parameters_to_vector(row).detach(), row)
         give_gradients(a, b, seed=seed)
-        eager.step()
-        compiled.step()
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 2  # one bundle, one single tensor
-    assert gap(a, b) < 1e-6
+        versions = [p._version for p in b]
+        optim.Adamax(a).step()
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            optim.Adamax(b, compile=True).step()
+        assert gap(a, b) < 1e-6
+        assert all(p._version > v for p, v in zip(b, versions, strict=True))  # autograd knows that a step changed them
+    assert not kernels._failures
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before + 4  # alone or bundled, in a row or not
 
 
 def test_small_parameters_do_not_wait_for_a_compiler(monkeypatch):

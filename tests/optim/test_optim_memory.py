@@ -212,13 +212,13 @@ def reachable_bytes(root, besides):
 
 
 def test_memory_is_that_of_the_state_and_a_bounded_scratch(case):
-    """30 tensors hold 3.6 MB; a persistent copy of parameters or gradients would be seen."""
-    params = [nn.Parameter(torch.ones(100, 300)) for _ in range(30)]
+    """90 tensors hold 3.6 MB; a persistent copy of parameters or gradients would be seen."""
+    params = [nn.Parameter(torch.ones(100, 100)) for _ in range(90)]
     optimizer = case.make(params)
     train(optimizer, params, range(2))
     besides = {t.untyped_storage().data_ptr() for p in params for t in (p, p.grad)}
-    state = len(optimizer.initial_slots(optimizer.param_groups[0])) * 30 * 120_000
-    scratch = 4 * 3 * optim.engine.optimizer.LARGE
+    state = len(optimizer.initial_slots(optimizer.param_groups[0])) * 90 * 40_000
+    scratch = 4 * 3 * optim.engine.kernels.CACHE
     assert state <= reachable_bytes(optimizer.__dict__, besides) <= state + scratch
 
 

@@ -33,7 +33,7 @@ def small_pieces(monkeypatch):
         return outcomes[-1]
 
     monkeypatch.setattr(replay, "PIECE", 11)
-    monkeypatch.setattr(kernels, "REPLAY", 1)
+    monkeypatch.setattr(kernels, "LARGE", 1)
     monkeypatch.setattr(kernels, "replay", spy)
     return outcomes
 
@@ -53,7 +53,7 @@ def compare(case, dtype, monkeypatch, steps=8):
         for optimizer in (plain, replayed):
             optimizer.param_groups[0]["lr"] *= 0.9
         with monkeypatch.context() as patch:
-            patch.setattr(kernels, "REPLAY", 10**9)
+            patch.setattr(kernels, "LARGE", 10**9)
             plain.step()
         replayed.step()
     assert equal(params, others)
@@ -118,7 +118,7 @@ AS_THEY_ARE = {
 @pytest.mark.parametrize("name", [*RULES, *AS_THEY_ARE])
 def test_any_rule(name, aliased, small_pieces, monkeypatch):
     rule = {**RULES, **AS_THEY_ARE}[name]
-    monkeypatch.setattr(kernels, "LARGE", 11)
+    monkeypatch.setattr(kernels, "CACHE", 11)
     x, y = vectors(2)
     expected = [t.clone() for t in rule(x.clone(), y.clone())]
     outputs = [x, y] if aliased else vectors(2)
@@ -146,7 +146,7 @@ def test_rate_as_a_tensor(small_pieces):
 
 def test_threads_do_not_share_buffers(monkeypatch):
     """Many steps at once in two threads, with operations long enough to interleave."""
-    monkeypatch.setattr(kernels, "REPLAY", 1)
+    monkeypatch.setattr(kernels, "LARGE", 1)
     sets = [parameters([(90_000,)], torch.float32, seed=s) for s in range(2)]
     alone = [twins(ps) for ps in sets]
 

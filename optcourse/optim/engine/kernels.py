@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import types
 import warnings
@@ -12,17 +13,18 @@ from typing import Any
 import torch
 import torch.fx.experimental._config
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from optcourse.optim.engine.replay import replay
 
-#: A tensor of this many elements is worth a call of its own and, with ``compile=True``, a compiled kernel (seconds,
-#: once). Smaller ones share a vector shorter than this, and where a rule runs as it is, longer ones go through it in
-#: pieces of this length: the temporaries of an equation then stay in the cache.
-LARGE = 131_072
-#: From this many elements on, reading a rule before running it pays (:mod:`optcourse.optim.engine.replay`).
-REPLAY = 16_384
+#: A tensor of this many elements is worth a call of its own: it is updated where it lies, by a compiled kernel with
+#: ``compile=True`` (seconds, once), else by a rule that is read before it runs (:mod:`optcourse.optim.engine.replay`).
+LARGE = 16_384
+#: Smaller ones share a vector shorter than this, and where a rule runs as it is, longer ones go through it in pieces of
+#: this length: the temporaries of an equation then stay in the cache.
+CACHE = 131_072
 #: Large tensors per call of a compiled kernel: a call costs some 30 µs, whatever it computes.
-BUNDLE = 4
+BUNDLE = 8
 
 
 def average(old: Tensor, new: Tensor, beta: float | Tensor) -> Tensor:
@@ -84,20 +86,20 @@ def elementwise(
     eager, large = [], []
     for job in jobs:
         (large if compile and job[0][0].numel() >= LARGE else eager).append(job)
-    if large and _compiler_works():
+    if large and not _failures:
         try:
             _run_compiled(rule, large, scalars)
         except _COMPILER_ERRORS as error:
             _give_up(error)
     for outputs, inputs in eager + large:
-        if outputs[0].numel() < REPLAY or not replay(rule, scalars, outputs, inputs):
+        if outputs[0].numel() < LARGE or not replay(rule, scalars, outputs, inputs):
             _run_in_pieces(rule, outputs, inputs, scalars)
 
 
 def _run_in_pieces(rule: Callable, outputs: Sequence[Tensor], inputs: Sequence[Tensor], scalars: dict) -> None:
-    if outputs[0].device.type != "cpu" or outputs[0].numel() <= LARGE:
+    if outputs[0].device.type != "cpu" or outputs[0].numel() <= CACHE:
         return _write(rule, outputs, inputs, scalars)
-    tensors = [t.split(LARGE) if t.dim() else repeat(t) for t in (*outputs, *inputs)]
+    tensors = [t.split(CACHE) if t.dim() else repeat(t) for t in (*outputs, *inputs)]
     for pieces in zip(*tensors, strict=False):
         _write(rule, pieces[: len(outputs)], pieces[len(outputs) :], scalars)
 
@@ -116,24 +118,30 @@ def _run_compiled(rule: Callable, jobs: list[Job], scalars: dict[str, Any]) -> N
     names = tuple(name for name, value in scalars.items() if not isinstance(value, bool))
     numbers = torch.tensor([float(scalars[name]) for name in names], dtype=torch.float64)
     numbers = numbers.to(jobs[0][0][0].device)
-    jobs.sort(key=lambda job: [t.dim() for t in job[1]])  # stable: the gradients made last, still in the cache, first
+    jobs.sort(key=_form)  # stable: the gradients made last, still in the cache, first
     while jobs:
         bundle = jobs[:BUNDLE]
-        kinds = {tuple(t.dim() for t in inputs) for _, inputs in bundle}
-        bundle = bundle if len(bundle) == BUNDLE and len(kinds) == 1 else bundle[:1]
-        tensors = tuple((t.dtype, t.dim(), t.device) for ts in bundle[0] for t in ts)
-        kernel = _kernel(rule, names, switches, tensors, len(bundle))
-        if kernel in _compiled:
-            kernel(bundle, numbers)
-        else:
-            # Without "duck shapes": tensors that have one length by chance shall not need one for ever.
-            with torch.fx.experimental._config.patch(use_duck_shape=False):  # pyright: ignore[reportAttributeAccessIssue]: made at run time
-                kernel(bundle, numbers)
-            _compiled.add(kernel)
+        if len(bundle) < BUNDLE or _form(bundle[0]) != _form(bundle[-1]):
+            bundle = bundle[:1]
+        tensors = tuple((t.dtype, t.device) for ts in bundle[0] for t in ts)
+        kernel = _kernel(rule, names, switches, (*tensors, *_form(bundle[0])), len(bundle))
+        # A view brings the tensor that it is a view of, and every other shape of one would compile again.
+        bare = {id(t): t.data for job in bundle for ts in job for t in ts}
+        # Without "duck shapes": tensors that have one length by chance shall not need one for ever.
+        first = torch.fx.experimental._config.patch(use_duck_shape=False)  # pyright: ignore[reportAttributeAccessIssue]: made at run time
+        with contextlib.nullcontext() if kernel in _compiled else first:
+            kernel([tuple([bare[id(t)] for t in ts] for ts in job) for job in bundle], numbers)
+        _compiled.add(kernel)
+        increment_version(t for outputs, _ in bundle for t in outputs if not t.is_inference())
         del jobs[: len(bundle)]
 
 
 _compiled: set[Callable] = set()
+
+
+def _form(job: Job) -> list[tuple]:
+    """What a compiled kernel is bound to: the number of axes, and whether a tensor begins where its memory does."""
+    return [(t.dim(), min(t.storage_offset(), 2)) for t in job[1]]
 
 
 @functools.cache
@@ -153,10 +161,6 @@ def _kernel(rule: Callable, names: tuple[str, ...], switches: tuple, kinds: tupl
 # its front and back end (a missing C++ compiler among them) derive from it as well.
 _COMPILER_ERRORS = (RuntimeError,)
 _failures: list[str] = []
-
-
-def _compiler_works() -> bool:
-    return not _failures
 
 
 def _give_up(error: Exception) -> None:

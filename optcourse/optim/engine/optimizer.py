@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from optcourse.optim.engine.blocks import Alone, Block, Packed, must_be_alone, portions
-from optcourse.optim.engine.kernels import BUNDLE, LARGE, elementwise, working_dtype
+from optcourse.optim.engine.kernels import BUNDLE, CACHE, LARGE, elementwise, working_dtype
 from optcourse.optim.engine.settings import (
     TORCH_NAMES,
     check_group,
@@ -236,14 +236,14 @@ class FlatOptimizer(Optimizer):
             team = p.device, p.dtype, kind, *(state[name] for name in self.counters)
             if id(p) in alone:
                 plan.append([Alone(p, state)])
-            elif p.numel() >= limit(p.device):
+            elif p.numel() >= on(p.device, LARGE):
                 large.setdefault(team, []).append(Alone(p, state))
             elif p.numel():
                 small.setdefault(team, []).append(p)
         for blocks in large.values():
             plan += [blocks[i : i + BUNDLE] for i in range(0, len(blocks), BUNDLE)]
         for (device, dtype, *_), members in small.items():
-            for portion in portions(members, limit(device)):
+            for portion in portions(members, on(device, CACHE)):
                 x, g = (self._vector(use, sum(p.numel() for p in portion), dtype, device) for use in "xg")
                 plan.append([Packed(portion, [self.state[p] for p in portion], slots, x, g)])
         return plan
@@ -279,6 +279,6 @@ def same(these: list, those: list) -> bool:
     return len(these) == len(those) and all(map(is_, these, those))
 
 
-def limit(device: torch.device) -> int:
-    """Elements from which on a parameter is updated alone: copies must stay in a CPU's cache, not in a GPU's."""
-    return LARGE if device.type == "cpu" else 32 * LARGE
+def on(device: torch.device, size: int) -> int:
+    """A size that suits a CPU, whose cache a copy must not leave; a GPU has none that matters."""
+    return size if device.type == "cpu" else 32 * size
