@@ -29,7 +29,7 @@ from optcourse.runtime import progress
 
 SALT = int.from_bytes(b"plane")
 #: Bytes of the largest array of a batched evaluation: about what a cache holds.
-CACHE = 2**20
+CACHE = 2**22
 #: At most so many points together; more do not help.
 MOST = 256
 
@@ -126,16 +126,16 @@ def surface(
     alphas, betas = np.linspace(a0, a1, points), np.linspace(b0, b1, points)
     grid = torch.cartesian_prod(*(torch.as_tensor(axis).to(center) for axis in (alphas, betas)))
 
-    def place(ab: Tensor) -> Tensor:
-        return center + ab[:, :1] * D[0] + ab[:, 1:] * D[1]
-
     with evaluation(model, batch_norm), torch.no_grad():
         at_center, size = _largest(model, f, center)
         together, way = _batched(model, loss, data, center, at_center)
         chunk = max(1, min(MOST, CACHE // (size * center.element_size()))) if together else 1
         evaluate = together or (lambda w: f(w[0])[None])
-        chunks = progress(grid.split(chunk), desc="loss surface")
-        values = torch.cat([evaluate(place(ab)) for ab in chunks]).double().cpu().view(points, points).numpy()
+        w, found = center.new_empty(chunk, len(center)), []  # one array for all chunks: pages of a new one cost more
+        for ab in progress(grid.split(chunk), desc="loss surface"):
+            at = torch.addcmul(center, ab[:, :1], D[0], out=w[: len(ab)]).addcmul_(ab[:, 1:], D[1])
+            found.append(evaluate(at))
+    values = torch.cat(found).double().cpu().view(points, points).numpy()
     return Plane(alphas, betas, values, center, D, way)
 
 
