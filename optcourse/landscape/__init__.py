@@ -22,5 +22,12 @@ from optcourse.landscape.hessian import (
     spectral_density,
 )
 from optcourse.landscape.sharpness import sharpness
-from optcourse.landscape.surface import Plane, filter_normalized, pca_directions, random_directions, surface
+from optcourse.landscape.surface import (
+    Plane,
+    coordinates,
+    filter_normalized,
+    pca_directions,
+    random_directions,
+    surface,
+)
 from optcourse.landscape.trajectory import trajectory

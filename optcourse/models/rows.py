@@ -229,10 +229,8 @@ def _batch_norm(norm: nn.Module, own: dict[str, Tensor], h: Tensor) -> Tensor:
         variance = norm.running_var.unsqueeze(1)
     scale = torch.rsqrt(variance + norm.eps)
     if norm.affine:
-        z = torch.addcmul(own["bias"].unsqueeze(2), z, own["weight"].unsqueeze(2) * scale)
-    else:
-        z = z * scale
-    return z.view(h.shape)
+        return torch.addcmul(own["bias"].unsqueeze(2), z, own["weight"].unsqueeze(2) * scale).view(h.shape)
+    return (z * scale).view(h.shape)
 
 
 def _plain(conv: nn.Conv1d | nn.Conv2d) -> bool:

@@ -127,7 +127,7 @@ def test_a_point_has_the_same_bits_however_many_are_evaluated_together(name, mod
     arguments = model, cross_entropy, data, landscape.random_directions(model)
     found = []
     for most in (256, 7, 1):
-        monkeypatch.setattr(module, "MOST", most)
+        monkeypatch.setitem(module.MOST, "cpu", most)
         found.append(landscape.surface(*arguments, points=6, batch_norm=mode).values)
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
 
@@ -136,9 +136,7 @@ def test_memory_decides_how_many_points_are_evaluated_together(monkeypatch):
     model, data, seen = make("cnn2d batch"), samples(), []
     apply = module.apply
     monkeypatch.setattr(module, "apply", lambda net, w, x: seen.append(len(w)) or apply(net, w, x))
-    monkeypatch.setattr(
-        module, "CACHE", 10 * 8 * 16 * 16 * 27
-    )  # ten times the patches: 16 samples and positions, 3 * 9
+    monkeypatch.setitem(module.MEMORY, "cpu", 10 * 8 * 16 * 16 * 27)  # ten times 16 samples and positions, 3 * 9
     landscape.surface(model, cross_entropy, data, landscape.random_directions(model), points=6)
     assert seen == [1, 10, 10, 10, 6]
 
