@@ -150,7 +150,7 @@ def _batched(
     try:
         found = together(center[None])[0]
     except Exception as error:  # whatever a module may raise where it meets rows
-        return None, f"one by one: {type(error).__name__}: {error}"
+        return None, f"one by one: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     eps = torch.finfo(center.dtype).eps ** 0.5
     if found.shape != at_center.shape or not torch.allclose(found, at_center, rtol=eps, atol=eps, equal_nan=True):
         return None, f"one by one: together, the loss at the center would be {found} and not {at_center.item()}"
