@@ -261,6 +261,26 @@ def diagonal(values):
     return lambda v: values * v
 
 
+@given(
+    values=st.lists(st.sampled_from([-5.0, -1.0, -1e-3, 0.0, 1e-6, 1.0, 1.5, 1e4]), min_size=1, max_size=12),
+    steps=st.integers(1, 15),
+    seed=st.integers(0, 1000),
+)
+def test_any_spectrum_is_seen_from_inside(values, steps, seed):
+    """Repeated, zero and far eigenvalues; rotated. Rounding is in units of the largest."""
+    rng, d = np.random.default_rng(seed), len(values)
+    U = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    A, scale = torch.as_tensor(U @ np.diag(values) @ U.T), max(np.abs(values).max(), 1e-300)
+    *_, found = landscape.lanczos(lambda v: A @ v, torch.as_tensor(rng.normal(size=d)), steps)
+    m = len(found.diagonal)
+    assert m <= min(steps, d) and (found.Q @ found.Q.T - torch.eye(m).double()).abs().max() < 1e-10
+    ritz, _, residuals = found.ritz()
+    assert (np.abs(ritz[:, None] - values).min(1) <= residuals + 1e-11 * scale).all()
+    assert min(values) - 1e-11 * scale <= ritz.min() and ritz.max() <= max(values) + 1e-11 * scale
+    if m == d or m < steps:  # the space has ended: nothing is left over
+        assert residuals.max() <= 1e-11 * scale
+
+
 def test_the_method_ends_where_the_space_ends():
     start = torch.tensor([1.0, 1.0, 0.0, 0.0])
     steps = list(landscape.lanczos(diagonal([3.0, 1.0, 7.0, 9.0]), start, 4))  # the start sees two eigenvectors
