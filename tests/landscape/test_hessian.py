@@ -313,6 +313,18 @@ def test_the_density_is_within_its_stated_error(seed):
         assert found.weights.sum() == pytest.approx(1, rel=1e-12) and found.weights.min() >= 0
 
 
+def test_the_error_of_the_probes_is_as_large_as_stated():
+    """d steps leave only it. Eigenvectors in general position make the bound on the variance almost an equality, so
+    the mean distance is E|z| = sqrt(2/pi) = .80 of the standard deviation, within some .02 for 200 probes."""
+    rng, d = np.random.default_rng(0), 40
+    values, U = np.sort(rng.normal(size=d)), np.linalg.qr(rng.normal(size=(d, d)))[0]
+    A, ratios = torch.as_tensor(U @ np.diag(values) @ U.T), []
+    for seed in range(200):
+        found = landscape.spectral_density(lambda v: A @ v, d, 1, d, seed=seed)
+        ratios.append(wasserstein_distance(found.nodes, values, found.weights) / found.error)
+    assert 0.7 < np.mean(ratios) < 0.9
+
+
 def test_moments_up_to_twice_the_steps_are_exact():
     """One probe: the quadrature integrates t^k, k <= 2m - 1, exactly against the spectral measure of its vector."""
     product, H = trained()
