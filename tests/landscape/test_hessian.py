@@ -291,6 +291,14 @@ def test_the_method_ends_where_the_space_ends():
     assert whole.products == 20
 
 
+@pytest.mark.parametrize(
+    ("which", "expected"), [("largest", [7, 5, 2]), ("smallest", [-9, -4, 0]), ("magnitude", [-9, 7, 5])]
+)
+def test_each_end_of_a_spectrum_with_both_signs(which, expected):
+    product = diagonal([2.0, -9.0, 0.0, 7.0, -4.0, 1.0, 5.0])
+    np.testing.assert_allclose(landscape.eigenvalues(product, 7, 3, which).values, expected, atol=1e-9)
+
+
 def test_what_cannot_be_found_is_said():
     with pytest.raises(ArithmeticError, match="raise steps or tolerance"):
         landscape.eigenvalues(diagonal(np.linspace(0, 1, 500)), 500, 3, steps=5)
