@@ -185,6 +185,11 @@ def test_one_number_has_no_statistics():
         rows.apply(model, flat_parameters(model)[None], torch.ones(1, 1, 4))
 
 
+def test_rows_do_not_share_the_random_numbers_of_dropout():
+    with pytest.raises(RuntimeError, match="random"):
+        rows.apply(model := make("dropout").train(), flat_parameters(model)[None], samples()[0][None])
+
+
 def test_memory_decides_how_many_points_are_evaluated_together(monkeypatch):
     model, data, seen = make("cnn2d batch"), samples(), []
     apply = module.apply
