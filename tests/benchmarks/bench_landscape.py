@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from optcourse import data, landscape, models
-from optcourse.models.rows import apply, flat_parameters, places, split
+from optcourse.models.rows import places, split
 from optcourse.training import fit
 
 LOOP, BOUND = "loop over points", "one model"
@@ -54,7 +54,7 @@ def surface_contestants(make: Make, samples: int, points: int) -> dict[str, Call
     """Label -> all losses ``[points * points]``."""
     model, digits = make().train(), data.digits(seed=0)
     x, y = digits.x_train[:samples], digits.y_train[:samples]
-    D, center, parameters = landscape.filter_normalized(model), flat_parameters(model), list(model.parameters())
+    D, parameters = landscape.filter_normalized(model), list(model.parameters())
     t = torch.linspace(-1, 1, points)
     grid = torch.cartesian_prod(t, t)
 
@@ -92,9 +92,9 @@ def surface_contestants(make: Make, samples: int, points: int) -> dict[str, Call
 
     @torch.no_grad()
     def bound() -> Tensor:
-        many = x.repeat(64, *[1] * (x.dim() - 1))
-        rows = [apply(bare, center[None], many[None]) for _ in range(len(grid) // 64)]
-        return torch.stack(rows)
+        together = max(1, 2048 // samples)  # points
+        many = x.repeat(together, *[1] * (x.dim() - 1))
+        return torch.stack([bare(many) for _ in range(len(grid) // together)])
 
     return {"ours": ours, LOOP: loop, "vmap": mapped, BOUND: bound}
 
