@@ -2,7 +2,7 @@
 # make test       install, check style and types, run every test and every notebook
 # make check      a subset of it for the inner loop: style, types, doctests, the tests that start no other process
 # make bench      speed of optimizers, grading, nodes and landscapes, as ratios in one run; writes build/*.md and benchmarks.json
-#                 (twenty minutes on two quiet cores; each script in tests/benchmarks can be run alone)
+#                 (some 25 minutes on two quiet cores; each script in tests/benchmarks can be run alone)
 # make lab        install, open JupyterLab: lectures/ at first, labs/release beside it
 # make format     let ruff and nbstripout put code and notebooks in order
 
