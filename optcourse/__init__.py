@@ -8,7 +8,7 @@
 ``data``, ``models``    small data sets that are generated or ship with a library, small networks
 ``optim``               optimizers that read like the slide's equation and fit any torch training loop
 ``training``            three loops: one network, many copies of it, points on the problems
-``landscape``           paths of optimizers over surfaces
+``landscape``           loss surfaces, curvature and sharpness of networks; paths of optimizers
 ``nodes``               distributed algorithms on simulated nodes or real processes, one codebase
 ``measure``             means, confidence intervals and fitted slopes over seeds
 ``plotting``            the course's figure style

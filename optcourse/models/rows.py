@@ -56,6 +56,14 @@ def scores(net: nn.Module, w: Tensor, x: Tensor) -> Tensor:
     :func:`check_rows` refuses.
     """
     check_rows(net)
+    return apply(net, w, x)
+
+
+def apply(net: nn.Module, w: Tensor, x: Tensor) -> Tensor:
+    """:func:`scores`, also with batch norm: on the statistics of each row's batch, in evaluation mode on running ones.
+
+    No buffer changes. Raises ``ValueError`` for another number of parameters or of rows.
+    """
     parameters = list(net.parameters())
     d = sum(p.numel() for p in parameters)
     if w.dim() != 2 or w.shape[1] != d or len(x) != len(w):
@@ -68,7 +76,14 @@ def scores(net: nn.Module, w: Tensor, x: Tensor) -> Tensor:
 
 def losses(net: nn.Module, w: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropies ``[rows]``, each on its own batch: x ``[rows, B, ...]``, labels y ``[rows, B]``."""
-    return F.cross_entropy(scores(net, w, x), targets(y), reduction="none").mean(1)
+    return losses_of(F.cross_entropy, scores(net, w, x), y)
+
+
+def losses_of(loss: Loss, scores: Tensor, y: Tensor) -> Tensor:
+    """The loss of each row ``[rows]``: scores ``[rows, classes, B]`` against y ``[rows, B, ...]``."""
+    if loss is F.cross_entropy and scores.dim() == 3 and y.dim() == 2:
+        return F.cross_entropy(scores, targets(y), reduction="none").mean(1)
+    return vmap(loss)(scores.movedim(-1, 1), targets(y, loss))
 
 
 def evaluate(model: nn.Module, w: Tensor, x: Tensor, y: Tensor, loss: Loss = F.cross_entropy) -> tuple[Tensor, Tensor]:
@@ -78,14 +93,19 @@ def evaluate(model: nn.Module, w: Tensor, x: Tensor, y: Tensor, loss: Loss = F.c
     :func:`accuracy`. Raises ``ValueError`` for what :func:`check_rows` refuses.
     """
     check_rows(model)
-    parameters, results = list(model.parameters()), []
+    results = []
     with torch.no_grad():
         for row in w.reshape(-1, w.shape[-1]):  # one after the other: N samples fill a cache by themselves
-            parts = [part[0] for part in split(parameters, row[None])]
-            found = call_at(model, {name: parts[i] for name, i in places(model).items()}, x)
+            found = apply_one(model, row, x)
             results.append((loss(found, targets(y, loss)), accuracy(found, y).to(w.dtype)))
     mean_losses, accuracies = (torch.stack(column).reshape(w.shape[:-1]) for column in zip(*results, strict=True))
     return mean_losses, accuracies
+
+
+def apply_one(model: nn.Module, w: Tensor, x: Tensor) -> Tensor:
+    """``model(x)`` at the parameters w ``[d]``, in torch's own way; differentiable in w, for every module."""
+    parts = [part[0] for part in split(list(model.parameters()), w[None])]
+    return call_at(model, {name: parts[i] for name, i in places(model).items()}, x)
 
 
 def targets(y: Tensor, loss: Loss = F.cross_entropy) -> Tensor:
@@ -158,7 +178,7 @@ def forward(module: nn.Module, name: str, values: dict[str, Tensor], h: Tensor) 
     if type(module) is Block:
         branch = forward(module.branch, f"{name}branch.", values, h)
         return h + branch if module.residual else branch
-    if kind in (nn.Identity, nn.ReLU):
+    if kind in (nn.Identity, nn.ReLU) or (kind is nn.Dropout and not module.training):
         return module(h)
     if kind in _ROUNDED:
         return module(fill(h.flatten(), -h.numel() % STEP))[: h.numel()].view(h.shape)
@@ -173,6 +193,8 @@ def forward(module: nn.Module, name: str, values: dict[str, Tensor], h: Tensor) 
         return _convolution(module, own, h)
     if type(module) is nn.GroupNorm:
         return _group_norm(module, own, h)
+    if (kind is nn.BatchNorm1d and h.dim() in (3, 4)) or (kind is nn.BatchNorm2d and h.dim() == 5):
+        return _batch_norm(module, own, h)
     apply = vmap(lambda own, batch: call_at(module, own, batch))
     return apply(own, h.movedim(-1, 1)).movedim(1, -1)
 
@@ -191,6 +213,18 @@ def _group_norm(norm: nn.GroupNorm, own: dict[str, Tensor], h: Tensor) -> Tensor
         return normal
     gain, offset = (own[key].view(*h.shape[:2], *[1] * (h.dim() - 2)) for key in ("weight", "bias"))
     return gain * normal.contiguous() + offset
+
+
+def _batch_norm(norm: nn.Module, own: dict[str, Tensor], h: Tensor) -> Tensor:
+    """A channel of a row is a channel of its own; running statistics are used or not, and never changed."""
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+    running = norm.running_mean, norm.running_var
+    if norm.training or running[0] is None:
+        running = None, None
+    mean, variance = (None if r is None else r.repeat(len(h)) for r in running)
+    gain, offset = (own[key].flatten() if norm.affine else None for key in ("weight", "bias"))
+    channels = h.reshape(1, len(h) * h.shape[1], -1)
+    return F.batch_norm(channels, mean, variance, gain, offset, training=mean is None, eps=norm.eps).view(h.shape)
 
 
 def _plain(conv: nn.Conv1d | nn.Conv2d) -> bool:
