@@ -166,7 +166,9 @@ def newton_figure(x: float, y: float, *, steps: int = 8) -> Figure:
     paths = {
         "gradient descent": simulate.gradient_descent(surface, [x, y], lr=0.5, steps=integer("steps", steps, 1)),
         "Newton": newton(surface.value, start, steps=steps)[:, 0].numpy(),
-        "Newton with |λ|": newton(surface.value, start, steps=steps, absolute=True, floor=1e-3, longest=1.0)[:, 0].numpy(),
+        "Newton with |λ|": newton(surface.value, start, steps=steps, absolute=True, floor=1e-3, longest=1.0)[
+            :, 0
+        ].numpy(),
     }
     fig, (left, right) = figure(ncols=2, height=4.2)
     contour(left, surface.value, surface.region, levels=20)
@@ -184,6 +186,8 @@ def newton_figure(x: float, y: float, *, steps: int = 8) -> Figure:
     target = paths["Newton"][1, 1]
     right.axvline(target, color=COLORS["red"], linewidth=1, label="Newton's step ends here")
     right.set(xlim=(-5, 5), ylim=(-3, 3), xlabel="y", ylabel="f")
-    right.set_title(f"curvature {curvature:.2f}: to the model's {'bottom' if curvature > 0 else 'top'}, y = {target:.2f}")
+    right.set_title(
+        f"curvature {curvature:.2f}: to the model's {'bottom' if curvature > 0 else 'top'}, y = {target:.2f}"
+    )
     right.legend(loc="upper right", fontsize=8)
     return fig

@@ -61,7 +61,9 @@ def newton(
 ) -> Tensor:
     r"""Newton's iterates from every row of ``start`` [n, d], as [steps + 1, n, d].
 
-    .. math:: x^+ = x - Q\,\operatorname{diag}(1/\lambda)\,Q^\top\nabla f(x),\qquad \nabla^2f(x)=Q\operatorname{diag}(\lambda)Q^\top
+    .. math::
+        x^+ = x - Q\,\operatorname{diag}(1/\lambda)\,Q^\top\nabla f(x), \qquad
+        \nabla^2f(x) = Q\operatorname{diag}(\lambda)Q^\top
 
     goes to the stationary point of the quadratic model, be it a minimum or not. With ``absolute`` the step is the
     saddle-free one, with :math:`\max(|\lambda|, \text{floor})` in place of :math:`\lambda`: up where the model rises,
@@ -102,9 +104,7 @@ def critical_points(value: Value, x: Tensor, *, tol: float = 1e-9) -> Critical:
     return Critical(x[at_rest].detach(), f[at_rest], (torch.linalg.eigvalsh(H[at_rest]) < -tol).sum(1))
 
 
-def conjugate_gradients(
-    product: Callable[[Tensor], Tensor], b: Tensor, *, steps: int, tol: float = 0.0
-) -> Tensor:
+def conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor, *, steps: int, tol: float = 0.0) -> Tensor:
     r"""Iterates s_0 = 0, s_1, ... of conjugate gradients on A s = b, as [k + 1, d]; ``product(v)`` is A v.
 
     .. math::
@@ -112,7 +112,7 @@ def conjugate_gradients(
         p^+ &= r^+ + \frac{r^{+\top}r^+}{r^\top r}\,p,\qquad r_0 = p_0 = b
 
     One product a step. Stops after ``steps``, or once the residual r is at most ``tol`` times as long as b. Raises
-    ``ValueError`` for a bad argument, and where it meets a direction of negative curvature: A must be positive definite.
+    ``ValueError`` for a bad argument, and where A has a direction of negative curvature: it must be positive definite.
     Its guarantee is :func:`optcourse.theory.newton.conjugate_gradients`. Source: Hestenes & Stiefel 1952, "Methods of
     conjugate gradients for solving linear systems".
 

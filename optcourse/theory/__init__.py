@@ -22,7 +22,18 @@ outside them a ``ValueError`` (``TypeError`` for what is no number) names argume
 where the condition of a statement fails; in a sweep the failed points are NaN, see :class:`Bound`.
 """
 
-from optcourse.theory import adaptive, batch, decay, gradient_descent, momentum, newton, quadratic, saddles, sampling, sgd
+from optcourse.theory import (
+    adaptive,
+    batch,
+    decay,
+    gradient_descent,
+    momentum,
+    newton,
+    quadratic,
+    saddles,
+    sampling,
+    sgd,
+)
 from optcourse.theory.bound import Bound, transient, tune_step
 from optcourse.theory.distributed import (
     asynchrony,
