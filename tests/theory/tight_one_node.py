@@ -150,7 +150,7 @@ def newton_step(share):
 
 
 def conjugate_gradients(steps, mu=1.0, L=9.0):
-    """The k + 1 extremal points of Chebyshev's polynomial as eigenvalues, errors weighted so that no p can do better."""
+    """The k + 1 extremal points of Chebyshev's polynomial as eigenvalues, errors so weighted that no p does better."""
     lam = (L + mu) / 2 + (L - mu) / 2 * np.cos(np.arange(steps + 1) * np.pi / steps)
     apart = np.abs(lam[:, None] - lam) + np.eye(steps + 1)
     solution = 1 / np.sqrt(lam * apart.prod(1) * lam)  # the energy of coordinate j is lam * solution^2
