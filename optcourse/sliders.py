@@ -163,12 +163,11 @@ def newton_figure(x: float, y: float, *, steps: int = 8) -> Figure:
     real("x", x, -2, 2)
     real("y", y, -5, 5)
     surface, start = BoundedSaddle(), torch.tensor([[float(x), float(y)]], dtype=torch.float64)
+    saddle_free = newton(surface.value, start, steps=steps, absolute=True, floor=1e-3, longest=1.0)
     paths = {
         "gradient descent": simulate.gradient_descent(surface, [x, y], lr=0.5, steps=integer("steps", steps, 1)),
         "Newton": newton(surface.value, start, steps=steps)[:, 0].numpy(),
-        "Newton with |λ|": newton(surface.value, start, steps=steps, absolute=True, floor=1e-3, longest=1.0)[
-            :, 0
-        ].numpy(),
+        "Newton with |λ|": saddle_free[:, 0].numpy(),
     }
     fig, (left, right) = figure(ncols=2, height=4.2)
     contour(left, surface.value, surface.region, levels=20)
@@ -186,8 +185,7 @@ def newton_figure(x: float, y: float, *, steps: int = 8) -> Figure:
     target = paths["Newton"][1, 1]
     right.axvline(target, color=COLORS["red"], linewidth=1, label="Newton's step ends here")
     right.set(xlim=(-5, 5), ylim=(-3, 3), xlabel="y", ylabel="f")
-    right.set_title(
-        f"curvature {curvature:.2f}: to the model's {'bottom' if curvature > 0 else 'top'}, y = {target:.2f}"
-    )
+    end = "bottom" if curvature > 0 else "top"
+    right.set_title(f"curvature {curvature:.2f}: to the model's {end}, y = {target:.2f}")
     right.legend(loc="upper right", fontsize=8)
     return fig

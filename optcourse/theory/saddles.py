@@ -55,7 +55,8 @@ def positive_definite_share(*, dim: int) -> float:
     r"""Probability that a random symmetric matrix of the Gaussian orthogonal ensemble (GOE) is positive definite.
 
     Statement: the eigenvalues have the density
-    :math:`\propto\prod_{i<j}|\lambda_i-\lambda_j|\prod_ie^{-\lambda_i^2/2}`, so by de Bruijn's formula the integral over any set is a Pfaffian, whose square is the determinant of
+    :math:`\propto\prod_{i<j}|\lambda_i-\lambda_j|\prod_ie^{-\lambda_i^2/2}`, so by de Bruijn's formula the
+    integral over any set is a Pfaffian, whose square is the determinant of
 
     .. math:: A_{jk}=\iint\operatorname{sign}(y-x)\,x^jy^k\,e^{-(x^2+y^2)/2}\,dx\,dy,\qquad 0\le j,k<N,
 
