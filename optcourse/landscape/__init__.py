@@ -24,5 +24,12 @@ from optcourse.landscape.hessian import (
 )
 from optcourse.landscape.newton import conjugate_gradients, critical_points, derivatives, newton
 from optcourse.landscape.sharpness import sharpness
-from optcourse.landscape.surface import Plane, filter_normalized, pca_directions, random_directions, surface
+from optcourse.landscape.surface import (
+    Plane,
+    coordinates,
+    filter_normalized,
+    pca_directions,
+    random_directions,
+    surface,
+)
 from optcourse.landscape.trajectory import trajectory

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import ArrayLike
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel  # of attention's kernels one has second derivatives
 
 from optcourse.arguments import choice, integer, real
 from optcourse.landscape.objective import evaluation, objective
@@ -42,7 +43,7 @@ def hessian_vector_product(
     Raises ``ValueError`` for v of another length, x and y of different lengths, and a model without parameters.
     """
     f, w = objective(model, loss, data), flat_parameters(model).requires_grad_()
-    with evaluation(model, batch_norm), torch.enable_grad():
+    with evaluation(model, batch_norm), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         (gradient,) = torch.autograd.grad(f(w), w, create_graph=True)
 
     def product(v: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def gauss_newton_product(
     Source: Schraudolph, Fast curvature matrix-vector products for second-order gradient descent (Neural Comp. 2002).
     """
     f, w, (x, y) = objective(model, loss, data), flat_parameters(model).requires_grad_(), data
-    with evaluation(model, batch_norm), torch.enable_grad():
+    with evaluation(model, batch_norm), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         f(w)  # refuses what hessian_vector_product does
         scores = apply_one(model, w, x)
         s = scores.detach().requires_grad_()

@@ -28,10 +28,10 @@ from optcourse.plotting import Region
 from optcourse.runtime import progress
 
 SALT = int.from_bytes(b"plane")
-#: Bytes of the largest array of a batched evaluation: about what a cache holds.
-CACHE = 2**20
+#: Bytes of the largest array of a batched evaluation, by type of device: on a processor about what a cache holds.
+MEMORY = {"cpu": 2**22, "other": 2**28}
 #: At most so many points together; more do not help.
-MOST = 256
+MOST = {"cpu": 256, "other": 4096}
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,8 @@ class Plane:
         return RegularGridInterpolator((self.alphas, self.betas), finite)(np.asarray(points, dtype=float))
 
     def coordinates(self, parameters: Tensor) -> np.ndarray:
-        """(α, β) ``[..., 2]`` of the points of the plane next to the parameters ``[..., d]``."""
-        D = self.directions.double()
-        away = parameters.to(D) - self.center.to(D)
-        return torch.linalg.solve(D @ D.T, (away @ D.T).unsqueeze(-1)).squeeze(-1).cpu().numpy()
+        """:func:`coordinates` in this plane."""
+        return coordinates(parameters, self.center, self.directions)
 
     @property
     def minima(self) -> int:
@@ -126,16 +124,17 @@ def surface(
     alphas, betas = np.linspace(a0, a1, points), np.linspace(b0, b1, points)
     grid = torch.cartesian_prod(*(torch.as_tensor(axis).to(center) for axis in (alphas, betas)))
 
-    def place(ab: Tensor) -> Tensor:
-        return center + ab[:, :1] * D[0] + ab[:, 1:] * D[1]
-
     with evaluation(model, batch_norm), torch.no_grad():
         at_center, size = _largest(model, f, center)
         together, way = _batched(model, loss, data, center, at_center)
-        chunk = max(1, min(MOST, CACHE // (size * center.element_size()))) if together else 1
+        where = "cpu" if center.device.type == "cpu" else "other"
+        chunk = max(1, min(MOST[where], MEMORY[where] // (size * center.element_size()))) if together else 1
         evaluate = together or (lambda w: f(w[0])[None])
-        chunks = progress(grid.split(chunk), desc="loss surface")
-        values = torch.cat([evaluate(place(ab)) for ab in chunks]).double().cpu().view(points, points).numpy()
+        w, found = center.new_empty(chunk, len(center)), []  # one array for all chunks: pages of a new one cost more
+        for ab in progress(grid.split(chunk), desc="loss surface"):
+            at = torch.addcmul(center, ab[:, :1], D[0], out=w[: len(ab)]).addcmul_(ab[:, 1:], D[1])
+            found.append(evaluate(at))
+    values = torch.cat(found).double().cpu().view(points, points).numpy()
     return Plane(alphas, betas, values, center, D, way)
 
 
@@ -151,7 +150,7 @@ def _batched(
     try:
         found = together(center[None])[0]
     except Exception as error:  # whatever a module may raise where it meets rows
-        return None, f"one by one: {type(error).__name__}: {error}"
+        return None, f"one by one: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     eps = torch.finfo(center.dtype).eps ** 0.5
     if found.shape != at_center.shape or not torch.allclose(found, at_center, rtol=eps, atol=eps, equal_nan=True):
         return None, f"one by one: together, the loss at the center would be {found} and not {at_center.item()}"
@@ -226,6 +225,13 @@ def pca_directions(trajectory: Tensor | Sequence[Tensor]) -> tuple[Tensor, float
         raise ValueError("trajectory must not lie on one line: it spans no plane")
     signs = torch.where(Vt[:2] @ away[0] < 0, -1.0, 1.0)
     return (signs[:, None] * Vt[:2]).to(points), float(S[:2].square().sum() / S.square().sum())
+
+
+def coordinates(parameters: Tensor, center: Tensor, directions: Tensor) -> np.ndarray:
+    """(α, β) ``[..., 2]`` of the point ``center + α d_1 + β d_2`` that is next to parameters ``[..., d]``."""
+    D = directions.double()
+    away = parameters.to(D) - center.to(D)
+    return torch.linalg.solve(D @ D.T, (away @ D.T).unsqueeze(-1)).squeeze(-1).cpu().numpy()
 
 
 def _drawn(model: nn.Module, seed: int) -> Iterator[list[tuple[Tensor, Tensor]]]:

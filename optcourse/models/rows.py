@@ -218,13 +218,19 @@ def _group_norm(norm: nn.GroupNorm, own: dict[str, Tensor], h: Tensor) -> Tensor
 def _batch_norm(norm: nn.Module, own: dict[str, Tensor], h: Tensor) -> Tensor:
     """A channel of a row is a channel of its own; running statistics are used or not, and never changed."""
     assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-    running = norm.running_mean, norm.running_var
-    if norm.training or running[0] is None:
-        running = None, None
-    mean, variance = (None if r is None else r.repeat(len(h)) for r in running)
-    gain, offset = (own[key].flatten() if norm.affine else None for key in ("weight", "bias"))
-    channels = h.reshape(1, len(h) * h.shape[1], -1)
-    return F.batch_norm(channels, mean, variance, gain, offset, training=mean is None, eps=norm.eps).view(h.shape)
+    z = h.flatten(2)  # [c, channels, positions * B]
+    if norm.training or norm.running_mean is None or norm.running_var is None:
+        if z.shape[2] < 2:
+            raise ValueError("batch norm needs more than one number for each channel, got one")
+        z = z - z.mean(2, keepdim=True)
+        variance = z.square().mean(2, keepdim=True)
+    else:
+        z = z - norm.running_mean.unsqueeze(1)
+        variance = norm.running_var.unsqueeze(1)
+    scale = torch.rsqrt(variance + norm.eps)
+    if norm.affine:
+        return torch.addcmul(own["bias"].unsqueeze(2), z, own["weight"].unsqueeze(2) * scale).view(h.shape)
+    return (z * scale).view(h.shape)
 
 
 def _plain(conv: nn.Conv1d | nn.Conv2d) -> bool:

@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.stats import wasserstein_distance
 from torch import nn
 from torch.func import functional_call, hessian
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from optcourse import landscape, models
@@ -44,11 +45,24 @@ class Unused(nn.Module):
         return self.last(self.twice(self.twice(x).tanh()).tanh()) + self.offset
 
 
+class Attention(nn.Module):
+    """Two tokens look at each other; most kernels of attention have no second derivative."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 24), nn.Linear(8, 3)
+
+    def forward(self, x):
+        q, k, v = self.first(x.unflatten(0, (-1, 2))).unsqueeze(1).chunk(3, dim=-1)
+        return self.last(nn.functional.scaled_dot_product_attention(q, k, v).squeeze(1).flatten(0, 1))
+
+
 MODELS = {
     "mlp": lambda: models.mlp(5, 3, width=4, depth=2, activation="tanh", seed=1),
     "batch norm": lambda: models.mlp(5, 3, width=4, depth=2, norm="batch", activation="gelu", seed=1),
     "cnn": lambda: models.cnn2d(4, 3, channels=(2,), strides=(2,), blocks=1, norm="batch", activation="tanh", seed=1),
     "unused": Unused,
+    "attention": Attention,
 }
 
 
@@ -91,7 +105,8 @@ def dense(model, loss, data):
         parts = w.split([shape.numel() for shape in shapes])
         return loss(functional_call(model, {n: t.view(s) for n, t, s in zip(names, parts, shapes, strict=True)}, x), y)
 
-    return hessian(f)(flat_parameters(model))
+    with sdpa_kernel(SDPBackend.MATH):
+        return hessian(f)(flat_parameters(model))
 
 
 @pytest.mark.parametrize("name", MODELS)

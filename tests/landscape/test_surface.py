@@ -43,6 +43,29 @@ class Odd(nn.Module):
         return self.last(self.norm(self.first(x)).sin() * 1.1)
 
 
+class Recurrent(nn.Module):
+    """Layers that vmap has no rule for."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells, self.last = nn.LSTM(4, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(self.cells(x.unflatten(1, (4, 4)))[0][:, -1])
+
+
+class Tied(nn.Module):
+    """One matrix in two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x).tanh()))
+
+
 class Counting(Odd):
     """What counts its calls in a buffer, and looks at values: nothing that vmap could do."""
 
@@ -65,7 +88,10 @@ MODELS = {
     "cnn2d layer": lambda: models.cnn2d(4, 3, channels=(3,), strides=(2,), blocks=1, norm="layer", seed=1),
     "dropout": lambda: nn.Sequential(nn.Linear(16, 5), nn.Dropout(0.5), nn.ReLU(), nn.Linear(5, 3)),
     "odd": Odd,
+    "tied": Tied,
 }
+ONE_BY_ONE = {"counting": Counting, "recurrent": Recurrent}
+ROWS = [name for name in MODELS if name not in ("odd", "tied")]  # without vmap
 
 
 def make(name, dtype=torch.float64, source=MODELS):
@@ -93,7 +119,7 @@ def one_by_one(model, loss, data, plane, mode):
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize("loss", [cross_entropy, squared], ids=["cross entropy", "squared"])
+@pytest.mark.parametrize("loss", [cross_entropy, squared, rows.accuracy], ids=["cross entropy", "squared", "accuracy"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_plane_is_what_one_evaluation_after_the_other_finds(name, loss, mode):
     model, data = make(name), samples()
@@ -103,12 +129,13 @@ def test_a_plane_is_what_one_evaluation_after_the_other_finds(name, loss, mode):
     np.testing.assert_allclose(plane.values, one_by_one(model, loss, data, plane, mode), rtol=1e-12)
 
 
-def test_what_cannot_be_batched_goes_point_by_point_and_says_so():
-    model, data = make("counting", source={"counting": Counting}), samples()
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_what_cannot_be_batched_goes_point_by_point_and_says_so(name):
+    model, data = make(name, source=ONE_BY_ONE), samples()
     plane = landscape.surface(model, cross_entropy, data, landscape.random_directions(model), points=4)
     assert plane.way.startswith("one by one: RuntimeError")
     np.testing.assert_allclose(plane.values, one_by_one(model, cross_entropy, data, plane, "train"), rtol=1e-12)
-    assert model.calls == 0
+    assert not any(calls.any() for key, calls in model.named_buffers() if key == "calls")
 
 
 def test_a_hook_that_rows_would_not_see_is_noticed():
@@ -120,14 +147,14 @@ def test_a_hook_that_rows_would_not_see_is_noticed():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "odd"])
+@pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_a_point_has_the_same_bits_however_many_are_evaluated_together(name, mode, dtype, monkeypatch):
     model, data = make(name, dtype), samples(32, dtype=dtype)
     arguments = model, cross_entropy, data, landscape.random_directions(model)
     found = []
     for most in (256, 7, 1):
-        monkeypatch.setattr(module, "MOST", most)
+        monkeypatch.setitem(module.MOST, "cpu", most)
         found.append(landscape.surface(*arguments, points=6, batch_norm=mode).values)
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
 
@@ -136,9 +163,7 @@ def test_memory_decides_how_many_points_are_evaluated_together(monkeypatch):
     model, data, seen = make("cnn2d batch"), samples(), []
     apply = module.apply
     monkeypatch.setattr(module, "apply", lambda net, w, x: seen.append(len(w)) or apply(net, w, x))
-    monkeypatch.setattr(
-        module, "CACHE", 10 * 8 * 16 * 16 * 27
-    )  # ten times the patches: 16 samples and positions, 3 * 9
+    monkeypatch.setitem(module.MEMORY, "cpu", 10 * 8 * 16 * 16 * 27)  # ten times 16 samples and positions, 3 * 9
     landscape.surface(model, cross_entropy, data, landscape.random_directions(model), points=6)
     assert seen == [1, 10, 10, 10, 6]
 
