@@ -88,6 +88,13 @@ def test_critical_points_have_the_index_of_their_hessian():
     assert torch.equal(found.points, candidates[:3])
 
 
+def test_a_flat_direction_does_not_count_as_negative():
+    def value(x):
+        return x[:, 0] ** 2 - x[:, 1] ** 2 + 0 * x[:, 2]
+
+    assert critical_points(value, torch.zeros(1, 3, dtype=torch.float64)).index.tolist() == [1]
+
+
 def test_conjugate_gradients_reach_the_dense_solution_within_their_bound():
     d = 12
     eigenvalues = np.geomspace(1, 200, d)
