@@ -1,7 +1,7 @@
 # make lectures   install, run every lecture on the CPU, write build/lectures/index.html
 # make test       install, check style and types, run every test and every notebook
 # make check      a subset of it for the inner loop: style, types, doctests, the tests that start no other process
-# make bench      speed of optimizers, grading and nodes, as ratios in one run; writes build/*.md and benchmarks.json
+# make bench      speed of optimizers, grading, nodes and landscapes, as ratios in one run; writes build/*.md and benchmarks.json
 #                 (twenty minutes on two quiet cores; each script in tests/benchmarks can be run alone)
 # make lab        install, open JupyterLab: lectures/ at first, labs/release beside it
 # make format     let ruff and nbstripout put code and notebooks in order
@@ -54,8 +54,10 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_optim.py
 	$(BIN)/python tests/benchmarks/bench_grading.py
 	$(BIN)/python tests/benchmarks/bench_nodes.py
+	$(BIN)/python tests/benchmarks/bench_landscape.py
 	$(BIN)/python tests/benchmarks/results_table.py > build/RESULTS.md
 	$(BIN)/python tests/benchmarks/nodes_table.py > build/NODES.md
+	$(BIN)/python tests/benchmarks/landscape_table.py > build/LANDSCAPE.md
 
 lab: $(READY)
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/lectures --LabApp.news_url=None \

@@ -23,11 +23,12 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import integer
+from optcourse.landscape.surface import Plane
 from optcourse.plotting import contour, figure
 from optcourse.problems import Surface
 
 #: Title of a panel: its surface and the paths [steps + 1, 2] by name.
-Panels = Mapping[str, tuple[Surface, Mapping[str, ArrayLike]]]
+Panels = Mapping[str, tuple[Surface | Plane, Mapping[str, ArrayLike]]]
 
 DASHES = ("-", (0, (4, 1.5)))  # after one round of colours
 TICK_MS = 50

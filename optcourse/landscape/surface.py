@@ -90,7 +90,8 @@ class Plane:
         """Negative curvature in units of positive: rms(λ⁻) / rms(λ⁺) over the grid, λ⁻ = min(λ, 0) of the smaller
         eigenvalue and λ⁺ = max(λ, 0) of the larger one. 0 where the plane is convex; NaN where the loss overflowed."""
         low, high = np.moveaxis(self.curvatures, -1, 0)
-        return float(np.sqrt(np.square(np.minimum(low, 0)).mean() / np.square(np.maximum(high, 0)).mean()))
+        with np.errstate(divide="ignore", invalid="ignore"):  # a concave plane is infinitely rough, a flat one NaN
+            return float(np.sqrt(np.square(np.minimum(low, 0)).mean() / np.square(np.maximum(high, 0)).mean()))
 
 
 def surface(

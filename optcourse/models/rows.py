@@ -195,8 +195,8 @@ def forward(module: nn.Module, name: str, values: dict[str, Tensor], h: Tensor) 
         return _group_norm(module, own, h)
     if (kind is nn.BatchNorm1d and h.dim() in (3, 4)) or (kind is nn.BatchNorm2d and h.dim() == 5):
         return _batch_norm(module, own, h)
-    apply = vmap(lambda own, batch: call_at(module, own, batch))
-    return apply(own, h.movedim(-1, 1)).movedim(1, -1)
+    mapped = vmap(lambda own, batch: call_at(module, own, batch))
+    return mapped(own, h.movedim(-1, 1)).movedim(1, -1)
 
 
 def _affine(weight: Tensor, bias: Tensor | None, h: Tensor) -> Tensor:

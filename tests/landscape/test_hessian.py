@@ -261,6 +261,26 @@ def diagonal(values):
     return lambda v: values * v
 
 
+@given(
+    values=st.lists(st.sampled_from([-5.0, -1.0, -1e-3, 0.0, 1e-6, 1.0, 1.5, 1e4]), min_size=1, max_size=12),
+    steps=st.integers(1, 15),
+    seed=st.integers(0, 1000),
+)
+def test_any_spectrum_is_seen_from_inside(values, steps, seed):
+    """Repeated, zero and far eigenvalues; rotated. Rounding is in units of the largest."""
+    rng, d = np.random.default_rng(seed), len(values)
+    U = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    A, scale = torch.as_tensor(U @ np.diag(values) @ U.T), max(np.abs(values).max(), 1e-300)
+    *_, found = landscape.lanczos(lambda v: A @ v, torch.as_tensor(rng.normal(size=d)), steps)
+    m = len(found.diagonal)
+    assert m <= min(steps, d) and (found.Q @ found.Q.T - torch.eye(m).double()).abs().max() < 1e-10
+    ritz, _, residuals = found.ritz()
+    assert (np.abs(ritz[:, None] - values).min(1) <= residuals + 1e-11 * scale).all()
+    assert min(values) - 1e-11 * scale <= ritz.min() and ritz.max() <= max(values) + 1e-11 * scale
+    if m == d or m < steps:  # the space has ended: nothing is left over
+        assert residuals.max() <= 1e-11 * scale
+
+
 def test_the_method_ends_where_the_space_ends():
     start = torch.tensor([1.0, 1.0, 0.0, 0.0])
     steps = list(landscape.lanczos(diagonal([3.0, 1.0, 7.0, 9.0]), start, 4))  # the start sees two eigenvectors
@@ -269,6 +289,14 @@ def test_the_method_ends_where_the_space_ends():
     whole = landscape.eigenvalues(diagonal(np.arange(20.0)), 20, 20, tolerance=1e-12)
     np.testing.assert_allclose(whole.values, np.arange(19.0, -1, -1), atol=1e-12)
     assert whole.products == 20
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"), [("largest", [7, 5, 2]), ("smallest", [-9, -4, 0]), ("magnitude", [-9, 7, 5])]
+)
+def test_each_end_of_a_spectrum_with_both_signs(which, expected):
+    product = diagonal([2.0, -9.0, 0.0, 7.0, -4.0, 1.0, 5.0])
+    np.testing.assert_allclose(landscape.eigenvalues(product, 7, 3, which).values, expected, atol=1e-9)
 
 
 def test_what_cannot_be_found_is_said():
@@ -291,6 +319,18 @@ def test_the_density_is_within_its_stated_error(seed):
         crude = np.ptp(exact) * (np.pi / (4 * steps) + 1 / np.sqrt(2 * len(H) * probes))
         assert off <= found.error <= crude
         assert found.weights.sum() == pytest.approx(1, rel=1e-12) and found.weights.min() >= 0
+
+
+def test_the_error_of_the_probes_is_as_large_as_stated():
+    """d steps leave only it. Eigenvectors in general position make the bound on the variance almost an equality, so
+    the mean distance is E|z| = sqrt(2/pi) = .80 of the standard deviation, within some .02 for 200 probes."""
+    rng, d = np.random.default_rng(0), 40
+    values, U = np.sort(rng.normal(size=d)), np.linalg.qr(rng.normal(size=(d, d)))[0]
+    A, ratios = torch.as_tensor(U @ np.diag(values) @ U.T), []
+    for seed in range(200):
+        found = landscape.spectral_density(lambda v: A @ v, d, 1, d, seed=seed)
+        ratios.append(wasserstein_distance(found.nodes, values, found.weights) / found.error)
+    assert 0.7 < np.mean(ratios) < 0.9
 
 
 def test_moments_up_to_twice_the_steps_are_exact():

@@ -303,7 +303,8 @@ def test_minima_and_curvatures_of_planes_made_by_hand():
     assert saddle.minima == 0 and saddle.roughness == pytest.approx(0.5, rel=1e-9)
     waves = plane_of(lambda a, b: np.sin(2 * np.pi * a) + np.sin(2 * np.pi * b), points=81)
     assert waves.minima == 16 and waves.roughness == pytest.approx(1, rel=1e-9)  # upside down it is itself
-    assert plane_of(lambda a, b: 0 * a).minima == 0  # a flat plane has no strict minimum
+    flat, hill = plane_of(lambda a, b: 0 * a), plane_of(lambda a, b: -(a**2) - b**2)
+    assert flat.minima == hill.minima == 0 and np.isnan(flat.roughness) and hill.roughness == np.inf
 
 
 def test_a_loss_that_overflows_keeps_its_minima_and_has_no_roughness():
