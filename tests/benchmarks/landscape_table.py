@@ -6,8 +6,8 @@ from pathlib import Path
 
 HEAD = """# How fast a landscape is seen
 
-Made by `make bench` on {processor}, {threads} thread(s), torch {torch}. Contestants of one row were interleaved in one
-run; ratios are medians of paired ratios over {rounds} rounds (and, in brackets, of the fastest rounds).
+Made by `make bench` on {processor}, one thread, torch {torch}. Contestants of one row were interleaved in one run;
+ratios are medians of paired ratios of processor seconds over {rounds} rounds (and, in brackets, of the fastest rounds).
 
 ## The loss at {points} x {points} points of a plane
 

@@ -400,7 +400,7 @@ def test_bad_arguments_are_named(call, message):
         call(diagonal([1.0, 2.0, 3.0]))
 
 
-@given(length=st.integers(0, 40).filter(lambda n: n != 43), rows=st.integers(0, 2))
+@given(length=st.integers(0, 42), rows=st.integers(0, 2))
 def test_a_vector_of_another_length_is_refused(length, rows):
     model = models.mlp(4, 3, width=5, depth=1).double()
     product = landscape.hessian_vector_product(model, cross_entropy, samples(features=4))

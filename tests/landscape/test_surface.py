@@ -159,6 +159,37 @@ def test_a_point_has_the_same_bits_however_many_are_evaluated_together(name, mod
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["mlp batch", "cnn1d batch", "cnn2d batch"])
+def test_rows_of_batch_norm_have_their_own_batches_and_leave_the_buffers_alone(name, training):
+    model, generator = make(name).train(training), torch.Generator().manual_seed(0)
+    before = copy.deepcopy(model.state_dict())
+    w = flat_parameters(model) + 0.1 * torch.randn(3, len(flat_parameters(model)), generator=generator).double()
+    x = torch.randn(3, 7, 16, generator=generator).double()
+    w.requires_grad_()
+    found = rows.apply(model, w, x)
+    (gradient,) = torch.autograd.grad(found.sin().sum(), w)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    for i in range(3):
+        own = copy.deepcopy(model)
+        nn.utils.vector_to_parameters(w[i].detach(), own.parameters())
+        scores = own(x[i])
+        torch.testing.assert_close(found[i].T, scores, rtol=1e-10, atol=1e-12)
+        parts = torch.autograd.grad(scores.sin().sum(), list(own.parameters()))
+        torch.testing.assert_close(gradient[i], torch.cat([part.flatten() for part in parts]), rtol=1e-9, atol=1e-11)
+
+
+def test_one_number_has_no_statistics():
+    model = nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2))
+    with pytest.raises(ValueError, match="batch norm needs more than one number"):
+        rows.apply(model, flat_parameters(model)[None], torch.ones(1, 1, 4))
+
+
+def test_rows_do_not_share_the_random_numbers_of_dropout():
+    with pytest.raises(RuntimeError, match="random"):
+        rows.apply(model := make("dropout").train(), flat_parameters(model)[None], samples()[0][None])
+
+
 def test_memory_decides_how_many_points_are_evaluated_together(monkeypatch):
     model, data, seen = make("cnn2d batch"), samples(), []
     apply = module.apply
