@@ -1,6 +1,6 @@
 """Figures behind the sliders of the lectures: plain functions of numbers, drawn alike with and without sliders.
 
-Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory`` and
+Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape`` and
 ``optcourse.training.simulate`` compute, and returns the figure.
 
 >>> import matplotlib.pyplot as plt
@@ -18,14 +18,16 @@ from io import BytesIO
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from optcourse.arguments import choice, integer, real
+from optcourse.landscape.newton import newton
 from optcourse.optim import schedules
 from optcourse.plotting import COLORS, contour, figure, path, theory
-from optcourse.problems import Quadratic
+from optcourse.problems import BoundedSaddle, Quadratic
 from optcourse.theory import momentum as momentum_theory
 from optcourse.theory import quadratic
 from optcourse.training import simulate
@@ -146,4 +148,44 @@ def schedule_figure(schedule: str, lr: float, sigma2: float, *, steps: int = 400
     right.set(xlabel="step", ylabel="mean of f − f*", yscale="log", ylim=(1e-4, 10))
     right.set_title(f"after {steps} steps {final[schedule]:.3g}, constant {final['constant']:.3g}")
     right.legend(loc="upper right")
+    return fig
+
+
+def newton_figure(x: float, y: float, *, steps: int = 8) -> Figure:
+    r"""Three ways down :math:`f(x, y) = \frac12x^2 + \cos y - 1` from (x, y): minima at y = ±π, saddle at 0.
+
+    Left, paths of gradient descent (rate 1/2), Newton's method, and Newton's method with absolute eigenvalues and
+    steps of at most 1. Right, f through the start along y, and the quadratic model there, whose stationary point is
+    where Newton's step leads: its top where the curvature is negative.
+
+    ``x`` in [-2, 2] and ``y`` in [-5, 5], the drawn region. Raises ``ValueError`` otherwise.
+    """
+    real("x", x, -2, 2)
+    real("y", y, -5, 5)
+    surface, start = BoundedSaddle(), torch.tensor([[float(x), float(y)]], dtype=torch.float64)
+    saddle_free = newton(surface.value, start, steps=steps, absolute=True, floor=1e-3, longest=1.0)
+    paths = {
+        "gradient descent": simulate.gradient_descent(surface, [x, y], lr=0.5, steps=integer("steps", steps, 1)),
+        "Newton": newton(surface.value, start, steps=steps)[:, 0].numpy(),
+        "Newton with |λ|": saddle_free[:, 0].numpy(),
+    }
+    fig, (left, right) = figure(ncols=2, height=4.2)
+    contour(left, surface.value, surface.region, levels=20)
+    for (name, points), color in zip(paths.items(), ("grey", "red", "blue"), strict=True):
+        path(left, points, label=name, color=COLORS[color], linewidth=1.2, alpha=0.8)
+    left.set(xlim=surface.region[0], ylim=surface.region[1], xlabel="x", ylabel="y", title=f"{steps} steps")
+    left.legend(loc="lower right")
+
+    along = np.linspace(-5, 5, 201)
+    slope, curvature = surface.gradient([x, y])[1], surface.hessian([x, y])[1, 1]
+    model = surface.value([x, y]) + slope * (along - y) + curvature / 2 * (along - y) ** 2
+    right.plot(along, surface.value(np.stack([np.full(201, float(x)), along], axis=-1)), label="f")
+    theory(right, along, model, label="quadratic model at the start")
+    right.plot(y, surface.value([x, y]), "o", color=COLORS["black"], label="start")
+    target = paths["Newton"][1, 1]
+    right.axvline(target, color=COLORS["red"], linewidth=1, label="Newton's step ends here")
+    right.set(xlim=(-5, 5), ylim=(-3, 3), xlabel="y", ylabel="f")
+    end = "bottom" if curvature > 0 else "top"
+    right.set_title(f"curvature {curvature:.2f}: to the model's {end}, y = {target:.2f}")
+    right.legend(loc="upper right", fontsize=8)
     return fig

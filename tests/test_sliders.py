@@ -159,3 +159,35 @@ def test_every_schedule_draws_its_rates_and_says_where_it_ends(schedule):
 def test_bad_arguments_of_the_schedule_are_named(bad, message):
     with pytest.raises(ValueError, match=message):
         sliders.schedule_figure(**({"schedule": "cosine", "lr": 1.0, "sigma2": 1.0} | bad))
+
+
+def test_newtons_path_and_model_are_those_of_a_hand_computation():
+    """f_y = -sin y and f_yy = -cos y, so Newton's step leads from y to y - tan y, and x to 0."""
+    fig = sliders.newton_figure(1.0, 0.8, steps=3)
+    drawn = {line.get_label(): np.stack(line.get_data(), axis=-1) for line in fig.axes[0].lines}
+    y = [0.8]
+    for _ in range(3):
+        y.append(y[-1] - np.tan(y[-1]))
+    np.testing.assert_allclose(drawn["Newton"], np.stack([[1.0, 0, 0, 0], y], axis=1), atol=1e-9)
+    up = 0.8 + np.hypot(1.0, np.tan(0.8)) ** -1 * np.tan(0.8)  # away from the saddle; the step is cut to length 1
+    assert drawn["Newton with |λ|"][1, 1] == pytest.approx(up)
+    assert fig.axes[1].get_title() == f"curvature -0.70: to the model's top, y = {0.8 - np.tan(0.8):.2f}"
+    model = {line.get_label(): line for line in fig.axes[1].lines}["quadratic model at the start"]
+    s, m = model.get_data()
+    np.testing.assert_allclose(
+        m, 0.5 + np.cos(0.8) - 1 - np.sin(0.8) * (s - 0.8) - np.cos(0.8) / 2 * (s - 0.8) ** 2, rtol=1e-9
+    )
+
+
+@settings(max_examples=5)
+@given(x=st.floats(-2.0, 2.0), y=st.floats(-5.0, 5.0))
+def test_every_start_of_newtons_figure_draws(x, y):
+    fig = sliders.newton_figure(x, y)
+    fig.canvas.draw()
+    assert [ax.get_xlabel() for ax in fig.axes] == ["x", "y"]
+
+
+@pytest.mark.parametrize(("bad", "name"), [({"x": 3.0}, "x"), ({"y": -6.0}, "y"), ({"steps": 0}, "steps")])
+def test_bad_arguments_of_newtons_figure_are_named(bad, name):
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        sliders.newton_figure(**({"x": 1.0, "y": 0.8} | bad))

@@ -7,7 +7,8 @@
 ``sampling``              arbitrary sampling: variance and expected smoothness
 ``gradient_descent``      the same without noise: convex, strongly convex, PL, non-convex
 ``quadratic``             exact moments of SGD on quadratics, and their noise floor
-``newton``                Newton's method near a minimizer
+``newton``                Newton's method near a minimizer, conjugate gradients for its step
+``saddles``               how long plateaus and saddles hold, how rare random minima are
 ``momentum``              heavy ball and Nesterov: rates, stability, noise, a counterexample
 ``adaptive``              AdaGrad's regret, Adam's bias, RAdam, Adam's non-convergence
 ``decay``                 weight decay against the penalty, norms of scale-invariant weights
@@ -21,7 +22,18 @@ outside them a ``ValueError`` (``TypeError`` for what is no number) names argume
 where the condition of a statement fails; in a sweep the failed points are NaN, see :class:`Bound`.
 """
 
-from optcourse.theory import adaptive, batch, decay, gradient_descent, momentum, newton, quadratic, sampling, sgd
+from optcourse.theory import (
+    adaptive,
+    batch,
+    decay,
+    gradient_descent,
+    momentum,
+    newton,
+    quadratic,
+    saddles,
+    sampling,
+    sgd,
+)
 from optcourse.theory.bound import Bound, transient, tune_step
 from optcourse.theory.distributed import (
     asynchrony,

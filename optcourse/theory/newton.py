@@ -1,8 +1,9 @@
-r"""Newton's method x+ = x - [hess f(x)]^{-1} grad f(x) near a minimizer.
+r"""Newton's method x+ = x - [hess f(x)]^{-1} grad f(x) near a minimizer, and conjugate gradients for its step.
 
 Assumptions: hess f(x*) has smallest eigenvalue ``mu`` > 0, and ||hess f(x) - hess f(y)|| <= ``M`` ||x - y||
 (``M``: loss/length^3). ``r`` = ||x - x*||. One step costs O(d^3) in the dimension d (not in the number of
-samples, which some slides also call N), against O(d) for a gradient step. Ranges: mu, M > 0, r >= 0.
+samples, which some slides also call N), against O(d) for a gradient step. Ranges: mu, M > 0, r >= 0; in
+``conjugate_gradients`` 0 < mu <= L, R > 0, steps >= 0.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive
 from optcourse.theory.bound import Bound, Number, scalar
+from optcourse.theory.momentum import nag_coefficient
 
 
 def newton_bound(*, mu: ArrayLike, M: ArrayLike, r: ArrayLike) -> Bound:
@@ -44,3 +46,21 @@ def newton_radius(*, mu: ArrayLike, M: ArrayLike) -> Number:
     """
     mu, M = positive(mu=mu, M=M)
     return scalar(2 * mu / (3 * M))
+
+
+def conjugate_gradients(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> Bound:
+    r"""Error in the energy norm after k steps of conjugate gradients on A s = b, eigenvalues of A in [mu, L].
+
+    Statement: :math:`\|s_k-s\|_A \le \frac{2q^k}{1+q^{2k}}R`, :math:`q=\frac{\sqrt\kappa-1}{\sqrt\kappa+1}`,
+    R = ||s_0 - s||_A, ||v||_A^2 = v'Av. Proof: s_k is the best point of s_0 plus the Krylov space, so the error is
+    that of the best polynomial p of degree k with p(0) = 1 on the spectrum; Chebyshev's, scaled to [mu, L], has the
+    maximum 1/T_k((kappa+1)/(kappa-1)), which is the fraction.
+
+    Tight: equality on the k + 1 eigenvalues where Chebyshev's polynomial is extremal, for one start. Slack: 1.
+    Source: Shewchuk 1994, "An introduction to the conjugate gradient method without the agonizing pain", section 9.
+
+    >>> float(conjugate_gradients(mu=1.0, L=9.0, R=1.0, steps=1))
+    0.8
+    """
+    q, (R,), (k,) = np.asarray(nag_coefficient(mu=mu, L=L)), positive(R=R), nonnegative(steps=steps)
+    return Bound.where(True, "", {"error": 2 * q**k / (1 + q ** (2 * k)) * R}, 1.0)

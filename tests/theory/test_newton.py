@@ -75,3 +75,29 @@ def test_a_sweep_is_nan_beyond_the_hessians_zero():
         newton.newton_bound(mu=1.0, M=1.0, r=2.0)
     with pytest.raises(ValueError, match="^M must be in"):
         newton.newton_radius(mu=1.0, M=0.0)
+
+
+def test_the_bound_of_conjugate_gradients_is_one_over_chebyshevs_polynomial():
+    mu, L = 0.3, 7.0
+    for k in range(8):
+        chebyshev = np.polynomial.Chebyshev.basis(k)((L + mu) / (L - mu))
+        bound = newton.conjugate_gradients(mu=mu, L=L, R=2.0, steps=k)
+        assert float(bound) == pytest.approx(2.0 / chebyshev, rel=1e-12)
+
+
+def test_one_eigenvalue_is_solved_in_one_step():
+    sweep = newton.conjugate_gradients(mu=3.0, L=3.0, R=1.0, steps=np.arange(3))
+    assert sweep.value.tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"mu": 2.0}, "mu must be at most L"),
+        ({"R": 0.0}, r"R must be in \(0, inf\), got 0"),
+        ({"steps": -1}, r"steps must be in \[0, inf\), got -1"),
+    ],
+)
+def test_bad_arguments_of_conjugate_gradients_are_named(bad, message):
+    with pytest.raises(ValueError, match=message):
+        newton.conjugate_gradients(**({"mu": 0.5, "L": 1.0, "R": 1.0, "steps": 3} | bad))

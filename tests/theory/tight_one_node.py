@@ -149,6 +149,22 @@ def newton_step(share):
     )
 
 
+def conjugate_gradients(steps, mu=1.0, L=9.0):
+    """The k + 1 extremal points of Chebyshev's polynomial as eigenvalues, errors so weighted that no p does better."""
+    lam = (L + mu) / 2 + (L - mu) / 2 * np.cos(np.arange(steps + 1) * np.pi / steps)
+    apart = np.abs(lam[:, None] - lam) + np.eye(steps + 1)
+    solution = 1 / np.sqrt(lam * apart.prod(1) * lam)  # the energy of coordinate j is lam * solution^2
+    s, r = np.zeros(steps + 1), lam * solution
+    p = r
+    for _ in range(steps):
+        a = r @ r / (p @ (lam * p))
+        s, after = s + a * p, r - a * lam * p
+        p, r = after + (after @ after) / (r @ r) * p, after
+    energy = [np.sqrt(lam @ error**2) for error in (solution, s - solution)]
+    bound = newton.conjugate_gradients(mu=mu, L=L, R=energy[0], steps=steps)
+    return "03.3", newton.conjugate_gradients, float(bound), energy[1], 1.0
+
+
 def adagrad_corner():
     """Losses 2x and sx on [0, 3], s = 2 - sqrt(2): x_1 = 3, x_2 = 3 - 3/sqrt(2), the best fixed point is 0."""
     s = 2 - np.sqrt(2)
@@ -176,5 +192,6 @@ ROWS = [
     *(nag_huber(steps) for steps in (1, 2, 7, 40)),
     nag_quadratic(100, 1.37),
     *(newton_step(share) for share in (0.1, 2 / 3, 0.9)),
+    *(conjugate_gradients(steps) for steps in (1, 2, 5)),
     adagrad_corner(),
 ]
