@@ -143,6 +143,20 @@ def test_a_network_with_the_batch_as_its_ghost_trains_like_torchs():
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
+def test_training_says_which_batches_do_not_fit():
+    data = numbers(65, 5).float(), torch.arange(65) % 3
+
+    def train(ghost_size, batch_size):
+        model = norms.ghost_batches(models.mlp(5, 3, width=8, norm="batch"), ghost_size)
+        fit(model, data, torch.optim.SGD(model.parameters(), lr=0.1), epochs=1, batch_size=batch_size)
+
+    with pytest.raises(ValueError, match="batch_size must leave no batch of one sample to batch normalization"):
+        train(None, 16)
+    with pytest.raises(ValueError, match="ghost_size must divide the number of samples, 13, got 4"):
+        train(4, 13)
+    train(5, 13 * 5)
+
+
 def test_many_copies_at_once_refuse_batch_statistics():
     model = norms.ghost_batches(models.mlp(4, 3, width=5, norm="batch"), 2)
     with pytest.raises(ValueError, match="model must not contain BatchNorm: its running statistics"):
