@@ -2,7 +2,8 @@ r"""Batch, layer, instance and group normalization: one function, four sets of a
 
 A number of x ``[N, C, ...]`` has five coordinates (:data:`COORDINATES`): the ghost batch of its sample and its place
 there, the group of its channel and its place there, and its position. What is normalized together are the numbers that
-differ only along the axes in :data:`AXES`; :class:`BatchNorm` adds what only batches need, running statistics.
+differ only along the axes in :data:`AXES`; :class:`BatchNorm` adds what only batches need, running statistics. The
+networks of :mod:`optcourse.models.networks` keep torch's layers, which compute the same in half the time.
 
 >>> x = torch.tensor([[1.0, 2.0], [5.0, 4.0]])
 >>> normalize(x, "batch").round(decimals=3).tolist(), normalize(x, "layer").round(decimals=3).tolist()
@@ -39,6 +40,7 @@ def normalize(x: Tensor, norm: str, *, groups: int = 1, ghost_size: int | None =
 
     x has shape ``[N, C, ...]``, the result too; ``norm`` is a key of :data:`AXES`. ``groups`` (only "group" feels it)
     divides the channels, ``ghost_size`` (only "batch") the samples, which are then normalized by that many at a time.
+    With eps = 0 a set of equal numbers becomes NaN.
 
     Raises ``ValueError`` for another shape or norm, ``groups`` or ``ghost_size`` that do not divide, eps < 0, and
     where a set has a single number. Sources: Ioffe & Szegedy 2015, Algorithm 1; Ba, Kiros & Hinton 2016, eq. (3);
