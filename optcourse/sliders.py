@@ -1,7 +1,7 @@
 """Figures behind the sliders of the lectures: plain functions of numbers, drawn alike with and without sliders.
 
 Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape`` and
-``optcourse.training.simulate`` compute, and returns the figure.
+``optcourse.training.simulate`` compute (or autograd), and returns the figure.
 
 >>> import matplotlib.pyplot as plt
 >>> fig = momentum_figure(lr=1.0, momentum=0.5, kappa=25.0)
@@ -20,11 +20,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
 from optcourse.arguments import choice, integer, real
 from optcourse.landscape.newton import newton
+from optcourse.models import norms
 from optcourse.optim import schedules
 from optcourse.plotting import COLORS, contour, figure, path, theory
 from optcourse.problems import BoundedSaddle, Quadratic
@@ -188,4 +189,43 @@ def newton_figure(x: float, y: float, *, steps: int = 8) -> Figure:
     end = "bottom" if curvature > 0 else "top"
     right.set_title(f"curvature {curvature:.2f}: to the model's {end}, y = {target:.2f}")
     right.legend(loc="upper right", fontsize=8)
+    return fig
+
+
+#: Samples, channels and positions of the table in :func:`norms_figure`.
+TABLE = (8, 8, 4)
+
+
+def norms_figure(sample: int, channel: int, groups: int, ghost_size: int) -> Figure:
+    """Which of the numbers x [8, 8, 4] one normalized number depends on, for the four kinds of normalization.
+
+    Rows are samples, columns channels with four positions each. Coloured is where the gradient of the number at
+    ``sample``, ``channel`` and the first position is not zero, by ``models.norms.normalize``.
+
+    ``sample`` and ``channel`` in 0..7; ``groups`` and ``ghost_size`` divide 8. Raises ``ValueError`` otherwise.
+    """
+    samples, channels, positions = TABLE
+    integer("sample", sample, 0, samples - 1)
+    integer("channel", channel, 0, channels - 1)
+    x = torch.randn(TABLE, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    fig, axes = figure(2, 2, height=2.5, sharex=True, sharey=True)
+    for ax, norm in zip(axes.flat, norms.AXES, strict=True):
+        y = norms.normalize(x, norm, groups=groups, ghost_size=ghost_size)
+        (influence,) = torch.autograd.grad(y[sample, channel, 0], x)
+        seen = (influence != 0).double()
+        together = int(seen.sum())
+        seen[sample, channel, 0] = 2
+        ax.imshow(seen.flatten(1).numpy(), cmap=ListedColormap(["white", COLORS["sky"], COLORS["red"]]), aspect="auto")
+        ax.set_xticks(np.arange(channels) * positions + positions / 2 - 0.5, range(channels))
+        ax.set_yticks(range(samples))
+        for edge in range(1, channels):
+            ax.axvline(edge * positions - 0.5, color=COLORS["grey"], linewidth=1)
+        for edge in range(1, samples):
+            ax.axhline(edge - 0.5, color=COLORS["grey"], linewidth=0.3)
+        ax.grid(False)
+        ax.set_title(f"{norm}: {together} numbers together")
+    for ax in axes[-1]:
+        ax.set_xlabel(f"channel, {positions} positions each")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("sample")
     return fig

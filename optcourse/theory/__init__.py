@@ -12,6 +12,7 @@
 ``momentum``              heavy ball and Nesterov: rates, stability, noise, a counterexample
 ``adaptive``              AdaGrad's regret, Adam's bias, RAdam, Adam's non-convergence
 ``decay``                 weight decay against the penalty, norms of scale-invariant weights
+``signal_residual``       wide ReLU networks at the start: the mean's share, residual branches
 ``distributed``           many nodes: communication, compression, local steps, gossip,
                           delays, Byzantine nodes
 ========================  ===========================================================
@@ -33,6 +34,7 @@ from optcourse.theory import (
     saddles,
     sampling,
     sgd,
+    signal_residual,
 )
 from optcourse.theory.bound import Bound, transient, tune_step
 from optcourse.theory.distributed import (
