@@ -27,7 +27,7 @@ from optcourse.optim import schedules
 from optcourse.plotting import COLORS, contour, figure, path, theory
 from optcourse.problems import Quadratic
 from optcourse.theory import momentum as momentum_theory
-from optcourse.theory import quadratic
+from optcourse.theory import quadratic, signal
 from optcourse.training import simulate
 
 
@@ -146,4 +146,42 @@ def schedule_figure(schedule: str, lr: float, sigma2: float, *, steps: int = 400
     right.set(xlabel="step", ylabel="mean of f − f*", yscale="log", ylim=(1e-4, 10))
     right.set_title(f"after {steps} steps {final[schedule]:.3g}, constant {final['constant']:.3g}")
     right.legend(loc="upper right")
+    return fig
+
+
+def signal_figure(sigma_w2: float, sigma_b2: float, *, start: float = 0.2) -> Figure:
+    """A wide random tanh network: order or chaos, and what becomes of the angle between two inputs.
+
+    Left, the plane of initializations with lines of equal chi, by ``theory.signal.critical``; right, the correlation
+    map at the fixed length and the way of two inputs of correlation ``start`` through the layers.
+
+    ``sigma_w2`` in (0, 6], ``sigma_b2`` in (0, 2], ``start`` in [-1, 1]. Raises ``ValueError`` otherwise.
+    """
+    real("sigma_w2", sigma_w2, 0, 6, open_low=True)
+    real("sigma_b2", sigma_b2, 0, 2, open_low=True)
+    real("start", start, -1, 1)
+    setting = {"sigma_w2": sigma_w2, "sigma_b2": sigma_b2, "activation": "tanh"}
+    q = float(signal.fixed_point(**setting))
+    slope = float(signal.chi(q=q, sigma_w2=sigma_w2, activation="tanh"))
+    scales = signal.depth_scales(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
+    fig, (left, right) = figure(ncols=2, height=4.0)
+    lengths = np.geomspace(1e-3, 12, 150)
+    for chi, shade in zip((0.5, 0.8, 1.0, 1.25, 2.0), ("sky", "blue", "black", "yellow", "red"), strict=True):
+        line = signal.critical(q=lengths, activation="tanh", chi=chi)
+        theory(left, line.sigma_w2, line.sigma_b2, color=COLORS[shade], label=f"χ = {chi:g}")
+    left.plot(sigma_w2, sigma_b2, "o", color="white", markeredgecolor=COLORS["black"], markersize=9)
+    left.set(xlim=(0, 6), ylim=(0, 2), xlabel="$σ_w^2$", ylabel="$σ_b^2$")
+    left.set_title(f"q* = {q:.3g}, χ = {slope:.3f}: {'chaos' if slope > 1 else 'order'}")
+    left.legend(loc="lower right")
+    c = np.linspace(-1, 1, 81)
+    right.plot(c, c, color=COLORS["grey"], linewidth=1)
+    theory(right, c, signal.correlation_map(c=c, q=q, **setting), label="correlation map")
+    way = [start]
+    for _ in range(20):
+        way.append(float(np.clip(signal.correlation_map(c=way[-1], q=q, **setting), -1, 1)))
+    corners = np.repeat(way, 2)
+    right.plot(corners[:-1], corners[1:], color=COLORS["green"], linewidth=1.2, label="two inputs, 20 layers")
+    right.set(xlabel="correlation in a layer", ylabel="in the next layer", xlim=(-1, 1), ylim=(-1, 1), aspect="equal")
+    right.set_title(f"{start:.2g} becomes {way[-1]:.3f}; ξ = {scales.correlation:.3g} layers")
+    right.legend(loc="upper left")
     return fig

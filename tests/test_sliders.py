@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optcourse import problems, sliders
-from optcourse.theory import quadratic
+from optcourse.theory import quadratic, signal
 from optcourse.training import simulate
 
 
@@ -159,3 +159,39 @@ def test_every_schedule_draws_its_rates_and_says_where_it_ends(schedule):
 def test_bad_arguments_of_the_schedule_are_named(bad, message):
     with pytest.raises(ValueError, match=message):
         sliders.schedule_figure(**({"schedule": "cosine", "lr": 1.0, "sigma2": 1.0} | bad))
+
+
+def test_the_way_of_two_inputs_follows_the_map_and_the_point_lies_on_its_line():
+    fig = sliders.signal_figure(*signal.critical(q=0.8, activation="tanh"), start=-0.4)
+    left, right = fig.axes
+    assert left.get_title().startswith("q* = 0.8, χ = 1.000: ")
+    lines = {line.get_label(): line for line in [*left.lines, *right.lines]}
+    where = np.interp(left.lines[-1].get_xdata(), *lines["χ = 1"].get_data())
+    assert where == pytest.approx(left.lines[-1].get_ydata(), rel=1e-2)
+    corners = lines["two inputs, 20 layers"]
+    way = np.r_[corners.get_xdata()[1::2], corners.get_ydata()[-1]]
+    curve = lines["correlation map"].get_data()
+    np.testing.assert_allclose(np.interp(way[:-1], *curve), way[1:], atol=2e-3)
+    assert way[0] == -0.4 and f"becomes {way[-1]:.3f};" in right.get_title()
+
+
+@settings(max_examples=5, deadline=None)
+@given(w=st.floats(0.01, 6), b=st.floats(0.001, 2))
+def test_every_initialization_of_the_sliders_draws(w, b):
+    fig = sliders.signal_figure(w, b)
+    fig.canvas.draw()
+    assert "order" in fig.axes[0].get_title() or "chaos" in fig.axes[0].get_title()
+    plt.close(fig)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"sigma_w2": 0.0}, r"sigma_w2 must be in \(0, 6\], got 0"),
+        ({"sigma_b2": 2.5}, r"sigma_b2 must be in \(0, 2\], got 2.5"),
+        ({"start": 2.0}, r"start must be in \[-1, 1\], got 2"),
+    ],
+)
+def test_bad_arguments_of_the_signal_figure_are_named(bad, message):
+    with pytest.raises(ValueError, match=message):
+        sliders.signal_figure(**({"sigma_w2": 1.0, "sigma_b2": 0.1} | bad))

@@ -3,6 +3,7 @@
 ==============  ============================================================================
 ``networks``    small networks, plain or residual, each with a chosen normalization layer
 ``rows``        networks of one shape whose parameters are the rows of one matrix
+``normfree``    networks without a normalizer: standardized weights, masks, a thousand layers
 ==============  ============================================================================
 """
 

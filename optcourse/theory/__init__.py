@@ -11,6 +11,7 @@
 ``momentum``              heavy ball and Nesterov: rates, stability, noise, a counterexample
 ``adaptive``              AdaGrad's regret, Adam's bias, RAdam, Adam's non-convergence
 ``decay``                 weight decay against the penalty, norms of scale-invariant weights
+``signal``                wide random networks: lengths, correlations, gradients with depth
 ``distributed``           many nodes: communication, compression, local steps, gossip,
                           delays, Byzantine nodes
 ========================  ===========================================================
@@ -21,7 +22,18 @@ outside them a ``ValueError`` (``TypeError`` for what is no number) names argume
 where the condition of a statement fails; in a sweep the failed points are NaN, see :class:`Bound`.
 """
 
-from optcourse.theory import adaptive, batch, decay, gradient_descent, momentum, newton, quadratic, sampling, sgd
+from optcourse.theory import (
+    adaptive,
+    batch,
+    decay,
+    gradient_descent,
+    momentum,
+    newton,
+    quadratic,
+    sampling,
+    sgd,
+    signal,
+)
 from optcourse.theory.bound import Bound, transient, tune_step
 from optcourse.theory.distributed import (
     asynchrony,
