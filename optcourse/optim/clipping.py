@@ -35,7 +35,7 @@ def adaptive_clip_grad_(parameters: Iterable[Tensor] | Tensor, clip_factor: floa
     Row ``i`` is an output unit, ``λ = clip_factor > 0``. ``eps`` lets units that start at zero move. A
     step of SGD with rate ``lr`` then changes no unit by more than ``λ lr`` of its length.
 
-    Choose the parameters: matrices and kernels. A gain or bias that starts at zero is one unit shorter than ``eps``, and
+    Choose the parameters: matrices and kernels. A gain or bias that starts at zero is a unit shorter than ``eps``, and
     until it is not it moves by at most ``λ lr eps`` in a step: residual branches whose gain starts at zero then stay
     switched off, and nothing says so. ``models.normfree.hidden_weights`` chooses.
 
