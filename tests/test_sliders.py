@@ -161,18 +161,23 @@ def test_bad_arguments_of_the_schedule_are_named(bad, message):
         sliders.schedule_figure(**({"schedule": "cosine", "lr": 1.0, "sigma2": 1.0} | bad))
 
 
-def test_the_way_of_two_inputs_follows_the_map_and_the_point_lies_on_its_line():
-    fig = sliders.signal_figure(*signal.critical(q=0.8, activation="tanh"), start=-0.4)
+def test_pairs_of_inputs_follow_the_map_and_the_point_lies_on_its_line():
+    fig = sliders.signal_figure(*signal.critical(q=0.8, activation="tanh"), layers=7)
     left, right = fig.axes
     assert left.get_title().startswith("q* = 0.8, χ = 1.000: ")
-    lines = {line.get_label(): line for line in [*left.lines, *right.lines]}
-    where = np.interp(left.lines[-1].get_xdata(), *lines["χ = 1"].get_data())
-    assert where == pytest.approx(left.lines[-1].get_ydata(), rel=1e-2)
-    corners = lines["two inputs, 20 layers"]
-    way = np.r_[corners.get_xdata()[1::2], corners.get_ydata()[-1]]
-    curve = lines["correlation map"].get_data()
-    np.testing.assert_allclose(np.interp(way[:-1], *curve), way[1:], atol=2e-3)
-    assert way[0] == -0.4 and f"becomes {way[-1]:.3f};" in right.get_title()
+    critical = next(line for line in left.lines if line.get_label() == "χ = 1")
+    (point,) = (line for line in left.lines if line.get_marker() == "o")
+    assert np.interp(point.get_xdata(), *critical.get_data()) == pytest.approx(point.get_ydata(), rel=1e-2)
+    w, b = signal.critical(q=0.8, activation="tanh")
+    rng = np.random.default_rng(0)
+    z, other = rng.standard_normal((2, 400_000))
+    for line in right.lines:
+        before, *_, last = line.get_ydata()
+        for _ in range(7):  # pairs of Gaussians with this correlation; an error of some 1e-3 a layer
+            v = before * z + np.sqrt(max(0, 1 - before**2)) * other
+            before = (w * np.mean(np.tanh(np.sqrt(0.8) * z) * np.tanh(np.sqrt(0.8) * v)) + b) / 0.8
+        assert last == pytest.approx(before, abs=0.02)
+    assert right.get_title().endswith(f"0.99 becomes {last:.3f}")
 
 
 @settings(max_examples=5, deadline=None)
@@ -189,7 +194,7 @@ def test_every_initialization_of_the_sliders_draws(w, b):
     [
         ({"sigma_w2": 0.0}, r"sigma_w2 must be in \(0, 6\], got 0"),
         ({"sigma_b2": 2.5}, r"sigma_b2 must be in \(0, 2\], got 2.5"),
-        ({"start": 2.0}, r"start must be in \[-1, 1\], got 2"),
+        ({"layers": 0}, "layers must be at least 1, got 0"),
     ],
 )
 def test_bad_arguments_of_the_signal_figure_are_named(bad, message):
