@@ -143,14 +143,15 @@ def test_at_criticality_gradients_reach_any_depth():
     assert scales.gradient > 1e6 and scales.length < 10
 
 
-@pytest.mark.parametrize("width", [50, 400])
-def test_the_spread_of_lengths_is_that_of_the_conditional_recursion(width):
+@pytest.mark.parametrize(("activation", "width"), [("tanh", 50), ("tanh", 400), ("relu", 400)])
+def test_the_spread_of_lengths_is_that_of_the_conditional_recursion(activation, width):
     """Given its length a layer is exactly Gaussian, so the length alone is a Markov chain: 4000 of them at once."""
-    rng, w, b = np.random.default_rng(1), *signal.critical(q=1.0, activation="tanh")
-    length = np.ones(4000)
+    phi = {"tanh": np.tanh, "relu": lambda h: np.maximum(h, 0)}[activation]
+    w, b = signal.critical(q=1.0, activation="tanh") if activation == "tanh" else (1.0, 0.5)  # both with q* = 1
+    rng, length = np.random.default_rng(1), np.ones(4000)
     for _ in range(25):
-        length = w * np.square(np.tanh(np.sqrt(length)[:, None] * rng.standard_normal((4000, width)))).mean(1) + b
-    predicted = signal.length_spread(q=1.0, sigma_w2=w, width=width, activation="tanh")
+        length = w * np.square(phi(np.sqrt(length)[:, None] * rng.standard_normal((4000, width)))).mean(1) + b
+    predicted = signal.length_spread(q=1.0, sigma_w2=w, width=width, activation=activation)
     assert length.std() == pytest.approx(predicted, rel=0.06 if width == 50 else 0.04)  # 1/width, and 1.1 % of noise
 
 
