@@ -30,7 +30,7 @@ from optcourse.optim import schedules
 from optcourse.plotting import COLORS, contour, figure, path, theory
 from optcourse.problems import BoundedSaddle, Quadratic
 from optcourse.theory import momentum as momentum_theory
-from optcourse.theory import quadratic
+from optcourse.theory import quadratic, signal
 from optcourse.training import simulate
 
 
@@ -228,4 +228,38 @@ def norms_figure(sample: int, channel: int, groups: int, ghost_size: int) -> Fig
         ax.set_xlabel(f"channel, {positions} positions each")
     for ax in axes[:, 0]:
         ax.set_ylabel("sample")
+    return fig
+
+
+def signal_figure(sigma_w2: float, sigma_b2: float, *, layers: int = 25) -> Figure:
+    """A wide random tanh network: order or chaos, and what becomes of the correlation of two inputs.
+
+    Left, the plane of initializations with lines of equal chi, by ``theory.signal.critical``, and this point; right,
+    the correlations of five pairs of inputs through the layers, at the fixed length, by the correlation map.
+
+    ``sigma_w2`` in (0, 6], ``sigma_b2`` in (0, 2], ``layers`` >= 1. Raises ``ValueError`` otherwise.
+    """
+    real("sigma_w2", sigma_w2, 0, 6, open_low=True)
+    real("sigma_b2", sigma_b2, 0, 2, open_low=True)
+    integer("layers", layers, 1)
+    setting = {"sigma_w2": sigma_w2, "sigma_b2": sigma_b2, "activation": "tanh"}
+    q = float(signal.fixed_point(**setting))
+    slope = float(signal.chi(q=q, sigma_w2=sigma_w2, activation="tanh"))
+    fig, (left, right) = figure(ncols=2, height=4.0)
+    lengths = np.geomspace(1e-3, 12, 150)
+    for chi, shade in zip((0.5, 0.8, 1.0, 1.25, 1.5), ("sky", "blue", "black", "yellow", "red"), strict=True):
+        line = signal.critical(q=lengths, activation="tanh", chi=chi)
+        theory(left, line.sigma_w2, line.sigma_b2, color=COLORS[shade], label=f"χ = {chi:g}")
+    left.plot(sigma_w2, sigma_b2, "o", color=COLORS["green"], markeredgecolor=COLORS["black"], markersize=10)
+    left.set(xlim=(0, 6), ylim=(0, 2), xlabel="$σ_w^2$", ylabel="$σ_b^2$")
+    left.set_title(f"q* = {q:.3g}, χ = {slope:.3f}: {'chaos' if slope > 1 else 'order'}")
+    left.legend(loc="upper left", fontsize=8)
+    pairs = [np.array([-0.9, -0.4, 0.1, 0.6, 0.99])]
+    for _ in range(layers):
+        pairs.append(np.clip(signal.correlation_map(c=pairs[-1], q=q, **setting), -1, 1))
+    for way in np.transpose(pairs):
+        theory(right, np.arange(layers + 1), way, color=COLORS["green"], label=f"from {way[0]:g}")
+    right.set(xlabel="layer", ylabel="correlation of two inputs", ylim=(-1, 1.05))
+    scale = signal.depth_scales(sigma_w2=sigma_w2, sigma_b2=sigma_b2).correlation
+    right.set_title(f"ξ = {scale:.3g} layers; 0.99 becomes {pairs[-1][-1]:.3f}")
     return fig

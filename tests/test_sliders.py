@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optcourse import problems, sliders
-from optcourse.theory import quadratic
+from optcourse.theory import quadratic, signal
 from optcourse.training import simulate
 
 
@@ -191,3 +191,44 @@ def test_every_start_of_newtons_figure_draws(x, y):
 def test_bad_arguments_of_newtons_figure_are_named(bad, name):
     with pytest.raises(ValueError, match=f"^{name} must be"):
         sliders.newton_figure(**({"x": 1.0, "y": 0.8} | bad))
+
+
+def test_pairs_of_inputs_follow_the_map_and_the_point_lies_on_its_line():
+    fig = sliders.signal_figure(*signal.critical(q=0.8, activation="tanh"), layers=7)
+    left, right = fig.axes
+    assert left.get_title().startswith("q* = 0.8, χ = 1.000: ")
+    critical = next(line for line in left.lines if line.get_label() == "χ = 1")
+    (point,) = (line for line in left.lines if line.get_marker() == "o")
+    assert np.interp(point.get_xdata(), *critical.get_data()) == pytest.approx(point.get_ydata(), rel=1e-2)
+    w, b = signal.critical(q=0.8, activation="tanh")
+    rng = np.random.default_rng(0)
+    z, other = rng.standard_normal((2, 400_000))
+    for line in right.lines:
+        before, *_, last = line.get_ydata()
+        for _ in range(7):  # pairs of Gaussians with this correlation; an error of some 1e-3 a layer
+            v = before * z + np.sqrt(max(0, 1 - before**2)) * other
+            before = (w * np.mean(np.tanh(np.sqrt(0.8) * z) * np.tanh(np.sqrt(0.8) * v)) + b) / 0.8
+        assert last == pytest.approx(before, abs=0.02)
+    assert right.get_title().endswith(f"0.99 becomes {last:.3f}")
+
+
+@settings(max_examples=5, deadline=None)
+@given(w=st.floats(0.01, 6), b=st.floats(0.001, 2))
+def test_every_initialization_of_the_sliders_draws(w, b):
+    fig = sliders.signal_figure(w, b)
+    fig.canvas.draw()
+    assert "order" in fig.axes[0].get_title() or "chaos" in fig.axes[0].get_title()
+    plt.close(fig)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"sigma_w2": 0.0}, r"sigma_w2 must be in \(0, 6\], got 0"),
+        ({"sigma_b2": 2.5}, r"sigma_b2 must be in \(0, 2\], got 2.5"),
+        ({"layers": 0}, "layers must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments_of_the_signal_figure_are_named(bad, message):
+    with pytest.raises(ValueError, match=message):
+        sliders.signal_figure(**({"sigma_w2": 1.0, "sigma_b2": 0.1} | bad))

@@ -35,6 +35,10 @@ def adaptive_clip_grad_(parameters: Iterable[Tensor] | Tensor, clip_factor: floa
     Row ``i`` is an output unit, ``λ = clip_factor > 0``. ``eps`` lets units that start at zero move. A
     step of SGD with rate ``lr`` then changes no unit by more than ``λ lr`` of its length.
 
+    Choose the parameters: matrices and kernels. A gain or bias that starts at zero is a unit shorter than ``eps``, and
+    until it is not it moves by at most ``λ lr eps`` in a step: residual branches whose gain starts at zero then stay
+    switched off, and nothing says so. ``models.normfree.hidden_weights`` chooses.
+
     Returns the largest ratio ‖G_i‖/max(‖W_i‖, ε) found, before clipping (0 without gradients, NaN if one is NaN).
     Raises ``TypeError`` and ``ValueError`` for bad arguments, sparse gradients among them, before it clips any.
     Defaults: ``eps=1e-3``; the paper uses λ from 0.01 to 0.16 depending on batch size and does not clip the last

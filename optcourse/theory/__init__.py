@@ -13,6 +13,7 @@
 ``adaptive``              AdaGrad's regret, Adam's bias, RAdam, Adam's non-convergence
 ``decay``                 weight decay against the penalty, norms of scale-invariant weights
 ``signal_residual``       wide ReLU networks at the start: the mean's share, residual branches
+``signal``                wide random networks: lengths, correlations, gradients with depth
 ``distributed``           many nodes: communication, compression, local steps, gossip,
                           delays, Byzantine nodes
 ========================  ===========================================================
@@ -34,6 +35,7 @@ from optcourse.theory import (
     saddles,
     sampling,
     sgd,
+    signal,
     signal_residual,
 )
 from optcourse.theory.bound import Bound, transient, tune_step
