@@ -21,6 +21,7 @@ from scipy.optimize import root_scalar
 
 from optcourse.arguments import choice, integer, nonnegative, positive, real
 from optcourse.theory.bound import Number, scalar
+from optcourse.theory.signal_residual import relu_cosine
 
 ACTIVATIONS = ("tanh", "relu")
 
@@ -137,8 +138,8 @@ def correlation_map(
     r"""Correlation of two inputs' pre-activations one layer later, both of length q:
     :math:`\big(\sigma_w^2\,\mathbb E\,\phi(u)\phi(v)+\sigma_b^2\big)/q'`, where q' is the length map of q.
 
-    u and v are Gaussian with variance q and correlation c. For ReLU the integral is the arc-cosine kernel (Cho & Saul
-    2009), :math:`\frac q{2\pi}\big(\sqrt{1-c^2}+c\,(\pi-\arccos c)\big)`. The slope at c = 1 is chi if q is fixed.
+    u and v are Gaussian with variance q and correlation c. For ReLU the integral is q/2 times
+    :func:`optcourse.theory.signal_residual.relu_cosine`. The slope at c = 1 is chi if q is fixed.
     ``centred`` takes the means of the activations away first, as weights with rows that sum to zero do.
 
     ``c`` in [-1, 1], an array at will. Raises ``ValueError`` otherwise, and for q <= 0.
@@ -251,7 +252,7 @@ def _slopes(q: np.ndarray, activation: str, power: int = 1) -> np.ndarray:
 def _products(c: np.ndarray, q: float, activation: str) -> np.ndarray:
     """E phi(u) phi(v)."""
     if choice("activation", activation, ACTIVATIONS) == "relu":
-        return q / (2 * np.pi) * (np.sqrt(1 - c**2) + c * (np.pi - np.arccos(c)))
+        return q / 2 * np.asarray(relu_cosine(cosine=c))
     return _pairs(c, q, np.tanh)
 
 
