@@ -156,10 +156,10 @@ def test_its_parts_can_be_left_out():
     [
         ({"width": 1}, "width must be at least 2"),
         ({"depth": -1}, "depth must be at least 0"),
-        ({"alpha": -0.5}, r"alpha must be in \[0, inf\)"),
+        ({"alpha": -0.5}, r"alpha must be in \[0, 1e\+06\]"),
         ({"skip_gain": float("inf")}, "skip_gain must be in"),
-        ({"dropout": 1.0}, r"p must be in \[0, 1\)"),
-        ({"stochastic_depth": -0.1}, r"p must be in \[0, 1\)"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
+        ({"stochastic_depth": -0.1}, r"stochastic_depth must be in \[0, 1\)"),
         ({"seed": -1}, "seed must be in"),
     ],
 )

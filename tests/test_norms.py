@@ -232,7 +232,10 @@ def test_every_set_has_mean_zero_or_the_argument_is_named(n, channels, positions
         (lambda: norms.BatchNorm(3, ghost_size=0), "ghost_size must be at least 1, got 0"),
         (lambda: norms.BatchNorm(3)(numbers(4, 2).float()), r"x must have shape \[N, 3, ...\], got \[4, 2\]"),
         (lambda: norms.BatchNorm(3)(numbers(1, 3).float()), "norm='batch' needs at least 2 numbers"),
-        (lambda: norms.ghost_batches(models.mlp(2, 2), 4), "model must contain batch normalization, got none"),
+        (
+            lambda: norms.ghost_batches(models.mlp(2, 2), 4),
+            "model must contain layers of batch normalization, got Sequential",
+        ),
         (
             lambda: norms.ghost_batches(nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False)), 4),
             "must keep running statistics",
@@ -264,3 +267,22 @@ def test_the_figure_colours_the_sets_by_hand():
         "instance: 4 numbers together",
         "group: 8 numbers together",
     ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32_as_in_torch(dtype):
+    x = (300 * torch.randn(64, 4, generator=torch.Generator().manual_seed(0))).to(dtype)
+    ours, theirs = norms.BatchNorm(4), nn.BatchNorm1d(4)
+    for mode in (True, False):
+        a, b = ours.train(mode)(x), theirs.train(mode)(x)
+        assert a.dtype == b.dtype == dtype
+        assert torch.allclose(a.float(), b.float(), atol=0.02)
+    assert torch.allclose(ours.running_var, theirs.running_var, rtol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours.train()(nn.Linear(4, 4)(x.float())).dtype == torch.bfloat16
+
+
+def test_a_layer_that_occurs_twice_is_replaced_by_one():
+    norm = nn.BatchNorm1d(3)
+    model = norms.ghost_batches(nn.Sequential(norm, nn.ReLU(), norm), 2)
+    assert model[0] is model[2] and isinstance(model[0], norms.BatchNorm)

@@ -22,6 +22,8 @@ def draw_planes(planes: Mapping[str, Plane], *, ceiling: float | None = None, he
         raise ValueError("planes must hold at least one plane, got none")
     fig, axes = figure(2, len(planes), height=height, squeeze=False)
     finite = np.concatenate([plane.values[np.isfinite(plane.values)] for plane in planes.values()])
+    if not len(finite):
+        raise ValueError("planes must hold a finite loss, got none")
     top = finite.max() if ceiling is None else ceiling
     low, high = np.log10(max(finite.min(), 1e-12)), np.log10(top)
     if not low < high:

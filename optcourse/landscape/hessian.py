@@ -40,7 +40,8 @@ def hessian_vector_product(
     in those of the model. Parameters that change later do not change the product. Modes as in
     :func:`optcourse.landscape.surface`: evaluation, and ``batch_norm`` says which statistics.
 
-    Raises ``ValueError`` for v of another length, x and y of different lengths, and a model without parameters.
+    Raises ``ValueError`` for v of another length, x and y of different lengths, and a model without parameters, and
+    ``ArithmeticError`` where u'Hv and v'Hu differ: torch's fused ``weight_norm`` has wrong second derivatives.
     """
     f, w = objective(model, loss, data), flat_parameters(model).requires_grad_()
     with evaluation(model, batch_norm), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -53,6 +54,10 @@ def hessian_vector_product(
         (result,) = torch.autograd.grad(gradient, w, u, retain_graph=True, is_grads_batched=v.dim() == 2)
         return result.to(v)
 
+    u, v = torch.randn(2, len(w), generator=_generator(0), dtype=torch.float64).to(w)
+    Hu, Hv = product(u), product(v)
+    if (u @ Hv - v @ Hu).abs() > torch.finfo(w.dtype).eps ** 0.5 * Hu.norm() * v.norm():
+        raise ArithmeticError("this Hessian is not symmetric: torch's second derivatives of some layer must be wrong")
     return product
 
 

@@ -52,6 +52,8 @@ def derivatives(value: Value, x: Tensor) -> Derivatives:
     if x.dim() != 2 or f.shape != x.shape[:1]:
         raise ValueError(f"value must map points [n, d] to [n], got {list(f.shape)} for {list(x.shape)}")
     (g,) = torch.autograd.grad(f.sum(), x, create_graph=True)  # rows do not interact: the sum has all gradients
+    if not g.requires_grad:  # a linear function
+        return Derivatives(f.detach(), g.detach(), x.new_zeros(*x.shape, x.shape[1]).detach())
     columns = [torch.autograd.grad(g[:, j].sum(), x, retain_graph=True)[0] for j in range(x.shape[1])]
     return Derivatives(f.detach(), g.detach(), torch.stack(columns, dim=2))
 
@@ -66,11 +68,12 @@ def newton(
         \nabla^2f(x) = Q\operatorname{diag}(\lambda)Q^\top
 
     goes to the stationary point of the quadratic model, be it a minimum or not. With ``absolute`` the step is the
-    saddle-free one, with :math:`\max(|\lambda|, \text{floor})` in place of :math:`\lambda`: up where the model rises,
-    down where it falls, so that saddles repel. A step is cut to the length ``longest``.
+    saddle-free one, with :math:`\max(|\lambda|, \text{floor})` in place of :math:`\lambda`: down the slope along
+    every eigenvector, where Newton's goes up along those with :math:`\lambda<0`; so saddles repel. A step is cut to the
+    length ``longest``.
 
-    A run that meets a singular Hessian or overflows is NaN from there on. Raises ``ValueError`` for steps < 1,
-    floor < 0, longest <= 0, or a start that is no matrix.
+    A run that overflows or meets an eigenvalue that is zero up to rounding is NaN from there on (not with ``floor``).
+    Raises ``ValueError`` for steps < 1, floor < 0, longest <= 0, or a start that is no matrix.
 
     Source: Dauphin et al. 2014, "Identifying and attacking the saddle point problem in high-dimensional non-convex
     optimization", Algorithm 1 (with the whole Hessian in place of its Krylov approximation).
@@ -85,8 +88,11 @@ def newton(
     for _ in progress(range(steps), desc="Newton"):
         _, g, H = derivatives(value, x)
         eigenvalues, Q = torch.linalg.eigh(H.nan_to_num())  # where H is not finite, neither are g and the step
+        zero = eigenvalues.abs() <= x.shape[1] * torch.finfo(x.dtype).eps * eigenvalues.abs().amax(1, keepdim=True)
         if absolute:
             eigenvalues = eigenvalues.abs().clamp(min=floor)
+        if not (absolute and floor > 0):
+            eigenvalues = eigenvalues.masked_fill(zero, math.nan)
         step = (Q @ ((Q.mT @ g[:, :, None]) / eigenvalues[:, :, None]))[:, :, 0]
         x = x - step * (longest / step.norm(dim=1, keepdim=True)).clamp(max=1.0)
         path.append(x)

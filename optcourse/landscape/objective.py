@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from optcourse.arguments import choice
@@ -27,9 +26,10 @@ def evaluation(model: nn.Module, batch_norm: str) -> Iterator[None]:
     modes = [(module, module.training) for module in modules]
     norms = [(m, m.track_running_stats) for m in modules if isinstance(m, nn.modules.batchnorm._NormBase)]
     buffers = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
-    values = [b.clone() for _, _, b in buffers]
     try:
         model.eval()
+        for module, name, buffer in buffers:  # a graph that is kept must not see what later becomes of a buffer
+            setattr(module, name, buffer.clone())
         if batch_norm == "train":  # without running statistics, torch's layers take those of the batch in both modes
             for norm, _ in norms:
                 norm.track_running_stats = False
@@ -39,9 +39,7 @@ def evaluation(model: nn.Module, batch_norm: str) -> Iterator[None]:
     finally:
         for norm, tracked in norms:
             norm.track_running_stats = tracked
-        for (module, name, buffer), value in zip(buffers, values, strict=True):
-            if not torch.equal(buffer, value):
-                buffer.copy_(value)
+        for module, name, buffer in buffers:
             setattr(module, name, buffer)
         for module, mode in modes:
             module.training = mode
@@ -61,8 +59,9 @@ def objective(model: nn.Module, loss: Loss, data: tuple[Tensor, Tensor]) -> Call
 
     def f(w: Tensor) -> Tensor:
         value = loss(apply_one(model, w, x), targets(y, loss))
-        if value.dim():
-            raise ValueError(f"loss must return one number, got shape {list(value.shape)}")
+        if not isinstance(value, Tensor) or value.dim():
+            got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"{value!r}, no tensor"
+            raise ValueError(f"loss must return one number, got {got}")
         return value
 
     return f

@@ -75,6 +75,8 @@ def sharpness(
 
     with evaluation(model, batch_norm):
         before, gradient = value_and_gradient(torch.zeros_like(w))
+        if not gradient.any():  # a stationary point has no slope to follow: anywhere else has
+            gradient = torch.randn(len(w), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(w)
         epsilon = top(gradient)
         first, gradient = value_and_gradient(epsilon)
         value = first

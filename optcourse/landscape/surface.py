@@ -5,7 +5,7 @@ r"""The loss on a plane through the parameters of a network: f(θ + α d₁ + β
 >>> model, x = softmax_regression(2, 3), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 >>> directions = random_directions(model, seed=0)
 >>> plane = surface(model, torch.nn.functional.cross_entropy, (x, torch.tensor([0, 2])), directions, points=5)
->>> plane.values.shape, plane.minima  # a convex loss: at most one
+>>> plane.values.shape, plane.minima
 ((5, 5), 0)
 """
 
@@ -58,6 +58,8 @@ class Plane:
 
     def value(self, points: ArrayLike) -> np.ndarray:
         """The loss at (α, β) ``[..., 2]``, linear between the points of the grid; its maximum where it overflowed."""
+        if not np.isfinite(self.values).any():
+            raise ValueError("the plane holds no finite loss")
         finite = np.where(np.isfinite(self.values), self.values, self.values[np.isfinite(self.values)].max())
         return RegularGridInterpolator((self.alphas, self.betas), finite)(np.asarray(points, dtype=float))
 
@@ -88,7 +90,8 @@ class Plane:
     @property
     def roughness(self) -> float:
         """Negative curvature in units of positive: rms(λ⁻) / rms(λ⁺) over the grid, λ⁻ = min(λ, 0) of the smaller
-        eigenvalue and λ⁺ = max(λ, 0) of the larger one. 0 where the plane is convex; NaN where the loss overflowed."""
+        eigenvalue and λ⁺ = max(λ, 0) of the larger one. 0 for a convex quadratic, and small for what else is convex;
+        NaN where the loss overflowed."""
         low, high = np.moveaxis(self.curvatures, -1, 0)
         with np.errstate(divide="ignore", invalid="ignore"):  # a concave plane is infinitely rough, a flat one NaN
             return float(np.sqrt(np.square(np.minimum(low, 0)).mean() / np.square(np.maximum(high, 0)).mean()))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.dropout import _DropoutNd
 
 from optcourse.arguments import choice, integer, nonnegative, positive, real
@@ -169,6 +170,9 @@ def nf_mlp(
     integer("classes", classes, 1)
     integer("width", width, 2)
     integer("depth", depth, 0)
+    real("alpha", alpha, 0, 1e6)
+    for name, p in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
+        real(name, p, 0, 1, open_high=True)
     generator = torch.Generator().manual_seed(integer("seed", seed, 0, 2**63 - 1) ^ SALT)
     options = {"alpha": alpha, "skip_gain": skip_gain, "drop": stochastic_depth}
     kind = WSLinear if standardized else nn.Linear
@@ -219,6 +223,7 @@ class _TanhLayers(torch.autograd.Function):
         ctx.save_for_backward(output[1], inputs[1])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, W = ctx.saved_tensors
         d = 1 - x[1:].square()  # becomes the gradient at the pre-activations
@@ -247,8 +252,8 @@ class DeepTanh(nn.Module):
     :math:`h_l=\tanh(h_{l-1}W_l+b_l)`, with ``weights`` ``"orthogonal"`` (times the root of ``sigma_w2``) or
     ``"gaussian"`` (variance ``sigma_w2 / width``) and biases of variance ``sigma_b2``; the linear readout divides by
     the root of q. ``theory.signal.critical(q=..., activation="tanh")`` keeps q and the size of gradients; with q about
-    1 / depth and orthogonal weights even the smallest singular value of the Jacobian stays near 1. Sources:
-    Pennington et al. 2017 and Xiao et al. 2018.
+    1 / depth and orthogonal weights all singular values of the Jacobian stay near 1 but that of the signal's own
+    direction, about exp(-2). Sources: Pennington et al. 2017 and Xiao et al. 2018.
 
     Raises ``ValueError`` that names the argument.
 

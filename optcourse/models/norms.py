@@ -60,10 +60,16 @@ def normalize_backward(g: Tensor, x: Tensor, axes: tuple[int, ...], eps: float =
     The means are over ``axes``: g loses what would shift the set, and what would stretch it. Source: Ioffe & Szegedy
     2015, section 3 (there as three sums).
     """
+    kind, x, g = x.dtype, _wide(x), _wide(g)
     mean, variance = moments(x, axes)
     scale = (variance + eps).rsqrt()
     normal = (x - mean) * scale
-    return scale * (g - g.mean(axes, keepdim=True) - normal * (g * normal).mean(axes, keepdim=True))
+    return (scale * (g - g.mean(axes, keepdim=True) - normal * (g * normal).mean(axes, keepdim=True))).to(kind)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32: squares of float16 overflow."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def moments(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -104,8 +110,8 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, axes: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        mean, variance = moments(x, axes)
-        return (x - mean) * (variance + eps).rsqrt(), mean, variance
+        mean, variance = moments(_wide(x), axes)
+        return ((x - mean) * (variance + eps).rsqrt()).to(x.dtype), mean, variance
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -171,7 +177,8 @@ class BatchNorm(_BatchNorm):
         else:
             mean, variance = (buffer.view(column) for buffer in (self.running_mean, self.running_var))
             normal = (x - mean) * (variance + self.eps).rsqrt()
-        return torch.addcmul(self.bias.view(column), self.weight.view(column), normal) if self.affine else normal
+        y = torch.addcmul(self.bias.view(column), self.weight.view(column), normal) if self.affine else normal
+        return y.to(x.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, n: int) -> None:
@@ -189,17 +196,20 @@ def ghost_batches(model: M, ghost_size: int | None) -> M:
 
     Parameters and running statistics stay, as the same tensors. Raises ``ValueError`` for a model without any.
     """
-    found = 0
+    found: dict[int, BatchNorm] = {}
     for module in list(model.modules()):
-        for name, old in list(module.named_children()):
+        for name, old in list(module._modules.items()):  # named_children leaves out what occurs again
             if isinstance(old, _BatchNorm):
+                if id(old) in found:
+                    setattr(module, name, found[id(old)])
+                    continue
                 if old.running_mean is None or old.momentum is None:
                     raise ValueError(f"model must keep running statistics with a momentum, got {old}")
                 options = {"eps": old.eps, "momentum": old.momentum, "affine": old.affine}
                 new = BatchNorm(old.num_features, ghost_size=ghost_size, **options).train(old.training)
                 new._parameters, new._buffers = dict(old._parameters), dict(old._buffers)
                 setattr(module, name, new)
-                found += 1
+                found[id(old)] = new
     if not found:
-        raise ValueError("model must contain batch normalization, got none")
+        raise ValueError(f"model must contain layers of batch normalization, got {type(model).__name__}")
     return model

@@ -2,7 +2,7 @@ r"""Mean field of wide random networks: how long a signal is, how alike two sign
 
 A layer is :math:`h^l = W^l\phi(h^{l-1}) + b^l` with weights of variance ``sigma_w2`` / width and biases of variance
 ``sigma_b2``. As the width grows the entries of h become independent :math:`\mathcal N(0, q^l)`, and every mean over a
-layer an integral over one Gaussian (two for two inputs). ``activation`` is ``"tanh"`` or ``"relu"``.
+layer an integral over one Gaussian (two for two inputs). ``activation`` is ``"tanh"`` or ``"relu"`` (any q).
 
 Sources: Poole, Lahiri, Raghu, Sohl-Dickstein & Ganguli 2016, "Exponential expressivity in deep neural networks through
 transient chaos", equations (3), (5) and (8); Schoenholz, Gilmer, Ganguli & Sohl-Dickstein 2017, "Deep information
@@ -30,6 +30,7 @@ ACTIVATIONS = ("tanh", "relu")
 _Z = np.linspace(-12, 12, 2401)
 _P = np.exp(-(_Z**2) / 2) / np.sqrt(2 * np.pi) * (_Z[1] - _Z[0])
 _COARSE = slice(400, 2001, 5)  # [-8, 8] in steps of 0.05, for integrals over two variables
+MOST = 1000.0, 100.0  # the largest q for tanh, for integrals over one and two variables: a grid too coarse for more
 
 
 class Initialization(NamedTuple):
@@ -92,7 +93,7 @@ def chi(*, q: ArrayLike, sigma_w2: ArrayLike, activation: str) -> Number:
 def fixed_point(*, sigma_w2: ArrayLike, sigma_b2: ArrayLike, activation: str) -> Number:
     r"""The length :math:`q^*` that the length map keeps, and to which it leads from any q > 0.
 
-    tanh: for each q only one, found by bracketing: the map is concave, above :math:`\sigma_w^2(q-2q^2)` because
+    tanh: there is only one, found by bracketing: the map is concave, above :math:`\sigma_w^2(q-2q^2)` because
     :math:`\tanh^2x\ge x^2-\frac23x^4`, and below :math:`\sigma_w^2+\sigma_b^2`; it is 0 where
     :math:`\sigma_w^2\le1,\ \sigma_b=0`. ReLU: :math:`\sigma_b^2/(1-\sigma_w^2/2)`. Raises ``ValueError`` for ReLU with
     sigma_w2 >= 2: there lengths grow for ever, or (2, 0) all are kept.
@@ -150,6 +151,7 @@ def correlation_map(
     c = np.asarray(real("c", c, -1, 1), dtype=float)
     (q_,), (w, b) = positive(q=q), nonnegative(sigma_w2=sigma_w2, sigma_b2=sigma_b2)
     squared_mean = q_ / (2 * np.pi) if centred and activation == "relu" else 0.0  # tanh is odd
+    positive(**{"sigma_w2 + sigma_b2": sigma_w2 + sigma_b2})
     above = w * (_products(c, float(q_), activation) - squared_mean) + b
     return scalar(above / (w * (_squares(q_, activation) - squared_mean) + b))
 
@@ -232,6 +234,7 @@ def centred_gain(activation: str) -> float:
 
 def _mean(f: Callable[[np.ndarray], np.ndarray], q: np.ndarray) -> np.ndarray:
     """E f(sqrt(q) z) for every entry of q."""
+    real("q", q, 0, MOST[0])
     return f(np.sqrt(q)[..., None] * _Z) @ _P
 
 
@@ -258,6 +261,7 @@ def _products(c: np.ndarray, q: float, activation: str) -> np.ndarray:
 
 def _pairs(c: np.ndarray, q: float, f: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """E f(u) f(v) for Gaussian u, v of variance q and every correlation in c."""
+    real("q", q, 0, MOST[1])
     z, p = _Z[_COARSE], 5 * _P[_COARSE]
     left, root = p * f(np.sqrt(q) * z), np.sqrt(q)
 

@@ -18,8 +18,8 @@ def relu_cosine(*, cosine: ArrayLike) -> Number:
     r"""Cosine of two inputs after a wide ReLU layer, from their cosine c before it.
 
     Statement: :math:`c'=\frac1\pi\big(\sqrt{1-c^2}+c\,(\pi-\arccos c)\big)`, which is 2 E relu(u) relu(v) for standard
-    normal u, v with correlation c. It is never below c, and 1 is its only fixed point: depth makes all inputs look
-    alike. Source: Cho & Saul 2009, "Kernel methods for deep learning", eq. (6) with n = 1.
+    normal u, v with correlation c. It is never below c, and 1 is its only fixed point: depth makes all inputs
+    parallel. Source: Cho & Saul 2009, "Kernel methods for deep learning", eq. (6) with n = 1.
 
     Raises ``ValueError`` unless cosine is in [-1, 1].
 
@@ -86,6 +86,5 @@ def branch_to_skip(*, q0: ArrayLike, block: ArrayLike, normalized: bool) -> Numb
     >>> branch_to_skip(q0=2.0, block=[1, 9], normalized=True)
     array([0.5, 0.1])
     """
-    l = np.asarray(real("block", block, 1), dtype=float)
-    before, after = (np.asarray(skip_moment(q0=q0, blocks=b, normalized=normalized)) for b in (l - 1, l))
-    return scalar(after / before - 1)
+    (q,), l = positive(q0=q0), np.asarray(real("block", block, 1), dtype=float)
+    return scalar(1 / (q + l - 1) if normalized else np.ones_like(q + l))

@@ -422,3 +422,47 @@ def test_models_losses_and_data_that_do_not_fit_are_named(make, change, message)
     model, loss, (x, y) = case("mlp")
     with pytest.raises(ValueError, match=message):
         make(*change(model, loss, x, y))
+
+
+@pytest.mark.parametrize("make", [landscape.hessian_vector_product, landscape.gauss_newton_product])
+def test_running_statistics_that_move_later_do_not_change_the_product(make):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)).double()
+    x, y = torch.randn(20, 3, dtype=torch.float64), torch.arange(20) % 2
+    product, buffers = make(net, cross_entropy, (x, y), batch_norm="eval"), list(net.buffers())
+    eye = torch.eye(len(flat_parameters(net)), dtype=torch.float64)
+    before = product(eye)
+    net(3 * x + 1)
+    assert torch.equal(product(eye), before)
+    assert all(a is b for a, b in zip(net.buffers(), buffers, strict=True))
+
+
+def test_second_derivatives_that_cannot_be_are_an_error():
+    class Bent(torch.autograd.Function):
+        """x_0^2 x_1 with a gradient that no function has."""
+
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return (x[0] ** 2 * x[1]).reshape(())
+
+        @staticmethod
+        def backward(ctx, g):
+            (x,) = ctx.saved_tensors
+            return g * torch.stack([2 * x[0] * x[1], 2 * x[0] ** 2])
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+
+        def forward(self, x):
+            return Bent.apply(self.w).expand(len(x))
+
+    with pytest.raises(ArithmeticError, match="not symmetric"):
+        landscape.hessian_vector_product(Net(), lambda s, y: s.mean(), (torch.zeros(2), torch.zeros(2)))
+
+
+def test_a_loss_that_is_no_tensor_is_named():
+    with pytest.raises(ValueError, match="loss must return one number, got 1.0, no tensor"):
+        landscape.hessian_vector_product(nn.Linear(2, 1), lambda s, y: 1.0, (torch.zeros(2, 2), torch.zeros(2)))

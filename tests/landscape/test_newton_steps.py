@@ -140,3 +140,11 @@ def test_conjugate_gradients_count_one_product_a_step_and_stop_early():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(problems.Saddle().value, torch.ones(2, 2, dtype=torch.float64))
+
+
+def test_a_singular_hessian_gives_nan_and_a_linear_function_has_a_zero_one():
+    H = torch.tensor([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [3.0, 6.0, 9.0]], dtype=torch.float64)
+    value, start = lambda x: ((x @ H) * x).sum(1) / 2 - x[:, 0], torch.ones(1, 3, dtype=torch.float64)
+    assert newton(value, start, steps=2)[1:].isnan().all()
+    assert newton(value, start, steps=2, absolute=True, floor=1e-3, longest=1.0).isfinite().all()
+    assert derivatives(lambda x: x.sum(1), start).hessian.abs().max() == 0

@@ -136,3 +136,12 @@ def test_bad_arguments_are_named(options, error, message):
     data = options.pop("data", DATA)
     with pytest.raises(error, match=message):
         landscape.sharpness(Point([1.0]), quadratic([[1.0]], [1.0]), data, **options)
+
+
+def test_at_a_minimum_the_rise_is_that_of_the_largest_eigenvalue():
+    """f = (9 a^2 + b^2) / 2 at 0, where there is no slope: the rise is 9 rho^2 / 2."""
+    net = nn.Linear(2, 1, bias=False).double()
+    nn.init.zeros_(net.weight)
+    x, y = torch.diag(torch.tensor([3.0, 1.0], dtype=torch.float64)), torch.zeros(2, 1, dtype=torch.float64)
+    found = landscape.sharpness(net, lambda s, y: ((s - y) ** 2).sum() / 2, (x, y), rho=0.5)
+    assert float(found) == pytest.approx(9 * 0.25 / 2, rel=1e-6)

@@ -386,3 +386,12 @@ def test_paths_on_a_line_and_other_mistakes_are_named():
     for call in (landscape.filter_normalized, landscape.random_directions):
         with pytest.raises(ValueError, match="seed must be"):
             call(make("mlp"), -1)
+
+
+def test_a_plane_without_a_finite_loss_is_named():
+    axis = np.linspace(-1, 1, 3)
+    plane = Plane(axis, axis, np.full((3, 3), np.inf), torch.zeros(2), torch.eye(2), "batched")
+    with pytest.raises(ValueError, match="no finite loss"):
+        plane.value([0.0, 0.0])
+    with pytest.raises(ValueError, match="must hold a finite loss"):
+        landscape.draw_planes({"plane": plane})

@@ -211,3 +211,23 @@ def test_gains_are_those_of_integration():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["chi", "length_slope", "length_map"])
+def test_lengths_that_the_grid_cannot_resolve_are_refused(name):
+    """At the limit E tanh'(sqrt(q) z)^2 still has its asymptote, 4 / (3 sqrt(2 pi q)) up to 1/q."""
+    more = {"sigma_w2": 1.0, "activation": "tanh"} | ({"sigma_b2": 0.0} if name == "length_map" else {})
+    with pytest.raises(ValueError, match=r"q must be in \[0, 1000"):
+        getattr(signal, name)(q=1001.0, **more)
+    with pytest.raises(ValueError, match=r"q must be in \[0, 100"):
+        signal.correlation_map(c=0.5, q=101.0, sigma_w2=1.0, sigma_b2=0.0, activation="tanh")
+    assert signal.chi(q=1000.0, sigma_w2=1.0, activation="tanh") == pytest.approx(
+        4 / 3 / np.sqrt(2 * np.pi * 1000), rel=1e-3
+    )
+    at_one = signal.correlation_map(c=1.0, q=100.0, sigma_w2=1.0, sigma_b2=0.0, activation="tanh")
+    assert at_one == pytest.approx(1, abs=1e-6)
+
+
+def test_a_network_without_weights_and_biases_has_no_correlation():
+    with pytest.raises(ValueError, match=r"sigma_w2 \+ sigma_b2 must be"):
+        signal.correlation_map(c=0.5, q=1.0, sigma_w2=0.0, sigma_b2=0.0, activation="tanh")

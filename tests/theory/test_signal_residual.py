@@ -84,3 +84,7 @@ def test_identical_inputs_are_all_mean():
 def test_bad_arguments_of_signals_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_branch_to_skip_far_down():
+    np.testing.assert_array_equal(sr.branch_to_skip(q0=1.0, block=[1024, 2000], normalized=False), [1.0, 1.0])
