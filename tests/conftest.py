@@ -1,4 +1,6 @@
-"""What all tests share: one profile of hypothesis, and fixtures."""
+"""What all tests share: one profile of hypothesis, Ctrl-C, and fixtures."""
+
+import signal
 
 import matplotlib.pyplot as plt
 import pytest
@@ -8,6 +10,10 @@ from hypothesis import HealthCheck, settings
 # On a busy machine an example may take any time; that says nothing about the property.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
+
+# A background job of a shell ignores Ctrl-C, and so would whatever it starts; tests of interruptions wait for it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
