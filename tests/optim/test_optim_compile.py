@@ -94,3 +94,25 @@ def test_without_a_compiler_it_warns_once_and_runs(tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("1 True compile=True: torch.compile does not work here")
     assert "C++ compiler" in result.stdout
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["the compiler's", "the rule's own"])
+def test_only_errors_of_the_compiler_make_a_step_run_eagerly(known, monkeypatch):
+    error = torch._dynamo.exc.FailOnRecompileLimitHit("too many") if known else KeyError("rule")
+
+    def kernel(*_):
+        raise error
+
+    monkeypatch.setattr(kernels, "_failures", [])
+    monkeypatch.setattr(kernels, "_kernel", lambda *_: kernel)
+    a = parameters([(20_000,)])
+    b = twins(a)
+    give_gradients(a, b, seed=0)
+    if known:
+        with pytest.warns(RuntimeWarning, match="torch.compile does not work here .too many"):
+            optim.Adam(b, compile=True).step()
+        optim.Adam(a).step()
+        assert gap(a, b) == 0
+    else:
+        with pytest.raises(KeyError, match="rule"):
+            optim.Adam(b, compile=True).step()

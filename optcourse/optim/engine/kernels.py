@@ -89,7 +89,9 @@ def elementwise(
     if large and not _failures:
         try:
             _run_compiled(rule, large, scalars)
-        except _COMPILER_ERRORS as error:
+        except Exception as error:
+            if not isinstance(error, RuntimeError) and not type(error).__module__.startswith("torch."):
+                raise  # the rule's own
             _give_up(error)
     for outputs, inputs in eager + large:
         if outputs[0].numel() < LARGE or not replay(rule, scalars, outputs, inputs):
@@ -157,9 +159,8 @@ def _kernel(rule: Callable, names: tuple[str, ...], switches: tuple, kinds: tupl
     return torch.compile(own, dynamic=True, fullgraph=True)
 
 
-# torch.compile itself raises RuntimeError where it does not support the platform; the exceptions of
-# its front and back end (a missing C++ compiler among them) derive from it as well.
-_COMPILER_ERRORS = (RuntimeError,)
+# torch.compile itself raises RuntimeError where it does not support the platform, and most exceptions of its front and
+# back end (a missing C++ compiler among them) derive from it as well; a limit on recompilations is an Exception.
 _failures: list[str] = []
 
 
