@@ -12,6 +12,11 @@ run; different methods may come from different runs, so compare along a row and 
 and **eager** are ours; a ratio below 1 means ours is faster. *Fastest peer* is the fastest of torch's
 variants (fused where it exists), pytorch_optimizer, timm and adamp; *eager peer* leaves out what is fused;
 the *byte bound* is the time to read parameters, gradients and state, and to write parameters and state, once.
+
+Where a table lays the parameters of all contestants *in a row*, as `torch.nn.utils.vector_to_parameters` leaves them,
+ours are updated where they lie. Until an optimizer never moved a parameter, 300 tensors of 1,000 took 0.77 (SGD) and
+0.58 (Adam) of the fastest peer when compiled, 0.68 and 0.27 of the eager one; the difference is what copies, and a look
+at every entry of the state before a step, cost. In a row the look is left.
 """
 TITLES = [
     "method",
