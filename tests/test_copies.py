@@ -178,6 +178,7 @@ def test_what_cannot_be_trained_side_by_side_is_refused(nets, method, error, mes
         ({"orders": [1]}, "orders must be one seed for each of nets, at least one, got 1 for 2"),
         ({"nets": [], "orders": []}, "got 0 for 0"),
         ({"samples": (torch.zeros(3, 16), torch.zeros(4))}, r"samples must be \(x, y\) of one length, got 3 and 4"),
+        ({"labels": torch.zeros(2, 19)}, r"labels must have shape \[2, 20\], got \[2, 19\]"),
         ({"every": 0}, "every must be at least 1, got 0"),
         ({"batch_size": 21}, r"batch_size must be in 1..20, got 21"),
         ({"start": torch.zeros(3, 5)}, r"start must have shape \[2, 172\] or \[1, 2, 172\], got \[3, 5\]"),
@@ -187,3 +188,83 @@ def test_bad_arguments_of_training_are_refused(wrong, message):
     arguments = {"nets": [small(0), small(1)], "lr": np.full((2, 1), 0.1), "orders": [0, 1], "batch_size": 5} | wrong
     with pytest.raises(ValueError, match=message):
         copies.train(**{"samples": signals(), "method": optim.SGD} | arguments)
+
+
+def lookahead(parameters, lr, momentum):
+    return optim.Lookahead(optim.SGD(parameters, lr=lr, momentum=momentum), k=3, alpha=0.4)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        (optim.LARS, {"trust": 0.02, "momentum": 0.8}),
+        (optim.LAMB, {"weight_decay": 0.1}),
+        (optim.SGDP, {"momentum": 0.9}),
+        (lookahead, {"momentum": 0.9}),
+        (torch.optim.RMSprop, {"alpha": 0.9}),
+    ],
+    ids=["lars", "lamb", "sgdp", "lookahead", "torch"],
+)
+def test_methods_of_layers_and_wrappers_side_by_side_are_each_alone(method, settings):
+    rates, options = np.outer([1.0, 0.5, 0.25, 1.0, 0.5], [0.02, 0.1]), {"orders": [7, 3, 5], "batch_size": 6}
+    step = optim.layer_stepper(small(0))
+    together = copies.train(three(small), signals(), method, rates, new_step=step, **options, **settings)
+    for column in range(2):
+        for i, order in enumerate([7, 3, 5]):
+            net = small(i)
+            optimizer = method(net.parameters(), lr=1.0, **settings)
+            training.fit(
+                net, signals(), optimizer, steps=5, batch_size=6, seed=order, schedule=lambda t, c=column: rates[t, c]
+            )
+            assert torch.allclose(together.weights[column, i], rows.stack([net])[0], rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(together.weights[0], together.weights[1])
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 4, np.inf])
+def test_a_climb_before_each_step_is_sharpness_aware_minimization(p):
+    together = copies.train(
+        three(small), signals(), optim.SGD, np.full((6, 1), 0.1), orders=[7, 3, 5], batch_size=6,
+        climb=optim.ascent(0.3, p), momentum=0.9,
+    )  # fmt: skip
+    for i, order in enumerate([7, 3, 5]):
+        net = small(i)
+        sam = optim.SAM(net.parameters(), optim.SGD, rho=0.3, p=p, lr=0.1, momentum=0.9)
+        history = training.fit(net, signals(), sam, steps=6, batch_size=6, seed=order)
+        assert together.losses[:, 0, i] == pytest.approx(history.loss, rel=1e-9)  # before the climb
+        assert torch.allclose(together.weights[0, i], rows.stack([net])[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 4, np.inf])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_the_climb_has_the_radius_of_its_row_and_attains_the_dual_norm(p, scale):
+    g = scale * torch.randn(4, 50, generator=torch.Generator().manual_seed(0))
+    g[2] = 0
+    rho = torch.tensor([[0.0], [0.1], [0.3], [2.0]])
+    epsilon = optim.ascent(rho, p)(g)
+    assert torch.allclose(epsilon.norm(p, dim=1), rho[:, 0] * torch.tensor([1, 1, 0, 1]), rtol=1e-5)
+    dual = np.inf if p == 1 else 1 if p == np.inf else p / (p - 1)
+    gain = ((epsilon * g).sum(1) / scale).double()
+    assert torch.allclose(gain, (rho[:, 0] * (g / scale).norm(dual, dim=1)).double(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("rho", "p", "message"), [(-0.1, 2, "rho must be"), (0.1, 0.9, "p must be")])
+def test_a_climb_of_no_norm_is_refused(rho, p, message):
+    with pytest.raises(ValueError, match=message):
+        optim.ascent(rho, p)
+
+
+def test_every_network_may_have_labels_and_all_a_loss_of_their_own():
+    (x, y), own = signals(), torch.stack([signals()[1].roll(shift) for shift in range(3)])
+
+    def smooth(scores, targets):
+        return cross_entropy(scores, targets, label_smoothing=0.3)
+
+    options = {"orders": [7, 3, 5], "batch_size": 6}
+    lr = np.full((6, 2), 0.1)
+    together = copies.train(three(small), (x, y), optim.SGD, lr, labels=own, loss=smooth, **options)
+    for i, order in enumerate([7, 3, 5]):
+        net = small(i)
+        history = training.fit(
+            net, (x, own[i]), optim.SGD(net.parameters(), lr=0.1), loss=smooth, steps=6, batch_size=6, seed=order
+        )
+        assert together.losses[:, 1, i] == pytest.approx(history.loss, rel=1e-9)

@@ -1,13 +1,16 @@
-"""An element-wise optimizer as a function: many rates, many copies, one equation."""
+"""Optimizers as functions of rows: many rates, many copies of a network, one equation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from optcourse.arguments import nonnegative, real
+from optcourse.models.rows import split
 from optcourse.optim.engine.optimizer import FlatOptimizer
 
 
@@ -41,3 +44,72 @@ def stepper(method: type[Any], *, lr: float | Tensor, **settings: Any) -> Callab
         return x
 
     return step
+
+
+def layer_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Tensor]]:
+    """:func:`stepper` for what looks at layers or wraps another optimizer: LARS, LAMB, Muon, Lookahead, torch's own.
+
+    ``layer_stepper(net)(method, lr=lr, **settings)`` is a function ``x, gradient -> next x`` for rows x ``[rows, d]``,
+    parameters of networks of net's shape. ``method(parameters, lr=..., **settings)`` makes the optimizer of one row,
+    whose rate is ``lr[row]`` at each step. Slower than :func:`stepper`: the optimizers step one after the other.
+
+    >>> from optcourse.optim import SGD, Lookahead
+    >>> halfway = lambda parameters, lr: Lookahead(SGD(parameters, lr=lr), k=1)
+    >>> step = layer_stepper(nn.Linear(1, 1))(halfway, lr=torch.tensor([[0.2], [1.0]]))
+    >>> step(torch.ones(2, 2), torch.ones(2, 2))
+    tensor([[0.9000, 0.9000],
+            [0.5000, 0.5000]])
+    """
+    parameters = list(net.parameters())
+
+    def new_step(method: Callable[..., Any], *, lr: Tensor, **settings: Any) -> Callable[[Tensor, Tensor], Tensor]:
+        home, slope, optimizers = torch.empty(0), torch.empty(0), []
+
+        def step(x: Tensor, gradient: Tensor) -> Tensor:
+            nonlocal home, slope
+            if not optimizers:
+                home, slope = torch.empty_like(x), torch.empty_like(x)
+                layers, slopes = split(parameters, home), split(parameters, slope)
+                for row, rate in enumerate(lr.flatten().tolist()):
+                    own = [nn.Parameter(layer[row]) for layer in layers]
+                    for p, its in zip(own, slopes, strict=True):
+                        p.grad = its[row]
+                    optimizers.append(method(own, lr=rate, **settings))
+            home.copy_(x)
+            slope.copy_(gradient)
+            for optimizer, rate in zip(optimizers, lr.flatten().tolist(), strict=True):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+            return home.clone()
+
+        return step
+
+    return new_step
+
+
+def ascent(rho: float | Tensor, p: float = 2) -> Callable[[Tensor], Tensor]:
+    r"""SAM's perturbation row by row: gradients ``[rows, d]`` -> the ε that maximizes ⟨ε, g⟩ over ``‖ε‖_p <= rho``.
+
+    The formula is that of :class:`optcourse.optim.SAM`, with 1/p + 1/q = 1. ``rho`` may differ by row, ``[rows, 1]``;
+    where it is zero, or the gradient is, so is ε. Raises ``ValueError`` for rho < 0 or p < 1.
+
+    >>> ascent(0.5)(torch.tensor([[3.0, -4.0], [0.0, 0.0]]))
+    tensor([[ 0.3000, -0.4000],
+            [ 0.0000,  0.0000]])
+    """
+    nonnegative(rho=torch.as_tensor(rho).detach().cpu().numpy())
+    p = p if p == math.inf else real("p", p, 1.0)
+
+    def climb(g: Tensor) -> Tensor:
+        if p == math.inf:
+            return rho * g.sgn()
+        u = g / g.abs().amax(1, keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)  # so that no power overflows
+        if p == 1:
+            place = u.abs().argmax(1, keepdim=True)
+            return rho * torch.zeros_like(u).scatter(1, place, u.gather(1, place).sgn())
+        q = p / (p - 1)
+        length = (u.abs() ** q).sum(1, keepdim=True) ** (1 / p)
+        return rho * u.sgn() * u.abs() ** (q - 1) / length.clamp_min(torch.finfo(g.dtype).tiny)
+
+    return climb

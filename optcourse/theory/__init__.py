@@ -8,12 +8,10 @@
 ``gradient_descent``      the same without noise: convex, strongly convex, PL, non-convex
 ``quadratic``             exact moments of SGD on quadratics, and their noise floor
 ``newton``                Newton's method near a minimizer, conjugate gradients for its step
-``saddles``               how long plateaus and saddles hold, how rare random minima are
 ``momentum``              heavy ball and Nesterov: rates, stability, noise, a counterexample
 ``adaptive``              AdaGrad's regret, Adam's bias, RAdam, Adam's non-convergence
 ``decay``                 weight decay against the penalty, norms of scale-invariant weights
-``signal_residual``       wide ReLU networks at the start: the mean's share, residual branches
-``signal``                wide random networks: lengths, correlations, gradients with depth
+``networks``              deep networks at their start: signals with depth, saddles
 ``distributed``           many nodes: communication, compression, local steps, gossip,
                           delays, Byzantine nodes
 ========================  ===========================================================
@@ -32,11 +30,8 @@ from optcourse.theory import (
     momentum,
     newton,
     quadratic,
-    saddles,
     sampling,
     sgd,
-    signal,
-    signal_residual,
 )
 from optcourse.theory.bound import Bound, transient, tune_step
 from optcourse.theory.distributed import (
@@ -49,3 +44,4 @@ from optcourse.theory.distributed import (
     gossip,
     local,
 )
+from optcourse.theory.networks import saddles, signal, signal_residual

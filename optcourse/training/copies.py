@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from optcourse.arguments import integer, nonnegative
-from optcourse.models.rows import losses, stack
+from optcourse.models.rows import Loss, losses_of, scores, stack
 from optcourse.optim.stepper import stepper
 from optcourse.runtime import progress
 from optcourse.training.fit import batches
@@ -38,8 +39,11 @@ def train(
     *,
     orders: Sequence[int],
     batch_size: int,
+    loss: Loss = F.cross_entropy,
+    labels: Tensor | None = None,
     start: Tensor | None = None,
     change: Callable[[Tensor], Tensor] | None = None,
+    climb: Callable[[Tensor], Tensor] | None = None,
     look: Callable[[Tensor], Tensor] | None = None,
     every: int = 1,
     new_step: Callable[..., Callable[[Tensor, Tensor], Tensor]] = stepper,
@@ -49,11 +53,13 @@ def train(
 
     A copy's losses are those of :func:`optcourse.training.fit` of that network alone, up to rounding. Network i draws
     its mini-batches of ``samples = (x, y)`` in an order with seed ``orders[i]``, the same in every column;
-    ``change(x)`` may alter a batch ``[nets, B, ...]`` on the way. ``method`` is an element-wise optimizer of
-    ``optcourse.optim`` with its ``settings``, or what else ``new_step(method, lr=..., **settings)`` makes of it: a
-    function x, gradient -> next x of parameters ``[columns * nets, d]``, where lr ``[columns * nets, 1]`` changes in
-    place. ``start`` are other first parameters, ``[nets, d]`` or ``[columns, nets, d]``. ``look(w)`` is given all
-    parameters ``[columns * nets, d]`` at first and after every ``every`` steps.
+    ``labels`` ``[nets, n]``, one row for each network, take the place of y; ``change(x)`` may alter a batch ``[nets,
+    B, ...]`` on the way. ``method`` is an element-wise optimizer of ``optcourse.optim`` with its ``settings``, or what
+    else ``new_step(method, lr=..., **settings)`` makes of it (see :func:`optcourse.optim.layer_stepper`): a function x,
+    gradient -> next x of parameters ``[columns * nets, d]``, where lr ``[columns * nets, 1]`` changes in place.
+    ``climb(g)`` makes it SAM: the step is taken with the gradients at w + climb(g), see :func:`optcourse.optim.ascent`.
+    ``start`` are other first parameters, ``[nets, d]`` or ``[columns, nets, d]``. ``look(w)`` is given all parameters
+    ``[columns * nets, d]`` at first and after every ``every`` steps.
 
     Raises ``ValueError`` for no network or different ones, rates that are negative, not finite or no table, a wrong
     number of orders or labels, a start of another shape, and what :func:`optcourse.training.batches`,
@@ -68,6 +74,8 @@ def train(
         raise ValueError("nets must have the same layers, got different ones")
     if len(samples[0]) != len(samples[1]):
         raise ValueError(f"samples must be (x, y) of one length, got {len(samples[0])} and {len(samples[1])}")
+    if labels is not None and labels.shape[:2] != (len(nets), len(samples[1])):
+        raise ValueError(f"labels must have shape {[len(nets), len(samples[1])]}, got {list(labels.shape)}")
     integer("every", every, 1)
     columns, w = rates.shape[1], stack(nets)
     if start is not None:
@@ -80,14 +88,20 @@ def train(
     step = new_step(method, lr=now, **settings)
     (x, y), streams = samples, [batches(len(samples[1]), batch_size, torch.Generator().manual_seed(i)) for i in orders]
     seen, looks = w.new_empty(len(rates), len(w)), [look(w)] if look else []
+    own = torch.arange(len(nets)).unsqueeze(1)
+
+    def values_and_gradients(at: Tensor) -> tuple[Tensor, Tensor]:
+        at = at.detach().requires_grad_()
+        found = losses_of(loss, scores(nets[0], at, batch), targets)
+        return found.detach(), torch.autograd.grad(found.sum(), at)[0]
+
     for k in progress(range(len(rates)), desc="training"):
         i = torch.stack([next(stream) for stream in streams])
-        batch, labels = (change(x[i]) if change else x[i]), y[i]
-        batch, labels = (part.repeat(columns, *[1] * (part.dim() - 1)) for part in (batch, labels))
-        at = w.detach().requires_grad_()
-        loss = losses(nets[0], at, batch, labels)
-        (g,) = torch.autograd.grad(loss.sum(), at)
-        seen[k] = loss.detach()
+        batch, targets = (change(x[i]) if change else x[i]), (y[i] if labels is None else labels[own, i])
+        batch, targets = (part.repeat(columns, *[1] * (part.dim() - 1)) for part in (batch, targets))
+        seen[k], g = values_and_gradients(w)
+        if climb:
+            _, g = values_and_gradients(w + climb(g))
         now.copy_(rates[k])
         w = step(w, g)
         if look and (k + 1) % every == 0:

@@ -21,7 +21,7 @@ from scipy.optimize import root_scalar
 
 from optcourse.arguments import choice, integer, nonnegative, positive, real
 from optcourse.theory.bound import Number, scalar
-from optcourse.theory.signal_residual import relu_cosine
+from optcourse.theory.networks.signal_residual import relu_cosine
 
 ACTIVATIONS = ("tanh", "relu")
 
@@ -140,7 +140,7 @@ def correlation_map(
     :math:`\big(\sigma_w^2\,\mathbb E\,\phi(u)\phi(v)+\sigma_b^2\big)/q'`, where q' is the length map of q.
 
     u and v are Gaussian with variance q and correlation c. For ReLU the integral is q/2 times
-    :func:`optcourse.theory.signal_residual.relu_cosine`. The slope at c = 1 is chi if q is fixed.
+    :func:`optcourse.theory.networks.signal_residual.relu_cosine`. The slope at c = 1 is chi if q is fixed.
     ``centred`` takes the means of the activations away first, as weights with rows that sum to zero do.
 
     ``c`` in [-1, 1], an array at will. Raises ``ValueError`` otherwise, and for q <= 0.

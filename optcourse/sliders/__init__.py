@@ -1,0 +1,21 @@
+"""Figures behind the sliders of the lectures: plain functions of numbers, drawn alike with and without sliders.
+
+================  =====================================================================
+``panel``         :func:`with_sliders`: controls above a figure
+``motion``        :func:`momentum_figure`, :func:`schedule_figure`, :func:`newton_figure`
+``networks``      :func:`norms_figure`, :func:`signal_figure`
+================  =====================================================================
+
+Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape`` and
+``optcourse.training.simulate`` compute (or autograd), and returns the figure.
+
+>>> import matplotlib.pyplot as plt
+>>> fig = momentum_figure(lr=1.0, momentum=0.5, kappa=25.0)
+>>> fig.axes[1].get_title()
+'factor per step 0.911, gradient descent 0.960'
+>>> plt.close(fig)
+"""
+
+from optcourse.sliders.motion import SCHEDULES, START, momentum_figure, newton_figure, schedule_figure
+from optcourse.sliders.networks import TABLE, norms_figure, signal_figure
+from optcourse.sliders.panel import with_sliders
