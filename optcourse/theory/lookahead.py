@@ -46,7 +46,7 @@ def contraction(*, eigenvalues: ArrayLike, lr: ArrayLike, k: ArrayLike, alpha: A
     0.625
     """
     u, k, alpha = _setting(eigenvalues, lr, k, alpha)
-    return scalar(1 - alpha * _missing(u, k))
+    return scalar(_factor(u, k, alpha))
 
 
 def stability_edge(*, k: ArrayLike, alpha: ArrayLike) -> Number:
@@ -88,8 +88,7 @@ def moments(
     start = np.asarray(real("x0", x0), dtype=float)
     missing = alpha * _missing(u, k)
     with np.errstate(over="ignore", invalid="ignore"):  # a start or a noise of zero stays zero where powers overflow
-        power = (1 - missing) ** t
-        mean = np.where(start == 0, 0.0, power * start)
+        mean = np.where(start == 0, 0.0, _factor(u, k, alpha) ** t * start)
         noise = np.square(alpha * lr) * variance * _squares(u, k) * _squares(missing, t)
         second = np.square(mean) + np.where(variance * t == 0, 0.0, noise)
     return Moments(scalar(mean), scalar(second))
@@ -180,6 +179,12 @@ def _integers(name: str, value: ArrayLike, low: int) -> np.ndarray:
     if (array != np.rint(array)).any():
         raise ValueError(f"{name} must hold integers, got {value!r}")
     return array
+
+
+def _factor(u: np.ndarray, k: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """rho: near zero (alpha = 1, P^k tiny) 1 - alpha (1 - P^k) would have no digit left."""
+    with np.errstate(over="ignore"):
+        return (1 - alpha) + alpha * (1 - u) ** k
 
 
 def _missing(u: np.ndarray, n: np.ndarray) -> np.ndarray:

@@ -135,6 +135,12 @@ def test_tiny_rates_lose_no_digits():
     assert at_two == pytest.approx(4 * 0.5 * 5 / (2 * 1))  # P = -1: five squares of one
 
 
+def test_tiny_factors_lose_no_digits():
+    """alpha = 1: rho = P^k itself, 0.13^20."""
+    found = lookahead.contraction(eigenvalues=1.0, lr=0.87, k=20, alpha=1.0)
+    assert found == pytest.approx(0.13**20, rel=1e-12)
+
+
 def test_overflow_is_infinite_and_zero_stays_zero():
     setting = {"eigenvalues": 1.0, "lr": 5.0, "k": 4, "alpha": 0.5, "outer_steps": 1000}
     assert lookahead.moments(**setting, x0=0.0, noise_variances=0.0) == (0.0, 0.0)
