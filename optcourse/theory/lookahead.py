@@ -144,7 +144,10 @@ def best(*, eigenvalues: ArrayLike, x0: ArrayLike, noise_variances: ArrayLike, s
     if integer("steps", steps, 1) % integer("k", k, 1):
         raise ValueError(f"k must divide steps, got k={k!r} and steps={steps!r}")
     a = np.atleast_1d(nonnegative(eigenvalues=eigenvalues)[0])
-    (top,) = positive(largest_eigenvalue=a.max())
+    for name, value in (("x0", x0), ("noise_variances", noise_variances)):
+        if a.ndim != 1 or np.shape(value) not in ((), a.shape):
+            raise ValueError(f"{name} must have shape [d] as eigenvalues, got {np.shape(value)} and {a.shape}")
+    (top,) = positive(largest_eigenvalue=a.max(initial=0.0))
 
     def gap(log_u: ArrayLike, alpha: ArrayLike) -> np.ndarray:
         lr, alpha = np.exp(log_u)[..., None] / top, np.asarray(alpha)[..., None]

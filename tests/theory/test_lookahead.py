@@ -226,8 +226,27 @@ def test_bad_settings_are_named(change, error, message):
         (lambda: lookahead.best(**SPECTRUM, steps=10, k=3), "k must divide steps, got k=3 and steps=10"),
         (lambda: lookahead.best(**SPECTRUM, steps=0, k=1), "steps must be at least 1, got 0"),
         (lambda: lookahead.best(**{**SPECTRUM, "eigenvalues": np.zeros(20)}, steps=5, k=1), "largest_eigenvalue"),
+        (lambda: lookahead.best(**{**SPECTRUM, "x0": np.ones(19)}, steps=5, k=1), r"x0 must have shape \[d\]"),
+        (lambda: lookahead.best(**{**SPECTRUM, "x0": np.full(20, np.nan)}, steps=5, k=1), "x0 must be in"),
+        (lambda: lookahead.best(eigenvalues=[], x0=[], noise_variances=[], steps=5, k=1), "largest_eigenvalue"),
     ],
 )
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@given(u=st.floats(1e-3, 1.999), k=st.integers(1, 12), alpha=st.floats(0.01, 1.0))
+def test_in_the_steady_state_the_best_point_of_the_line_is_at_half_of_alpha(u, k, alpha):
+    """10.2: E (phi + s (theta_k - phi))^2, from three exact values of the parabola: s = 0, alpha and 1."""
+    setting = {"eigenvalues": 1.0, "noise_variances": 1.0, "lr": u, "k": k, "alpha": alpha}
+    slow, end = lookahead.noise_floor(**setting), lookahead.noise_floor(**setting, fast_steps=k)
+    covariance = (1 - u) ** k * slow
+
+    def second(s):
+        return (1 - s) ** 2 * slow + 2 * s * (1 - s) * covariance + s**2 * end
+
+    assert second(alpha) == pytest.approx(slow, rel=1e-8)
+    around = [second(alpha / 2 + off) for off in (-0.01, 0.0, 0.01)]
+    assert around[1] < min(around[0], around[2])
+    assert around[0] == pytest.approx(around[2], rel=1e-8)
