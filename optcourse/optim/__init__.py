@@ -10,8 +10,8 @@
 ``clipping``                    :func:`adaptive_clip_grad_`
 ``schedules``                   :func:`warmup`, :func:`step_decay`, :func:`exponential`, :func:`triangular`,
                                 :func:`cosine_restarts`
-``stepper``                     :func:`stepper`, :func:`layer_stepper`, :func:`ascent`: a method, or SAM's climb, as a
-                                function of rows, for many rates or copies at once
+``stepper``                     :func:`stepper`, :func:`layer_stepper`, :func:`lookahead_stepper`, :func:`ascent`: a
+                                method, or SAM's climb, as a function of rows, for many rates or copies at once
 ``engine``                      what they share: one pass over memory, and a state that is the truth
 ==============================  ============================================================================
 
@@ -44,5 +44,5 @@ from optcourse.optim.muon import Muon, orthogonalize
 from optcourse.optim.projected import SGDP, AdamP
 from optcourse.optim.schedules import cosine_restarts, exponential, step_decay, triangular, warmup
 from optcourse.optim.sgd import SGD, SGDW, Lion
-from optcourse.optim.stepper import ascent, layer_stepper, stepper
+from optcourse.optim.stepper import ascent, layer_stepper, lookahead_stepper, stepper
 from optcourse.optim.wrappers import SAM, Lookahead

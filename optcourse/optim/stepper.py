@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optcourse.arguments import nonnegative, real
+from optcourse.arguments import integer, nonnegative, real
 from optcourse.models.rows import split
 from optcourse.optim.engine.optimizer import FlatOptimizer
 
@@ -86,6 +86,38 @@ def layer_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Te
         return step
 
     return new_step
+
+
+def lookahead_stepper(
+    k: int = 5, alpha: float = 0.5, new_step: Callable[..., Callable[[Tensor, Tensor], Tensor]] = stepper
+) -> Callable[..., Callable[[Tensor, Tensor], Tensor]]:
+    """Lookahead for rows, around what ``new_step`` makes: every k steps x goes back to ``slow + alpha (x - slow)``.
+
+    The equation, and the errors for k and alpha, are those of :class:`optcourse.optim.Lookahead`.
+
+    >>> from optcourse.optim import SGD
+    >>> step = lookahead_stepper(k=2)(SGD, lr=0.5)
+    >>> x = step(torch.ones(1, 2), torch.ones(1, 2))
+    >>> x, step(x, torch.ones(1, 2))
+    (tensor([[0.5000, 0.5000]]), tensor([[0.5000, 0.5000]]))
+    """
+    integer("k", k, 1)
+    real("alpha", alpha, 0.0, 1.0)
+
+    def around(method: Any, *, lr: Any, **settings: Any) -> Callable[[Tensor, Tensor], Tensor]:
+        fast, slow, steps = new_step(method, lr=lr, **settings), None, 0
+
+        def step(x: Tensor, gradient: Tensor) -> Tensor:
+            nonlocal slow, steps
+            slow = x if slow is None else slow
+            x, steps = fast(x, gradient), steps + 1
+            if steps % k == 0:
+                slow = x = torch.lerp(slow, x, alpha)
+            return x
+
+        return step
+
+    return around
 
 
 def ascent(rho: float | Tensor, p: float = 2) -> Callable[[Tensor], Tensor]:

@@ -11,6 +11,7 @@
 ``momentum``              heavy ball and Nesterov: rates, stability, noise, a counterexample
 ``adaptive``              AdaGrad's regret, Adam's bias, RAdam, Adam's non-convergence
 ``decay``                 weight decay against the penalty, norms of scale-invariant weights
+``lookahead``             Lookahead on noisy quadratics: rate, noise floor, stability edge
 ``networks``              deep networks at their start: signals with depth, saddles
 ``distributed``           many nodes: communication, compression, local steps, gossip,
                           delays, Byzantine nodes
@@ -27,6 +28,7 @@ from optcourse.theory import (
     batch,
     decay,
     gradient_descent,
+    lookahead,
     momentum,
     newton,
     quadratic,
