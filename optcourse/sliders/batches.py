@@ -34,7 +34,7 @@ def batch_figure(batch_size: float, noise_scale: float) -> Figure:
     left.plot([batch_size] * 2, [here_S, here_E / noise_scale], "o", color=COLORS["black"], label=f"B = {batch_size:g}")
     left.set(xscale="log", yscale="log", xlabel="batch size B", ylabel="multiple of the minimum")
     left.set_title(f"best rate: {100 / here_S:.3g} % of the full batch's")
-    left.legend(loc="upper center")
+    left.legend(loc="best", fontsize=8)
     theory(right, E / noise_scale, S, color=COLORS["blue"], label="(S/S_min − 1)(E/E_min − 1) = 1")
     right.plot(2, 2, "*", color=COLORS["grey"], markersize=13, label="critical batch size")
     right.plot(here_E / noise_scale, here_S, "o", color=COLORS["black"], label=f"B = {batch_size:g}")
