@@ -24,7 +24,6 @@ def by_hand(model, x, y, loss=cross_entropy):
     return torch.stack(rows)
 
 
-@pytest.mark.topic("13.6")
 @pytest.mark.parametrize("loss", [cross_entropy, mse_loss], ids=["cross-entropy", "squares"])
 def test_per_sample_gradients_are_those_of_a_loop(loss):
     x, y = DIGITS.x_train[:9], DIGITS.y_train[:9]
@@ -33,7 +32,6 @@ def test_per_sample_gradients_are_those_of_a_loop(loss):
     torch.testing.assert_close(found, by_hand(model, x, y, loss), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.topic("13.6")
 def test_a_convolution_works_and_nothing_of_the_model_changes():
     model = models.cnn1d(seed=0, channels=(4, 4, 4))
     before, x = flat_parameters(model), torch.randn(5, 40, generator=torch.Generator().manual_seed(0))
@@ -46,7 +44,6 @@ def test_a_convolution_works_and_nothing_of_the_model_changes():
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-@pytest.mark.topic("13.6")
 def test_intervals_from_some_samples_cover_the_noise_scale_of_all():
     """100 draws with replacement, 95 % intervals: 95 ± 2.2 standard errors; 86 is four errors below."""
     gradients = noise.per_sample_gradients(NET, flat_parameters(NET), DIGITS.x_train, DIGITS.y_train).double()
@@ -61,7 +58,6 @@ def test_intervals_from_some_samples_cover_the_noise_scale_of_all():
     assert found.seeds == 200 and np.isfinite(found.stderr)
 
 
-@pytest.mark.topic("13.6")
 def test_bad_input_is_refused():
     w, x, y = flat_parameters(NET), DIGITS.x_train[:4], DIGITS.y_train[:4]
     with pytest.raises(ValueError, match=r"w must have shape \[d\]"):

@@ -9,7 +9,6 @@ import pytest
 from optcourse import sliders
 
 
-@pytest.mark.topic("13.6")
 @pytest.mark.parametrize(("B", "noise"), [(64, 64), (1, 1000), (65536, 8)])
 def test_points_and_titles_are_those_of_the_hyperbola(B, noise):
     fig = sliders.batch_figure(B, noise)
