@@ -93,6 +93,36 @@ def paired(a: ArrayLike, b: ArrayLike, *, ratio: bool = False, confidence: float
     return Estimate(value, np.exp(log.low), np.exp(log.high), value * log.stderr, log.seeds)
 
 
+def ratio_of_means(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Estimate:
+    r"""E a / E b from independent pairs: the ratio of the means (a mean of ratios has a bias).
+
+    The interval holds the ratios r for which :math:`\overline{a - r b}` lies within t standard errors of zero: this
+    is exact for Gaussian pairs, however noisy b. Where the pairs cannot tell E b from zero, every ratio is possible:
+    [-∞, ∞]. The standard error is that of first order. Source: Fieller, Some problems in interval estimation (1954).
+
+    Both have shape [pairs], at least two. Raises ``ValueError`` otherwise, and for samples that are not finite.
+
+    >>> print(ratio_of_means([1.0, 3.0, 5.0], [1.0, 1.0, 1.0]))
+    3 [-1.97, 7.97]
+    """
+    a, b = _samples("a", a), _samples("b", b)
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ValueError(f"a and b must have shape [pairs], got {list(a.shape)} and {list(b.shape)}")
+    real("confidence", confidence, 0, 1, open_low=True, open_high=True)
+    over, under = a.mean(), b.mean()
+    (aa, ab), (_, bb) = np.cov(a, b) / len(a)
+    t2 = stdtrit(len(a) - 1, 0.5 + confidence / 2) ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = over / under
+        stderr = np.sqrt(max(aa - 2 * value * ab + value**2 * bb, 0.0)) / abs(under)
+    if under**2 <= t2 * bb:
+        return Estimate(value, -np.inf, np.inf, stderr, len(a))
+    # (over - r under)^2 <= t^2 (aa - 2 r ab + r^2 bb) is a quadratic inequality in r.
+    square, middle, rest = under**2 - t2 * bb, over * under - t2 * ab, over**2 - t2 * aa
+    half = np.sqrt(max(middle**2 - square * rest, 0.0))
+    return Estimate(value, (middle - half) / square, (middle + half) / square, stderr, len(a))
+
+
 def loglog_slope(x: ArrayLike, samples: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     """The exponent p of ``samples ~ c * x**p``, with an interval that reflects the seeds.
 

@@ -5,6 +5,7 @@
 ``motion``        :func:`momentum_figure`, :func:`schedule_figure`, :func:`newton_figure`
 ``networks``      :func:`norms_figure`, :func:`signal_figure`
 ``averaging``     :func:`lookahead_figure`
+``batches``       :func:`batch_figure`
 ================  =====================================================================
 
 Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape`` and
@@ -18,6 +19,7 @@ Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.th
 """
 
 from optcourse.sliders.averaging import CURVATURES, lookahead_figure
+from optcourse.sliders.batches import batch_figure
 from optcourse.sliders.motion import SCHEDULES, START, momentum_figure, newton_figure, schedule_figure
 from optcourse.sliders.networks import TABLE, norms_figure, signal_figure
 from optcourse.sliders.panel import with_sliders

@@ -1,4 +1,4 @@
-"""Three loops: which one?
+"""Three loops, and a look at the noise that drives them: which one?
 
 ============  ===================  ==================================  ======================================
 loop          what learns          when                                what it returns
@@ -9,6 +9,8 @@ loop          what learns          when                                what it r
               small model          element-wise method of ours         weights of each
 ``simulate``  points on the        a theorem: exact constants, many    whatever is recorded of x, by seed and
               problems, in numpy   seeds, no model, no data            step
+``noise``     nothing: gradients   how large a batch is worth its      the noise scale, an
+              of one model         price                               ``Estimate`` with its interval
 ============  ===================  ==================================  ======================================
 
 The first two draw the same batches for the same seed. :func:`evaluate` scores one model, ``models.rows.evaluate`` many

@@ -83,7 +83,7 @@ def train(
             raise ValueError(f"start must have shape {list(w.shape)} or {[columns, *w.shape]}, got {list(start.shape)}")
         w = start.detach()
     w = w.expand(columns, len(nets), -1).flatten(0, 1).clone()
-    rates = torch.as_tensor(rates, dtype=w.dtype).repeat_interleave(len(nets), dim=1).unsqueeze(2)
+    rates = torch.as_tensor(rates, dtype=w.dtype, device=w.device).repeat_interleave(len(nets), dim=1).unsqueeze(2)
     now = rates.amax(0)  # of all rates, for the method's checks
     step = new_step(method, lr=now, **settings)
     (x, y), streams = samples, [batches(len(samples[1]), batch_size, torch.Generator().manual_seed(i)) for i in orders]
@@ -106,5 +106,5 @@ def train(
         w = step(w, g)
         if look and (k + 1) % every == 0:
             looks.append(look(w))
-    found = torch.stack(looks).double().unflatten(1, (columns, -1)).numpy() if look else None
-    return Trained(seen.double().unflatten(1, (columns, -1)).numpy(), w.unflatten(0, (columns, -1)), found)
+    found = torch.stack(looks).double().unflatten(1, (columns, -1)).cpu().numpy() if look else None
+    return Trained(seen.double().unflatten(1, (columns, -1)).cpu().numpy(), w.unflatten(0, (columns, -1)), found)

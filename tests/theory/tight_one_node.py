@@ -6,7 +6,7 @@ A row is the topic, the guarantee, its bound on the instance, what the instance 
 import numpy as np
 
 from optcourse import problems
-from optcourse.theory import adaptive, momentum, newton, quadratic, sampling, sgd
+from optcourse.theory import adaptive, batch, momentum, newton, quadratic, sampling, sgd
 from optcourse.theory import gradient_descent as gd
 
 
@@ -172,6 +172,17 @@ def adagrad_corner():
     return "05.1", adaptive.adagrad_regret, float(bound), 2 * 3 + s * (3 - 3 / np.sqrt(2)), 1.36
 
 
+def lagging_gradients(steps, L=2.0, G=3.0, lr=0.1):
+    """Mini-batch losses of curvature L, the j-th placed so that the j-th small step meets the gradient (G, 0)."""
+    x0, g = np.zeros(2), np.array([G, 0.0])
+    x, large = x0, x0
+    for _ in range(steps):
+        large = large - lr * (g + L * (x0 - x))
+        x = x - lr * g
+    bound = batch.linear_scaling_error(L=L, G=G, lr=lr, steps=steps)
+    return "13.2", batch.linear_scaling_error, float(bound), np.linalg.norm(x - large), 1.0
+
+
 ROWS = [
     *(sgd_theorem(0.0, steps, 1.0) for steps in (1, 7, 1000)),
     *(sgd_theorem(sigma2, 10**6, 2.1) for sigma2 in (0.1, 1.0, 100.0)),
@@ -194,4 +205,5 @@ ROWS = [
     *(newton_step(share) for share in (0.1, 2 / 3, 0.9)),
     *(conjugate_gradients(steps) for steps in (1, 2, 5)),
     adagrad_corner(),
+    *(lagging_gradients(steps) for steps in (2, 3, 50)),
 ]

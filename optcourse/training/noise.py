@@ -1,0 +1,50 @@
+"""How noisy a network's gradient is: the batch size at which noise and gradient count alike.
+
+>>> from optcourse.models import mlp
+>>> from optcourse.models.rows import flat_parameters
+>>> net, x, y = mlp(4, 3, width=5, depth=1), torch.randn(50, 4), torch.zeros(50, dtype=torch.int64)
+>>> bool(noise_scale(net, flat_parameters(net), x, y).value > 0)
+True
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from optcourse.measure import Estimate
+from optcourse.models.rows import Loss, losses_of, scores
+from optcourse.theory import batch
+
+
+def per_sample_gradients(model: nn.Module, w: Tensor, x: Tensor, y: Tensor, loss: Loss = F.cross_entropy) -> Tensor:
+    """The gradient of every sample's loss at the parameters w ``[d]``: ``[N, d]``, samples ``x [N, ...]``.
+
+    Each sample is a batch of one with its own copy of the parameters, see :mod:`optcourse.models.rows`; their mean is
+    the gradient of the batch. Raises ``ValueError`` for w of another shape, samples and labels of different lengths,
+    and what :func:`optcourse.models.rows.check_rows` refuses.
+    """
+    if w.dim() != 1 or len(x) != len(y):
+        raise ValueError(
+            f"w must have shape [d], and x and y one length, got {list(w.shape)}, and {len(x)} and {len(y)}"
+        )
+    with torch.enable_grad():
+        at = w.detach().expand(len(x), -1).clone().requires_grad_()
+        found = losses_of(loss, scores(model, at, x.unsqueeze(1)), y.unsqueeze(1))
+        return torch.autograd.grad(found.sum(), at)[0]
+
+
+def noise_scale(
+    model: nn.Module, w: Tensor, x: Tensor, y: Tensor, loss: Loss = F.cross_entropy, *, confidence: float = 0.95
+) -> Estimate:
+    r"""The simple noise scale :math:`tr\Sigma/\|G\|^2` at the parameters w ``[d]``, with an interval over the samples.
+
+    The samples are taken as independent draws: G and Sigma are mean and covariance of the gradient of *any* sample.
+    See :func:`optcourse.theory.batch.noise_scale_from_gradients`. Where N samples do not suffice to tell G from zero
+    (about when the noise scale is N or more) the interval is infinite. Of ``model`` only the shape is used.
+
+    Raises ``ValueError`` as :func:`per_sample_gradients`, and for fewer than three samples or no gradient at all.
+    """
+    gradients = per_sample_gradients(model, w, x, y, loss)
+    return batch.noise_scale_from_gradients(gradients=gradients.double().cpu().numpy(), confidence=confidence)
