@@ -221,6 +221,15 @@ def test_terms_add_up_to_the_papers_display():
     )
 
 
+def test_the_sharp_form_is_its_display():
+    """With σ in it instead of ρ, as the proof has it."""
+    bound, n, k = sharpness.flatness_bound_sharp(**SETTING), 20_000, 6
+    sigma = 0.5 / (math.sqrt(k) + math.sqrt(math.log(n)))
+    inside = k / 4 * math.log(1 + 50.0 / (k * sigma**2)) + 1 / 4 + math.log(n / 0.05) / 2 + math.log(6 * n + 3 * k)
+    assert bound.value == pytest.approx(0.15 + 0.85 / math.sqrt(n) + math.sqrt(inside / (n - 1)), rel=1e-12)
+    assert list(bound.terms)[:3] == ["training loss", "flatness", "escape"]
+
+
 @given(
     w2=st.floats(0, 1e12),
     rho=st.floats(1e-6, 1e3),
