@@ -6,6 +6,7 @@
 ``networks``      :func:`norms_figure`, :func:`signal_figure`
 ``averaging``     :func:`lookahead_figure`
 ``batches``       :func:`batch_figure`
+``sharpness``     :func:`wells_figure`, :func:`cycle_figure`
 ================  =====================================================================
 
 Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape`` and
@@ -23,3 +24,4 @@ from optcourse.sliders.batches import batch_figure
 from optcourse.sliders.motion import SCHEDULES, START, momentum_figure, newton_figure, schedule_figure
 from optcourse.sliders.networks import TABLE, norms_figure, signal_figure
 from optcourse.sliders.panel import with_sliders
+from optcourse.sliders.sharpness import cycle_figure, wells_figure

@@ -12,6 +12,7 @@
 ``adaptive``              AdaGrad's regret, Adam's bias, RAdam, Adam's non-convergence
 ``decay``                 weight decay against the penalty, norms of scale-invariant weights
 ``lookahead``             Lookahead on noisy quadratics: rate, noise floor, stability edge
+``sharpness``             SAM's perturbation and cycle, wells under noise, the flatness bound
 ``networks``              deep networks at their start: signals with depth, saddles
 ``distributed``           many nodes: communication, compression, local steps, gossip,
                           delays, Byzantine nodes
@@ -34,6 +35,7 @@ from optcourse.theory import (
     quadratic,
     sampling,
     sgd,
+    sharpness,
 )
 from optcourse.theory.bound import Bound, transient, tune_step
 from optcourse.theory.distributed import (

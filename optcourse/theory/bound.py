@@ -34,7 +34,9 @@ class Bound:
         return float(self.value)
 
     @classmethod
-    def where(cls, condition: ArrayLike, why: str, terms: Mapping[str, ArrayLike], stepsize: ArrayLike) -> Bound:
+    def where(
+        cls, condition: ArrayLike, why: str, terms: Mapping[str, ArrayLike], stepsize: ArrayLike | None = None
+    ) -> Bound:
         """The sum of ``terms`` where ``condition`` holds; ``why`` is the condition in words."""
         holds = np.asarray(condition, dtype=bool)
         if holds.ndim == 0 and not holds:
@@ -44,7 +46,7 @@ class Bound:
         return cls(
             value=total,
             terms=kept,
-            stepsize=scalar(stepsize),
+            stepsize=None if stepsize is None else scalar(stepsize),
             valid=bool(holds) if holds.ndim == 0 else holds,
             why="" if holds.all() else f"NaN where it fails: {why}",
         )

@@ -4,9 +4,10 @@ A row is the topic, the guarantee, its bound on the instance, what the instance 
 """
 
 import numpy as np
+from scipy.stats import chi2
 
 from optcourse import problems
-from optcourse.theory import adaptive, batch, momentum, newton, quadratic, sampling, sgd
+from optcourse.theory import adaptive, batch, momentum, newton, quadratic, sampling, sgd, sharpness
 from optcourse.theory import gradient_descent as gd
 
 
@@ -183,6 +184,19 @@ def lagging_gradients(steps, L=2.0, G=3.0, lr=0.1):
     return "13.2", batch.linear_scaling_error, float(bound), np.linalg.norm(x - large), 1.0
 
 
+def pac_bayes(function, k, n, slack, w2=400.0, rho=0.5, delta=0.05):
+    """The theorem under the flatness bound, for a training loss of zero all over the ball: every prior is tried, and
+    the probability to leave the ball is exact."""
+    bound = function(training_loss=0.0, worst_loss=0.0, w2=w2, rho=rho, k=k, n=n, delta=delta)
+    s = rho / (np.sqrt(k) + np.sqrt(np.log(n)))
+    j = np.arange(1, 5 * n + 2 * k)
+    log_variance = np.logaddexp(0, 4 * n / k) + (1 - j) / k  # of the prior, in units of s^2
+    divergence = ((k + w2 / s**2) * np.exp(-np.maximum(log_variance, -500)) - k + k * log_variance) / 2
+    tried = divergence + np.log(n / delta) + np.log(np.pi**2 / 6 * j**2)
+    attained = chi2.sf((rho / s) ** 2, k) + np.sqrt(tried.min() / (2 * (n - 1)))
+    return "11.2", function, float(bound), attained, slack
+
+
 ROWS = [
     *(sgd_theorem(0.0, steps, 1.0) for steps in (1, 7, 1000)),
     *(sgd_theorem(sigma2, 10**6, 2.1) for sigma2 in (0.1, 1.0, 100.0)),
@@ -206,4 +220,8 @@ ROWS = [
     *(conjugate_gradients(steps) for steps in (1, 2, 5)),
     adagrad_corner(),
     *(lagging_gradients(steps) for steps in (2, 3, 50)),
+    pac_bayes(sharpness.flatness_bound, k=1000, n=20_000, slack=2.02),
+    pac_bayes(sharpness.flatness_bound_sharp, k=1000, n=20_000, slack=1.03),
+    pac_bayes(sharpness.flatness_bound, k=6, n=20_000, slack=2.6),
+    pac_bayes(sharpness.flatness_bound_sharp, k=6, n=20_000, slack=1.2),
 ]
