@@ -11,6 +11,7 @@
 ``momentum``              heavy ball and Nesterov: rates, stability, noise, a counterexample
 ``adaptive``              AdaGrad's regret, Adam's bias, RAdam, Adam's non-convergence
 ``decay``                 weight decay against the penalty, norms of scale-invariant weights
+``tilted``                the tilted risk: limits, weights, smoothness, bounds on quantiles
 ``networks``              deep networks at their start: signals with depth, saddles
 ``distributed``           many nodes: communication, compression, local steps, gossip,
                           delays, Byzantine nodes
@@ -32,6 +33,7 @@ from optcourse.theory import (
     quadratic,
     sampling,
     sgd,
+    tilted,
 )
 from optcourse.theory.bound import Bound, transient, tune_step
 from optcourse.theory.distributed import (
