@@ -4,6 +4,7 @@
 ``panel``         :func:`with_sliders`: controls above a figure
 ``motion``        :func:`momentum_figure`, :func:`schedule_figure`, :func:`newton_figure`
 ``networks``      :func:`norms_figure`, :func:`signal_figure`
+``tilted``        :func:`tilt_figure`
 ================  =====================================================================
 
 Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape`` and
@@ -19,3 +20,4 @@ Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.th
 from optcourse.sliders.motion import SCHEDULES, START, momentum_figure, newton_figure, schedule_figure
 from optcourse.sliders.networks import TABLE, norms_figure, signal_figure
 from optcourse.sliders.panel import with_sliders
+from optcourse.sliders.tilted import tilt_figure

@@ -83,7 +83,7 @@ def away_from_mean(*, spread: ArrayLike, t: ArrayLike) -> Bound:
     r"""How far the tilted risk lies from the mean.
 
     Statement: :math:`|\tilde R_t-\bar R|\le|t|\,(\max l-\min l)^2/8`. Proof: Hoeffding's lemma, log mean
-    e^{t(l - mean)} <= t^2 spread^2/8. Tight: two losses, each on half of the samples, as t -> 0. Slack: 1 in that limit.
+    e^{t(l - mean)} <= t^2 spread^2/8. Tight: two losses, each on half of the samples, as t -> 0. Slack: 1 in the limit.
     Source: Hoeffding 1963, section 4.
 
     ``spread`` = max l - min l >= 0, ``t`` finite.
