@@ -94,8 +94,7 @@ def grouped(
         raise ValueError(f"groups must have the shape of losses, {list(losses.shape)}, got {list(groups.shape)}")
     member = groups.unsqueeze(-2) == torch.arange(n_groups, device=groups.device).unsqueeze(-1)
     sizes = member.sum(-1)
-    absent = (sizes == 0).unsqueeze(-1)  # has no risk; any number will do, its weight is 0
-    risks = tilted(losses.unsqueeze(-2), within, weight=member | absent)
+    risks = tilted(losses.unsqueeze(-2), within, weight=member)  # NaN of a group that is absent, whose weight is 0
     return tilted(risks, t, weight=sizes.clamp(max=1) if balanced else sizes)
 
 
