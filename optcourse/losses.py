@@ -173,8 +173,8 @@ class RunningTilt(nn.Module):
     In evaluation mode it stays; and also where the losses of a batch are not finite.
 
     ``t`` is finite, ``rate`` :math:`\lambda` in (0, 1]; with rate 1 it is :func:`tilted` of the batch. ``shape`` is
-    that of many copies side by side. Source: Li et al. 2021, Algorithm 2. Raises ``ValueError`` outside these
-    ranges and for losses of another shape.
+    that of many copies side by side (a state does not go through vmap). Source: Li et al. 2021, Algorithm
+    2. Raises ``ValueError`` outside these ranges and for losses of another shape.
 
     >>> running = RunningTilt(t=1.0, rate=0.5)
     >>> [round(running(torch.tensor(batch)).item(), 3) for batch in ([0.0, 2.0], [0.0, 0.0])]

@@ -145,6 +145,19 @@ def test_groups_are_tilts_of_tilts(t, within, balanced):
     assert gradient.sum().item() == pytest.approx(1.0) and (gradient > 0).all()
 
 
+def test_an_infinite_tilt_over_groups_is_the_worst_group():
+    x, groups = double(20, seed=2), torch.arange(20) % 3
+    means = torch.stack([x[groups == g].mean() for g in range(3)])
+    found, gradient = value_and_gradient(lambda x: grouped(x, groups, math.inf, n_groups=5), x)
+    assert found == means.max()
+    torch.testing.assert_close(gradient, (groups == means.argmax()) / (groups == means.argmax()).sum().double())
+    largest = torch.stack([x[groups == g].max() for g in range(3)])
+    found, gradient = value_and_gradient(lambda x: grouped(x, groups, 1.0, within=math.inf, n_groups=5), x)
+    sizes = torch.tensor([7.0, 7.0, 6.0], dtype=torch.float64)
+    assert found.item() == pytest.approx(torch.log((sizes * largest.exp()).sum() / 20).item())
+    assert gradient.isfinite().all() and gradient.sum().item() == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("t", [-1.5, 0.0, 2.0])
 def test_equal_tilts_at_both_levels_are_the_plain_tilt(t):
     x, groups = double(30, seed=3), torch.arange(30) % 7

@@ -29,7 +29,7 @@ def tilt_figure(t: float, outliers: float) -> Figure:
     losses = 0.5 * (x - grid[:, None]) ** 2
     fig, (left, right) = figure(ncols=2)
     for tilt, name, color in ((0.0, "mean", "black"), (t, f"t = {t:.3g}", "blue")):
-        risk = tilted.value(losses=losses, t=tilt)
+        risk = np.asarray(tilted.value(losses=losses, t=tilt))
         lowest = int(risk.argmin())
         theory(left, grid, risk - risk[lowest], color=COLORS[color], label=f"{name}: lowest at {grid[lowest]:.2f}")
         left.plot(grid[lowest], 0.0, "o", color=COLORS[color])
