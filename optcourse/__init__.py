@@ -10,7 +10,8 @@
 ``training``            three loops: one network, many copies of it, points on the problems
 ``landscape``           loss surfaces, curvature and sharpness of networks; paths of optimizers
 ``nodes``               distributed algorithms on simulated nodes or real processes, one codebase
-``measure``             means, confidence intervals and fitted slopes over seeds
+``losses``              tilted losses and their relatives, for any torch training loop
+``measure``             means, confidence intervals and fitted slopes over seeds; groups
 ``plotting``            the course's figure style
 ``sliders``             figures with sliders
 ``labs``, ``grading``   what test cells are made of; submissions in a sandbox, marks, feedback

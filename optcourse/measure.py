@@ -7,7 +7,7 @@ says *undecided* otherwise.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -146,6 +146,41 @@ def loglog_slope(x: ArrayLike, samples: ArrayLike, *, confidence: float = 0.95) 
         raise ValueError("x and samples must be positive to be drawn on log axes")
     slopes = np.polynomial.polynomial.polyfit(np.log(x), np.log(y).T, 1)[1]
     return mean(slopes, confidence=confidence)
+
+
+class Groups(NamedTuple):
+    """What :func:`by_group` found, group by group in the order of ``labels`` (sorted)."""
+
+    labels: np.ndarray
+    means: np.ndarray
+    counts: np.ndarray
+    #: The label of the worst group (the first of several), and its mean.
+    worst: Any
+    worst_mean: float
+
+
+def by_group(values: ArrayLike, groups: ArrayLike, *, higher_is_better: bool = False) -> Groups:
+    """The mean of ``values`` in each group that is present: losses, or hits with ``higher_is_better`` (accuracy).
+
+    Both have shape [n]; ``values`` are finite numbers or bools, ``groups`` labels of any sortable kind. Raises
+    ``ValueError`` otherwise, and for n = 0.
+
+    >>> found = by_group([True, True, False], ["a", "b", "b"], higher_is_better=True)
+    >>> print(found.worst, found.worst_mean, found.means)
+    b 0.5 [1.  0.5]
+    """
+    x, labels = np.asarray(values, dtype=float), np.asarray(groups)
+    if x.ndim != 1 or labels.shape != x.shape or x.size == 0:
+        raise ValueError(
+            f"values and groups must have one shape [n], n >= 1, got {list(x.shape)} and {list(labels.shape)}"
+        )
+    if not np.isfinite(x).all() or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
+        raise ValueError("values and groups must be finite, got NaN or infinity")
+    labels, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    # Divided before they are added: the sum of large finite values must not overflow.
+    means = np.bincount(member, weights=x / counts[member])
+    worst = int(means.argmin() if higher_is_better else means.argmax())
+    return Groups(labels, means, counts, labels[worst], float(means[worst]))
 
 
 def first_below(samples: ArrayLike, target: float) -> np.ndarray:

@@ -159,3 +159,33 @@ def test_a_ratio_to_nothing_is_open_and_bad_pairs_are_refused():
     for a, b in (([1.0], [1.0]), ([1.0, 2.0], [1.0]), ([[1.0], [2.0]], [[1.0], [2.0]]), ([1.0, np.nan], [1.0, 2.0])):
         with pytest.raises(ValueError, match="(a|b|a and b) must"):
             measure.ratio_of_means(a, b)
+
+
+@given(
+    values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20),
+    labels=st.lists(st.integers(-2, 3), min_size=20, max_size=20),
+)
+def test_groups_are_those_of_a_loop(values, labels):
+    groups = labels[: len(values)]
+    found = measure.by_group(values, groups)
+    for label, average, count in zip(found.labels, found.means, found.counts, strict=True):
+        members = [v for v, g in zip(values, groups, strict=True) if g == label]
+        assert count == len(members) and average == pytest.approx(np.mean(members), rel=1e-9, abs=1e-9)
+    assert found.labels.tolist() == sorted(set(groups))
+    assert found.worst_mean == found.means.max() == found.means[found.labels.tolist().index(found.worst)]
+    assert measure.by_group(values, groups, higher_is_better=True).worst_mean == found.means.min()
+
+
+@pytest.mark.parametrize(
+    ("values", "groups", "names"),
+    [
+        ([1.0, 2.0], [0], "must have one shape"),
+        ([], [], "must have one shape"),
+        ([[1.0], [2.0]], [0, 1], "must have one shape"),
+        ([1.0, np.nan], [0, 1], "must be finite"),
+        ([1.0, 2.0], [0.0, np.nan], "must be finite"),
+    ],
+)
+def test_bad_groups_are_refused(values, groups, names):
+    with pytest.raises(ValueError, match=names):
+        measure.by_group(values, groups)

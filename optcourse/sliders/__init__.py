@@ -7,6 +7,7 @@
 ``averaging``     :func:`lookahead_figure`
 ``batches``       :func:`batch_figure`
 ``sharpness``     :func:`wells_figure`, :func:`cycle_figure`
+``tilted``        :func:`tilt_figure`
 ================  =====================================================================
 
 Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape`` and
@@ -25,3 +26,4 @@ from optcourse.sliders.motion import SCHEDULES, START, momentum_figure, newton_f
 from optcourse.sliders.networks import TABLE, norms_figure, signal_figure
 from optcourse.sliders.panel import with_sliders
 from optcourse.sliders.sharpness import cycle_figure, wells_figure
+from optcourse.sliders.tilted import tilt_figure

@@ -13,6 +13,7 @@
 ``decay``                 weight decay against the penalty, norms of scale-invariant weights
 ``lookahead``             Lookahead on noisy quadratics: rate, noise floor, stability edge
 ``sharpness``             SAM's perturbation and cycle, wells under noise, the flatness bound
+``tilted``                the tilted risk: limits, weights, smoothness, bounds on quantiles
 ``networks``              deep networks at their start: signals with depth, saddles
 ``distributed``           many nodes: communication, compression, local steps, gossip,
                           delays, Byzantine nodes
@@ -36,6 +37,7 @@ from optcourse.theory import (
     sampling,
     sgd,
     sharpness,
+    tilted,
 )
 from optcourse.theory.bound import Bound, transient, tune_step
 from optcourse.theory.distributed import (

@@ -2,7 +2,7 @@
 
 One row per guarantee: topic, the bound, what the instance attains, and the slack that the docstring states.
 Edit a constant in ``optcourse.theory`` and a row here names the topic whose claim broke. The rows stand beside their
-instances, in ``tight_one_node``, ``tight_many_nodes`` and ``tight_compression``.
+instances, in ``tight_one_node``, ``tight_tilted``, ``tight_many_nodes`` and ``tight_compression``.
 """
 
 import importlib
@@ -13,12 +13,13 @@ import pytest
 import tight_compression
 import tight_many_nodes
 import tight_one_node
+import tight_tilted
 
 from optcourse import theory
 
 ROUNDING = 1e-9
 
-ROWS = [*tight_one_node.ROWS, *tight_many_nodes.ROWS, *tight_compression.ROWS]
+ROWS = [*tight_one_node.ROWS, *tight_tilted.ROWS, *tight_many_nodes.ROWS, *tight_compression.ROWS]
 
 
 @pytest.mark.parametrize(
