@@ -247,10 +247,40 @@ def test_the_climb_has_the_radius_of_its_row_and_attains_the_dual_norm(p, scale)
     assert torch.allclose(gain, (rho[:, 0] * (g / scale).norm(dual, dim=1)).double(), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("rho", "p", "message"), [(-0.1, 2, "rho must be"), (0.1, 0.9, "p must be")])
-def test_a_climb_of_no_norm_is_refused(rho, p, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(
+    ("rho", "p", "error", "message"),
+    [
+        (-0.1, 2, ValueError, "rho must be"),
+        (torch.tensor([[0.1], [-0.1]]), 2, ValueError, "rho must be"),
+        (0.1, 0.9, ValueError, "p must be"),
+        (True, 2, TypeError, "rho must be a real number, got True"),
+        ("a", 2, TypeError, "rho must be a real number, got 'a'"),
+        (0.1, True, TypeError, "p must be a real number, got True"),
+    ],
+)
+def test_a_climb_of_no_norm_is_refused(rho, p, error, message):
+    with pytest.raises(error, match=message):
         optim.ascent(rho, p)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (2, 1)])
+def test_radii_are_one_number_or_one_for_each_row(shape):
+    """[rows] would go along the columns of a square of gradients."""
+    with pytest.raises(ValueError, match=r"rho must be one number or have shape \[rows, 1\], got \["):
+        optim.ascent(torch.ones(shape))(torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 4])
+def test_the_climb_of_many_half_precision_gradients_does_not_overflow(p):
+    g = torch.ones(1, 100_000, dtype=torch.float16)
+    epsilon = optim.ascent(0.5 * 1e5 ** (1 / p), p)(g)
+    assert epsilon.dtype == g.dtype and epsilon.double().norm(p).item() == pytest.approx(0.5 * 1e5 ** (1 / p), rel=1e-3)
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, np.inf])
+def test_a_gradient_that_is_no_number_makes_its_row_no_number(p):
+    epsilon = optim.ascent(0.5, p)(torch.tensor([[1.0, torch.nan], [3.0, 4.0]]))
+    assert epsilon[0].isnan().any() and not epsilon[1].isnan().any()
 
 
 def test_every_network_may_have_labels_and_all_a_loss_of_their_own():

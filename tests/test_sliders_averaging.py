@@ -36,7 +36,7 @@ def test_floors_and_paces_are_those_of_steps_made_one_by_one():
                 fast, spread, shared = 1.0, variance, variance
                 for _ in range(steps):
                     fast *= 1 - rate * a
-                    spread = (1 - rate * a) ** 2 * spread + rate**2 * a
+                    spread = (1 - rate * a) ** 2 * spread + rate**2 * a**2
                     shared *= 1 - rate * a
                 mean = 1 - share + share * fast
                 variance = (1 - share) ** 2 * variance + share**2 * spread + 2 * share * (1 - share) * shared

@@ -224,6 +224,29 @@ def test_numbers_that_are_no_integers_are_refused(name, value):
 
 def test_other_inputs_are_refused():
     for net in (vit(8), mixer(8)):
-        with pytest.raises(RuntimeError):
-            net(torch.zeros(3, 63))
+        for shape in ((3, 63), (2, 16, 4), (2, 4, 4, 4), (2, 8, 8), (1, 2, 8, 8), (64,)):  # most have 64 numbers
+            with pytest.raises(ValueError, match=r"x must have shape \[N, 64\] or \[N, 1, 8, 8\], got \["):
+                net(torch.zeros(shape))
     assert Tokens()(torch.zeros(2, 5, 3, 4)).shape == (2, 12, 5)
+
+
+@pytest.mark.parametrize(
+    ("build", "fan_in"),
+    [(lambda: Attention(6, 2), 6), (lambda: Perceptron(6, 6, axis=-2), 6)],
+    ids=["attention", "mlp"],
+)
+def test_layers_alone_start_as_torchs_linear_maps_do(build, fan_in):
+    torch.manual_seed(0)
+    first = [p.detach().clone() for p in build().parameters()]
+    torch.manual_seed(0)
+    for p, again in zip(first, build().parameters(), strict=True):
+        assert torch.equal(p, again) and 0 < p.abs().max() <= fan_in**-0.5
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "message"),
+    [(6, 4, "heads must divide width, got heads=4 and width=6"), (6, 0, "heads must be at least 1"), (0, 1, "width")],
+)
+def test_attention_refuses_heads_that_do_not_fit(width, heads, message):
+    with pytest.raises(ValueError, match=message):
+        Attention(width, heads)

@@ -27,6 +27,26 @@ from optcourse.models.networks import SALT, Block
 POSITION = 0.5
 
 
+class Samples(nn.Flatten):
+    """``[N, channels, *grid] -> [N, channels * prod(grid)]``, or flat already; other shapes raise ``ValueError``."""
+
+    def __init__(self, channels: int, *grid: int) -> None:
+        super().__init__()
+        self.shape = channels, *grid
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Features in the order of torch's flatten. A shape that only has as many numbers is another picture."""
+        flat = (math.prod(self.shape),)
+        if input.shape[1:] not in (flat, self.shape):
+            allowed = " or ".join(f"[N, {', '.join(map(str, shape))}]" for shape in (flat, self.shape))
+            raise ValueError(f"x must have shape {allowed}, got {list(input.shape)}")
+        return super().forward(input)
+
+    def extra_repr(self) -> str:
+        """The numbers behind ``repr``."""
+        return ", ".join(map(str, self.shape))
+
+
 class Tokens(nn.Module):
     """``[N, width, *grid] -> [N, tokens, width]``: the channels of each place of the grid are a token."""
 
@@ -57,15 +77,18 @@ class Attention(nn.Module):
 
     for X ``[tokens, width]`` (and N of them), H = ``heads`` and d = width / H; softmax along the last axis: a row of
     A_h sums to one. All maps have biases. ``qkv.weight`` is ``[3 width, width]``: Q of all heads, then K, then V, as
-    in ``torch.nn.MultiheadAttention``.
+    in ``torch.nn.MultiheadAttention``. They start as torch's linear maps do. Raises ``ValueError`` unless ``heads``
+    divides ``width``.
 
     Source: Vaswani et al. 2017, "Attention is all you need", sections 3.2.1 and 3.2.2.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        if integer("width", width, 1) % integer("heads", heads, 1):
+            raise ValueError(f"heads must divide width, got heads={heads!r} and width={width!r}")
         self.heads = heads
-        self.qkv, self.out = _linear(width, 3 * width), _linear(width, width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, tokens, width] -> [N, tokens, width]``."""
@@ -81,13 +104,13 @@ class Attention(nn.Module):
 class Perceptron(nn.Module):
     r"""``x -> W_2 gelu(W_1 x + b_1) + b_2`` along one axis of X ``[N, tokens, width]``, alike all along the other.
 
-    ``axis=-1``: within each token. ``axis=-2``: along the tokens, for each channel.
+    ``axis=-1``: within each token. ``axis=-2``: along the tokens, for each channel. Starts as torch's linear maps do.
     """
 
     def __init__(self, features: int, hidden: int, *, axis: int) -> None:
         super().__init__()
         self.axis = axis
-        self.first, self.second = _linear(features, hidden), _linear(hidden, features)
+        self.first, self.second = nn.Linear(features, hidden), nn.Linear(hidden, features)
 
     def forward(self, x: Tensor) -> Tensor:
         """A tensor of the shape of x."""
@@ -125,8 +148,9 @@ def vit(
     Square patches of ``patch`` pixels a side become tokens of ``width`` channels, and get their learnt positions; then
     ``depth`` times attention with ``heads`` heads and a perceptron with ``hidden`` units within each token, both
     behind a layer norm and beside a skip. The mean of the last tokens feeds the linear classifier. With
-    ``dimensions=1`` it is for signals, ``[N, in_channels * size]`` or ``[N, in_channels, size]``. Raises ``ValueError``
-    that names the argument, also unless ``patch`` divides ``size`` and ``heads`` divides ``width``.
+    ``dimensions=1`` it is for signals, ``[N, in_channels * size]`` or ``[N, in_channels, size]``; the network
+    refuses other shapes. Raises ``ValueError`` that names the argument, also unless ``patch`` divides ``size`` and
+    ``heads`` divides ``width``.
 
     Source: Dosovitskiy et al. 2021, "An image is worth 16x16 words", equations (1) to (4), here with the mean of the
     tokens in place of a class token.
@@ -195,16 +219,17 @@ def _network(
     """Patches, ``start``, ``depth`` times the layers that ``mix`` makes, the mean token, a classifier."""
     convolution = {1: nn.Conv1d, 2: nn.Conv2d}[dimensions]
     layers: list[nn.Module] = [
-        nn.Flatten(),
+        Samples(in_channels, *(size,) * dimensions),
         nn.Unflatten(1, (in_channels, *(size,) * dimensions)),
         # A linear map of each patch is a convolution whose stride is its kernel.
         nn.utils.skip_init(convolution, in_channels, width, patch, stride=patch),
         Tokens(),
         *start,
     ]
-    for _ in range(integer("depth", depth, 1)):
-        layers += [Block(nn.LayerNorm(width), nn.Identity(), layer, residual=True) for layer in mix()]
-    model = nn.Sequential(*layers, nn.LayerNorm(width), Average(), _linear(width, classes))
+    with torch.random.fork_rng(devices=[]):  # what torch draws is replaced below
+        for _ in range(integer("depth", depth, 1)):
+            layers += [Block(nn.LayerNorm(width), nn.Identity(), layer, residual=True) for layer in mix()]
+    model = nn.Sequential(*layers, nn.LayerNorm(width), Average(), nn.utils.skip_init(nn.Linear, width, classes))
 
     generator = torch.Generator().manual_seed(integer("seed", seed, 0, 2**63 - 1) ^ SALT)
     for module in model.modules():
@@ -216,7 +241,3 @@ def _network(
         elif isinstance(module, Positions):
             nn.init.normal_(module.table, std=POSITION, generator=generator)
     return model
-
-
-def _linear(n_in: int, n_out: int) -> nn.Module:
-    return nn.utils.skip_init(nn.Linear, n_in, n_out)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optcourse.arguments import integer, nonnegative, real
+from optcourse.arguments import integer, real
 from optcourse.models.rows import split
 from optcourse.optim.engine.optimizer import FlatOptimizer
 
@@ -20,7 +20,8 @@ def stepper(method: type[Any], *, lr: float | Tensor, **settings: Any) -> Callab
     Unlike an optimizer it takes a tensor of rates: ``lr`` broadcasts against x, so that with x of shape
     [rates, seeds, d] and lr of shape [rates, 1, 1] a whole grid runs in one go. ``settings`` are those of
     the method. Raises ``TypeError`` for a method that is more than its pure function ``update`` (one that looks at
-    layers, as LARS or SGDP), and the method's own errors for bad settings.
+    layers, as LARS or SGDP), and the method's own errors for bad settings; ``ValueError`` for an x whose shape is not
+    that of the first step, a gradient of another shape than x, or rates that would give x another shape.
 
     >>> from optcourse.optim import SGD
     >>> step = stepper(SGD, lr=torch.tensor([[0.1], [0.5]]), momentum=0.9)
@@ -29,14 +30,18 @@ def stepper(method: type[Any], *, lr: float | Tensor, **settings: Any) -> Callab
     """
     if getattr(method, "update_blocks", None) is not FlatOptimizer.update_blocks:
         raise TypeError(f"method must be an element-wise optimizer of optcourse.optim, got {method!r}")
-    x, extremes = [torch.nn.Parameter(torch.zeros(1))], torch.as_tensor(lr).detach().aminmax()
+    x, extremes = [torch.nn.Parameter(torch.zeros(1))], _numbers("lr", lr).aminmax()
     checker, _ = (method(x, lr=float(rate), **settings) for rate in extremes)
     group = {**checker.defaults, "lr": lr}
-    numbers, slots = dict(method.counters), None
+    numbers, slots, shape = dict(method.counters), None, None
 
     def step(x: Tensor, gradient: Tensor) -> Tensor:
-        nonlocal numbers, slots
+        nonlocal numbers, slots, shape
+        _check_shapes(shape, x, gradient)
         if slots is None:
+            if isinstance(lr, Tensor) and torch.broadcast_shapes(lr.shape, x.shape) != x.shape:
+                raise ValueError(f"lr must broadcast to the shape of x, got {list(lr.shape)} for {list(x.shape)}")
+            shape = x.shape
             slots = [torch.full_like(x, initial) for initial in checker.initial_slots(group).values()]
         numbers = method.count(group, **numbers)
         gradient = -gradient if group.get("maximize") else gradient
@@ -51,7 +56,8 @@ def layer_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Te
 
     ``layer_stepper(net)(method, lr=lr, **settings)`` is a function ``x, gradient -> next x`` for rows x ``[rows, d]``,
     parameters of networks of net's shape. ``method(parameters, lr=..., **settings)`` makes the optimizer of one row,
-    whose rate is ``lr[row]`` at each step. Slower than :func:`stepper`: the optimizers step one after the other.
+    whose rate is ``lr[row]`` at each step; one rate is that of all rows. Raises ``ValueError`` for another number of
+    rates, and for shapes as :func:`stepper`. Slower than that: the optimizers step one after the other.
 
     >>> from optcourse.optim import SGD, Lookahead
     >>> halfway = lambda parameters, lr: Lookahead(SGD(parameters, lr=lr), k=1)
@@ -62,22 +68,33 @@ def layer_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Te
     """
     parameters = list(net.parameters())
 
-    def new_step(method: Callable[..., Any], *, lr: Tensor, **settings: Any) -> Callable[[Tensor, Tensor], Tensor]:
-        home, slope, optimizers = torch.empty(0), torch.empty(0), []
+    def new_step(
+        method: Callable[..., Any], *, lr: float | Tensor, **settings: Any
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        home, slope, optimizers, shape = torch.empty(0), torch.empty(0), [], None
+        _numbers("lr", lr)
+
+        def rates(rows: int) -> list[float]:
+            found = torch.as_tensor(lr).flatten().tolist()
+            if len(found) not in (1, rows):
+                raise ValueError(f"lr must be one rate, or one for each of the {rows} rows of x, got {len(found)}")
+            return found * rows if len(found) == 1 else found
 
         def step(x: Tensor, gradient: Tensor) -> Tensor:
-            nonlocal home, slope
+            nonlocal home, slope, shape
+            _check_shapes(shape, x, gradient)
+            now, shape = rates(len(x)), x.shape
             if not optimizers:
                 home, slope = torch.empty_like(x), torch.empty_like(x)
                 layers, slopes = split(parameters, home), split(parameters, slope)
-                for row, rate in enumerate(lr.flatten().tolist()):
+                for row, rate in enumerate(now):
                     own = [nn.Parameter(layer[row]) for layer in layers]
                     for p, its in zip(own, slopes, strict=True):
                         p.grad = its[row]
                     optimizers.append(method(own, lr=rate, **settings))
             home.copy_(x)
             slope.copy_(gradient)
-            for optimizer, rate in zip(optimizers, lr.flatten().tolist(), strict=True):
+            for optimizer, rate in zip(optimizers, now, strict=True):
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.step()
@@ -109,10 +126,12 @@ def lookahead_stepper(
 
         def step(x: Tensor, gradient: Tensor) -> Tensor:
             nonlocal slow, steps
-            slow = x if slow is None else slow
+            _check_shapes(None if slow is None else slow.shape, x, gradient)
+            slow = x.clone() if slow is None else slow  # the caller may write into x, here and below
             x, steps = fast(x, gradient), steps + 1
             if steps % k == 0:
-                slow = x = torch.lerp(slow, x, alpha)
+                slow = torch.lerp(slow, x, alpha)
+                x = slow.clone()
             return x
 
         return step
@@ -124,24 +143,56 @@ def ascent(rho: float | Tensor, p: float = 2) -> Callable[[Tensor], Tensor]:
     r"""SAM's perturbation row by row: gradients ``[rows, d]`` -> the ε that maximizes ⟨ε, g⟩ over ``‖ε‖_p <= rho``.
 
     The formula is that of :class:`optcourse.optim.SAM`, with 1/p + 1/q = 1. ``rho`` may differ by row, ``[rows, 1]``;
-    where it is zero, or the gradient is, so is ε. Raises ``ValueError`` for rho < 0 or p < 1.
+    where it is zero, or the gradient is, so is ε, and NaN where a NaN makes it unknown. Raises ``ValueError`` for
+    rho < 0, p < 1, and a rho that is neither one number nor ``[rows, 1]``.
 
     >>> ascent(0.5)(torch.tensor([[3.0, -4.0], [0.0, 0.0]]))
     tensor([[ 0.3000, -0.4000],
             [ 0.0000,  0.0000]])
     """
-    nonnegative(rho=torch.as_tensor(rho).detach().cpu().numpy())
+    radius = _numbers("rho", rho, 0.0)
     p = p if p == math.inf else real("p", p, 1.0)
 
-    def climb(g: Tensor) -> Tensor:
+    def direction(g: Tensor) -> Tensor:
         if p == math.inf:
-            return rho * g.sgn()
+            return torch.where(g.isnan(), g, g.sgn())
         u = g / g.abs().amax(1, keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)  # so that no power overflows
         if p == 1:
             place = u.abs().argmax(1, keepdim=True)
-            return rho * torch.zeros_like(u).scatter(1, place, u.gather(1, place).sgn())
+            top = u.gather(1, place)
+            return (0 * u).scatter(1, place, torch.where(top.isnan(), top, top.sgn()))
         q = p / (p - 1)
-        length = (u.abs() ** q).sum(1, keepdim=True) ** (1 / p)
-        return rho * u.sgn() * u.abs() ** (q - 1) / length.clamp_min(torch.finfo(g.dtype).tiny)
+        length = (u.abs() ** q).sum(1, keepdim=True, dtype=torch.float64) ** (1 / p)  # at least 1, or the row is zero
+        return u.sgn() * u.abs() ** (q - 1) / length.clamp_min(1).to(u)
+
+    def climb(g: Tensor) -> Tensor:
+        if radius.numel() != 1 and radius.shape != (len(g), 1):
+            raise ValueError(
+                f"rho must be one number or have shape [rows, 1], got {list(radius.shape)} for {len(g)} rows"
+            )
+        wide = g.to(torch.promote_types(g.dtype, torch.float32))
+        return (radius.to(wide) * direction(wide)).to(g.dtype)
 
     return climb
+
+
+def _numbers(name: str, value: float | Tensor, low: float = -math.inf) -> Tensor:
+    """The real number, or the tensor of them, detached; what is below ``low`` or none at all is refused.
+
+    Of a tensor without ``low`` only that it holds numbers is checked.
+    """
+    if not isinstance(value, Tensor):
+        return torch.as_tensor(real(name, value, low), dtype=torch.float64)
+    if value.dtype == torch.bool or value.numel() == 0:
+        raise TypeError(f"{name} must hold real numbers, got {value!r}")
+    if low > -math.inf:
+        real(name, value.detach().cpu().numpy(), low)
+    return value.detach()
+
+
+def _check_shapes(first: torch.Size | None, x: Tensor, gradient: Tensor) -> None:
+    """The state belongs to one shape, and would broadcast against another without a word."""
+    if first is not None and x.shape != first:
+        raise ValueError(f"x must keep its shape {list(first)}, got {list(x.shape)}")
+    if gradient.shape != x.shape:
+        raise ValueError(f"gradient must have the shape {list(x.shape)} of x, got {list(gradient.shape)}")

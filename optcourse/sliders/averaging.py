@@ -16,9 +16,10 @@ CURVATURES = np.geomspace(0.01, 1, 200)
 def lookahead_figure(lr: float, k: int, alpha: float) -> Figure:
     r"""Lookahead beside SGD at the same rate, and at the rate alpha lr, for curvatures a from 0.01 to 1.
 
-    Left, the noise floor of the loss in each direction, a V / 2 with gradient noise of variance a, by
-    ``theory.lookahead.noise_floor``; right, the gradients that make the mean shrink e-fold, -k / ln|rho|, by
-    ``contraction``. Curvatures where a method diverges are left out.
+    Left, the noise floor of the loss in each direction, a V / 2 with gradients a (x - c) and centres c of variance 1,
+    by ``theory.lookahead.noise_floor``; right, the gradients that make the mean shrink e-fold, -k / ln|rho|, by
+    ``contraction``, drawn at 0.1 where they are fewer (rho = 0 needs none). Curvatures where a method diverges are left
+    out.
 
     ``lr`` in (0, 3), in units of 1 / largest curvature; ``k`` in 1..50; ``alpha`` in (0, 1]. Raises ``ValueError``
     otherwise.
@@ -39,8 +40,8 @@ def lookahead_figure(lr: float, k: int, alpha: float) -> Figure:
         floor, pace = np.full((2, len(CURVATURES)), np.nan)
         if stable.any():
             a = CURVATURES[stable]
-            floor[stable] = 0.5 * a * lookahead.noise_floor(eigenvalues=a, noise_variances=a, **setting)
-            with np.errstate(divide="ignore"):  # a factor of zero: no gradient to wait for
+            floor[stable] = 0.5 * a * lookahead.noise_floor(eigenvalues=a, noise_variances=a**2, **setting)
+            with np.errstate(divide="ignore"):  # a factor of zero: no gradient to wait for, and no log axis for it
                 factor = np.abs(lookahead.contraction(eigenvalues=a, **setting))
                 pace[stable] = np.maximum(-steps / np.log(factor), 0.1)
         theory(left, CURVATURES, floor, label=label, color=COLORS[color], linestyle=dashes)

@@ -78,7 +78,7 @@ def moments(
     Statement: :math:`E\varphi_t = \rho^tx_0` and :math:`E\varphi_t^2 = \rho^{2t}x_0^2 +
     \alpha^2\gamma^2\sigma^2G_k\sum_{s<t}\rho^{2s}`. An identity.
 
-    ``outer_steps`` are integers t >= 0. Infinite where an unstable setting overflows.
+    ``outer_steps`` are integers t >= 0. Infinite where an unstable setting overflows, on the way or in the end.
 
     >>> moments(eigenvalues=1.0, x0=2.0, noise_variances=3.0, lr=1.0, k=5, alpha=0.5, outer_steps=1)
     Moments(mean=1.0, second=1.75)
@@ -90,6 +90,7 @@ def moments(
     with np.errstate(over="ignore", invalid="ignore"):  # a start or a noise of zero stays zero where powers overflow
         mean = np.where(start == 0, 0.0, _factor(u, k, alpha) ** t * start)
         noise = np.square(alpha * lr) * variance * _squares(u, k) * _squares(missing, t)
+        noise = np.where(np.isnan(noise), np.inf, noise)  # a tiny factor beside one that has overflowed
         second = np.square(mean) + np.where(variance * t == 0, 0.0, noise)
     return Moments(scalar(mean), scalar(second))
 
@@ -132,8 +133,9 @@ def noise_floor(
 def best(*, eigenvalues: ArrayLike, x0: ArrayLike, noise_variances: ArrayLike, steps: int, k: int) -> Setting:
     r"""The setting with the lowest expected gap :math:`\frac12\sum_ia_iE\varphi_i^2` after ``steps`` gradients from x0.
 
-    Searched over lr a_max in [1e-3, 3] and alpha in [0.01, 1], first on a grid of both, then downhill from its best
+    Searched over lr a_max in [1e-9, 3] and alpha in [0.01, 1], first on a grid of both, then downhill from its best
     point and from the best SGD (alpha = 1), which is why it is never worse than that; k = 1 is SGD and has alpha = 1.
+    Noise that calls for a smaller rate than these, or so little of it that a larger one is best, leaves lr on the edge.
 
     ``eigenvalues`` (not all zero), ``x0``, ``noise_variances`` of shape [d]. Raises ``ValueError`` unless k divides
     steps, both integers >= 1.
@@ -152,10 +154,13 @@ def best(*, eigenvalues: ArrayLike, x0: ArrayLike, noise_variances: ArrayLike, s
     def gap(log_u: ArrayLike, alpha: ArrayLike) -> np.ndarray:
         lr, alpha = np.exp(log_u)[..., None] / top, np.asarray(alpha)[..., None]
         setting = {"eigenvalues": a, "x0": x0, "noise_variances": noise_variances, "lr": lr, "k": k, "alpha": alpha}
-        return np.minimum(0.5 * moments(**setting, outer_steps=steps // k).second @ a, np.finfo(float).max)
+        second = moments(**setting, outer_steps=steps // k).second
+        with np.errstate(over="ignore", invalid="ignore"):  # an eigenvalue 0 beside an infinite moment counts as that
+            return np.fmin(0.5 * second @ a, np.finfo(float).max)
 
-    low, high = np.log(1e-3), np.log(3.0)
-    grid = np.linspace(low, high, 60)
+    low, high = np.log(1e-9), np.log(3.0)
+    # Rates this small move so little that a coarser grid finds the valley of the best.
+    grid = np.concatenate([np.linspace(low, np.log(1e-3), 24, endpoint=False), np.linspace(np.log(1e-3), high, 60)])
     alphas = np.ones(1) if k == 1 else np.linspace(0.05, 1, 20)
     gaps = gap(grid[:, None], alphas)
     starts = [np.unravel_index(gaps.argmin(), gaps.shape), (gaps[:, -1].argmin(), -1)]
@@ -174,7 +179,8 @@ def _setting(
     """lr a, k and alpha as float arrays."""
     (a,), (lr,) = nonnegative(eigenvalues=eigenvalues), positive(lr=lr)
     alpha = np.asarray(real("alpha", alpha, 0, 1, open_low=True), dtype=float)
-    return lr * a, _integers("k", k, 1), alpha
+    with np.errstate(over="ignore"):
+        return lr * a, _integers("k", k, 1), alpha
 
 
 def _integers(name: str, value: ArrayLike, low: int) -> np.ndarray:
@@ -200,6 +206,7 @@ def _missing(u: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 def _squares(u: np.ndarray, n: np.ndarray) -> np.ndarray:
     """The sum of (1 - u)^(2j) over j < n."""
-    below = u * (2 - u)  # 1 - (1 - u)^2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(below == 0, n, _missing(u, 2 * n) / below)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        below = u * (2 - u)  # 1 - (1 - u)^2
+        found = np.where(below == 0, n, _missing(u, 2 * n) / below)
+    return np.where(n <= 1, n, np.where(np.isnan(found), np.inf, found))  # NaN: both have overflowed

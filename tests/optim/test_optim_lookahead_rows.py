@@ -56,6 +56,22 @@ def test_a_rate_that_changes_in_place_is_seen():
     assert step(x, torch.ones(1, 1)).item() == -2.0  # half of -(1 + 3)
 
 
+def test_what_the_caller_writes_into_x_is_not_the_slow_weights():
+    """An x that is updated in place, as a buffer is."""
+    step, x, seen = optim.lookahead_stepper(k=2)(optim.SGD, lr=0.5), torch.ones(1, 1), []
+    for _ in range(4):
+        x.copy_(step(x, torch.ones(1, 1)))
+        seen.append(x.item())
+    step, y = optim.lookahead_stepper(k=2)(optim.SGD, lr=0.5), torch.ones(1, 1)
+    for _ in range(4):
+        y = step(y, torch.ones(1, 1)).mul_(1)
+        y.add_(1).sub_(1)
+    assert seen == [0.5, 0.5, 0.0, 0.0] and y.item() == 0.0
+    step = optim.lookahead_stepper(k=1)(optim.SGD, lr=0.5)
+    x = step(torch.ones(1, 1), torch.ones(1, 1))  # slow: 0.75
+    assert step(x.zero_(), torch.zeros(1, 1)).item() == 0.375  # half the way from 0.75 to 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -55,3 +55,40 @@ def test_other_things_are_refused(method):
 def test_bad_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         stepper(optim.Adam, **arguments)
+
+
+@pytest.mark.parametrize("lr", [True, "0.1", None, torch.tensor([True])])
+def test_rates_that_are_no_numbers_are_refused(lr):
+    for make in (stepper, optim.layer_stepper(nn.Linear(1, 1))):
+        with pytest.raises(TypeError, match="^lr must"):
+            make(optim.SGD, lr=lr)
+
+
+@pytest.mark.parametrize(
+    "make", [stepper, optim.layer_stepper(nn.Linear(2, 1)), optim.lookahead_stepper(2)], ids=["each", "layers", "slow"]
+)
+def test_shapes_that_would_broadcast_are_refused(make):
+    with pytest.raises(ValueError, match=r"gradient must have the shape \[3, 3\] of x, got \[3\]"):
+        make(optim.SGD, lr=torch.tensor(0.1), momentum=0.9)(torch.ones(3, 3), torch.ones(3))
+    step = make(optim.SGD, lr=torch.tensor(0.1), momentum=0.9)
+    step(torch.ones(1, 3), torch.ones(1, 3))
+    with pytest.raises(ValueError, match=r"x must keep its shape \[1, 3\], got \[2, 3\]"):
+        step(torch.ones(2, 3), torch.ones(2, 3))
+
+
+def test_rates_that_would_stretch_x_are_refused():
+    with pytest.raises(ValueError, match=r"lr must broadcast to the shape of x, got \[2, 1\] for \[1, 3\]"):
+        stepper(optim.SGD, lr=torch.ones(2, 1))(torch.ones(1, 3), torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("lr", [0.5, torch.tensor(0.5), torch.tensor([0.5]), torch.full((3, 1), 0.5)])
+def test_one_rate_is_that_of_all_rows(lr):
+    step = optim.layer_stepper(nn.Linear(1, 1))(optim.SGD, lr=lr)
+    assert torch.equal(step(torch.ones(3, 2), torch.ones(3, 2)), torch.full((3, 2), 0.5))
+
+
+@pytest.mark.parametrize("given", [2, 4])
+def test_another_number_of_rates_than_rows_is_refused(given):
+    step = optim.layer_stepper(nn.Linear(1, 1))(optim.SGD, lr=torch.full((given, 1), 0.5))
+    with pytest.raises(ValueError, match=f"lr must be one rate, or one for each of the 3 rows of x, got {given}"):
+        step(torch.ones(3, 2), torch.ones(3, 2))

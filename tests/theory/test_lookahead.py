@@ -150,6 +150,43 @@ def test_overflow_is_infinite_and_zero_stays_zero():
     assert still == (2.0, 4.0)
 
 
+@pytest.mark.parametrize(
+    ("change", "second"),
+    [
+        ({"lr": 10.0, "k": 400, "outer_steps": 1}, np.inf),  # P^k itself overflows, and is divided by itself
+        ({"lr": 1e200, "k": 2, "outer_steps": 3}, np.inf),
+        ({"lr": 1e200, "eigenvalues": 1e200, "k": 2, "outer_steps": 3}, np.inf),
+        ({"x0": 0.0, "lr": 3.0, "k": 600, "outer_steps": 2}, np.inf),
+        ({"x0": 0.0, "lr": 3.0, "k": 600, "outer_steps": 0}, 0.0),
+        ({"x0": 2.0, "lr": 3.0, "k": 600, "outer_steps": 0}, 4.0),
+    ],
+)
+def test_what_overflows_on_the_way_is_infinite_and_never_nan(change, second):
+    setting = {"eigenvalues": 1.0, "x0": 1.0, "noise_variances": 1.0, "alpha": 0.5} | change
+    assert lookahead.moments(**setting).second == second
+
+
+@pytest.mark.parametrize("steps", [1000, 2000])
+def test_the_best_single_cycle_is_found_though_large_rates_overflow(steps):
+    a = 1 / np.arange(1, 101.0)
+    bowl = {"eigenvalues": a, "x0": np.ones(100), "noise_variances": 0.3 * a**2, "steps": steps}
+    assert 0 < lookahead.best(**bowl, k=steps).gap <= lookahead.best(**bowl, k=1).gap * (1 + 1e-9)
+
+
+def test_a_flat_direction_beside_an_explosion_is_searched_too():
+    found = lookahead.best(eigenvalues=[1.0, 0.0], x0=[1.0, 1.0], noise_variances=[0.1, 0.1], steps=2000, k=2000)
+    assert 0 < found.gap < 0.5
+
+
+def test_huge_noise_gets_a_tiny_rate():
+    """(1 - u)^2T / 2 + u^2 s / 2 sum_j (1 - u)^2j is lowest near u = 1 / s = 1e-8, hardly below 1/2."""
+    loud = {"eigenvalues": [1.0], "x0": [1.0], "noise_variances": [1e8], "steps": 1000}
+    for k in (1, 5):
+        found = lookahead.best(**loud, k=k)
+        assert found.gap == pytest.approx(0.5 - 500 / 1e8, abs=1e-8)
+        assert found.lr * found.alpha == pytest.approx(1e-8, rel=0.05)
+
+
 def test_arguments_broadcast_and_single_numbers_give_floats():
     found = lookahead.noise_floor(
         eigenvalues=[1.0, 0.1], noise_variances=1.0, lr=np.full((3, 1), 0.5), k=[2, 5], alpha=0.5
