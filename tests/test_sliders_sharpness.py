@@ -23,7 +23,7 @@ def loss(x, width):
 def test_the_robust_loss_is_the_maximum_in_the_ball():
     left = lines(sliders.wells_figure(0.4, 0.3).axes[0])
     (x, robust), (_, plain) = left["robust loss $\\ell^R$"], left["loss $\\ell$"]
-    for i in (2000, 7000, 10_000, 11_111):
+    for i in (0, 100, 2000, 7000, 10_000, 11_111, len(x) - 1):
         assert plain[i] == pytest.approx(loss(x[i], 0.3), abs=1e-12)
         ball = [loss(x[i] + e, 0.3) for e in np.linspace(-0.4, 0.4, 801)]
         assert robust[i] == pytest.approx(max(ball), abs=1e-6)
@@ -54,6 +54,32 @@ def test_the_path_is_sams():
     drawn = lines(fig.axes[1])
     assert drawn["$|x_1|$, steep"][1, -1] == pytest.approx(0.2 * 4 * 0.3 / (2 - 0.2 * 4), rel=1e-2)
     assert "γλρ/(2−γλ) = 0.2" in drawn
+    plt.close("all")
+
+
+@pytest.mark.parametrize(("rho", "lr"), [(0.2, 0.01), (0.2, 0.45), (1.0, 0.49)])
+def test_the_loss_of_the_last_step_is_told_and_the_path_is_in_the_window(rho, lr):
+    """At small rates the cycle is not reached by then; at large ones it is wider than the ravine."""
+    left, right = sliders.cycle_figure(rho, lr).axes
+    points = lines(left)["SAM"]
+    loss = 2 * points[0, -1] ** 2 + points[1, -1] ** 2 / 4
+    cycle = 2 * (lr * 4 * rho / (2 - lr * 4)) ** 2
+    assert right.get_title() == f"loss after 60 steps {loss:.2g}, of the cycle {cycle:.2g}"
+    for values, (low, high) in zip(points, (left.get_xlim(), left.get_ylim()), strict=True):
+        assert low < values.min() and values.max() < high
+    top = max(line[1].max() for line in lines(right).values())
+    assert top < right.get_ylim()[1]
+    plt.close("all")
+
+
+def test_the_legend_hides_no_curve_of_wide_wells():
+    fig = sliders.wells_figure(0.2, 1.0)
+    fig.canvas.draw()
+    for ax in fig.axes:
+        box = ax.get_legend().get_window_extent()
+        for line in ax.lines:
+            points = ax.transData.transform(np.stack(line.get_data()).T)
+            assert not any(box.contains(*point) for point in points), line.get_label()
     plt.close("all")
 
 

@@ -13,7 +13,7 @@ from optcourse.theory import sharpness
 
 #: The wells: A is flat (depth 0.9, width 1.5), B deeper; and where they are.
 FLAT, DEPTH_B, CENTERS = (0.9, 1.5), 1.0, (-3.0, 3.0)
-#: Curvatures of the ravine, its window, and where every path starts.
+#: Curvatures of the ravine, its window (larger where the path leaves it), and where every path starts.
 CURVATURES, WINDOW, START = (4.0, 0.5), ((-0.8, 0.8), (-1.6, 1.6)), (0.6, 1.4)
 
 
@@ -32,9 +32,11 @@ def wells_figure(rho: float, width: float) -> Figure:
         "centers": np.reshape(CENTERS, (2, 1)),
         "widths": [FLAT[1], width],
     }
-    x = np.linspace(-7, 6, 13_001)
+    beyond = 1000  # points that are not drawn, a distance of 1 >= rho: the balls of the outermost drawn ones need them
+    x = np.linspace(-8, 7, 15_001)
     loss = sharpness.noisy_wells(x=x[:, None], **wells)
     robust = maximum_filter1d(loss, 2 * round(rho / (x[1] - x[0])) + 1)
+    x, loss, robust = x[beyond:-beyond], loss[beyond:-beyond], robust[beyond:-beyond]
     fig, (left, right) = figure(ncols=2)
     left.plot(x, loss, color=COLORS["blue"], label="loss $\\ell$")
     left.plot(x, robust, color=COLORS["red"], label="robust loss $\\ell^R$")
@@ -52,18 +54,19 @@ def wells_figure(rho: float, width: float) -> Figure:
     radius = sharpness.swap_radius(flat=FLAT, sharp=(DEPTH_B, width))
     theory(right, [radius, radius], [0, 1], label=f"swap at ρ = {radius:.3f}")
     right.plot([rho, rho], bottoms, "o", color=COLORS["black"], markersize=6)
-    right.set(xlim=(0, 1), ylim=(-0.05, 1.05), xlabel="ρ", ylabel="robust loss at the bottom")
+    right.set(xlim=(0, 1), ylim=(-0.05, 1.4), xlabel="ρ", ylabel="robust loss at the bottom")
     right.set_title(f"A {bottoms[0]:.3f}, B {bottoms[1]:.3f}: {'A' if bottoms[0] < bottoms[1] else 'B'} is better")
-    right.legend(loc="center right")
+    right.legend(loc="upper left", ncols=2)
     return fig
 
 
 def cycle_figure(rho: float, lr: float, *, steps: int = 60) -> Figure:
     r"""SAM on :math:`2x_1^2 + x_2^2/4`: its path, and how far it stays from the minimum in both directions.
 
-    Dashed, the amplitude :math:`\gamma\lambda\rho/(2-\gamma\lambda)` of ``theory.sharpness.sam_cycle`` along the steep
-    direction; the flat one dies out. ``rho`` in [0.01, 1]; ``lr`` in (0, 0.5), below 2 / 4; ``steps`` >= 1. Raises
-    ``ValueError`` otherwise.
+    Dashed, the amplitude u = :math:`\gamma\lambda\rho/(2-\gamma\lambda)` of ``theory.sharpness.sam_cycle`` along the
+    steep direction; the flat one dies out. The title has the loss after the last step, and that of the cycle,
+    :math:`\lambda u^2/2`, which small rates have not reached by then. ``rho`` in [0.01, 1]; ``lr`` in (0, 0.5), below
+    2 / 4; ``steps`` >= 1. Raises ``ValueError`` otherwise.
     """
     real("rho", rho, 0.01, 1)
     real("lr", lr, 0, 0.5, open_low=True, open_high=True)
@@ -75,13 +78,17 @@ def cycle_figure(rho: float, lr: float, *, steps: int = 60) -> Figure:
     points = np.array(xs)
     amplitude = float(sharpness.sam_cycle(curvature=CURVATURES[0], rho=rho, lr=lr))
     fig, (left, right) = figure(ncols=2, height=4.0)
-    contour(left, bowl.value, WINDOW, levels=20)
+    reach = 1.1 * np.abs(points).max(0)
+    across, along = np.maximum(reach, [high for _, high in WINDOW]).tolist()
+    contour(left, bowl.value, ((-across, across), (-along, along)), levels=20)
     path(left, points, label="SAM", color=COLORS["blue"], linewidth=1, alpha=0.8)
     left.set_title(f"{steps} steps, ρ = {rho:.2f}, γ = {lr:.2f}")
     for i, (name, color) in enumerate((("steep", "blue"), ("flat", "green"))):
         right.plot(np.maximum(np.abs(points[:, i]), 1e-9), color=COLORS[color], label=f"$|x_{i + 1}|$, {name}")
     theory(right, [0, steps], [amplitude] * 2, label=f"γλρ/(2−γλ) = {amplitude:.3g}")
-    right.set(yscale="log", xlabel="step", ylabel="distance from the minimum", ylim=(1e-6, 3))
-    right.set_title(f"loss left over: {CURVATURES[0] * amplitude**2 / 2:.2g}")
+    right.set(yscale="log", xlabel="step", ylabel="distance from the minimum")
+    right.set_ylim(1e-6, max(3, 2 * reach.max(), 2 * amplitude))
+    cycle = CURVATURES[0] * amplitude**2 / 2
+    right.set_title(f"loss after {steps} steps {bowl.value(points[-1]):.2g}, of the cycle {cycle:.2g}")
     right.legend(loc="lower left")
     return fig

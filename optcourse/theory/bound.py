@@ -37,11 +37,18 @@ class Bound:
     def where(
         cls, condition: ArrayLike, why: str, terms: Mapping[str, ArrayLike], stepsize: ArrayLike | None = None
     ) -> Bound:
-        """The sum of ``terms`` where ``condition`` holds; ``why`` is the condition in words."""
-        holds = np.asarray(condition, dtype=bool)
+        """The sum of ``terms`` where ``condition`` holds; ``why`` is the condition in words.
+
+        The terms get one shape, that of the sum, so that a stacked plot can take them as they are. Raises
+        ``TypeError`` for a condition that is not boolean: as truth values nan and "no" would count as true.
+        """
+        holds = np.asarray(condition)
+        if holds.dtype != bool:
+            raise TypeError(f"condition must be boolean, got {condition!r}")
         if holds.ndim == 0 and not holds:
             raise ValueError(f"the bound needs {why}")
-        kept = {name: _only(holds, term) for name, term in terms.items()}
+        shape = np.broadcast_shapes(holds.shape, *map(np.shape, terms.values()))
+        kept = {name: scalar(np.where(holds, np.broadcast_to(term, shape), np.nan)) for name, term in terms.items()}
         total = sum(kept.values())
         return cls(
             value=total,
@@ -50,10 +57,6 @@ class Bound:
             valid=bool(holds) if holds.ndim == 0 else holds,
             why="" if holds.all() else f"NaN where it fails: {why}",
         )
-
-
-def _only(holds: np.ndarray, term: ArrayLike) -> Number:
-    return scalar(np.where(holds, term, np.nan))
 
 
 def scalar(x: ArrayLike) -> Number:

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from optcourse.arguments import nonnegative, positive, real
+from optcourse.arguments import integer, nonnegative, positive, real
 from optcourse.theory.bound import Bound, Number, scalar
 
 # ------------------------------------------------------------------------------------- the ascent
@@ -84,8 +84,10 @@ def sam_cycle_factors(*, eigenvalues: ArrayLike, along: int, lr: float) -> np.nd
     array([-0.  ,  0.25])
     """
     lam, lr_ = positive(eigenvalues=eigenvalues, lr=lr)
-    if lam.ndim != 1 or not 0 <= along < lam.size:
-        raise ValueError(f"along must be an index of eigenvalues [d], got {along!r} for shape {list(lam.shape)}")
+    if lam.ndim != 1 or lam.size == 0 or lr_.ndim:
+        got = f"{list(lam.shape)} and {list(lr_.shape)}"
+        raise ValueError(f"eigenvalues must have shape [d] with d >= 1 and lr be a number, got the shapes {got}")
+    along = integer("along", along, 0, lam.size - 1)
     a = _stable(lam[along], lr_)
     factors = 1 - lr_ * lam - (lam / lam[along]) ** 2 * (2 - a)
     factors[along] = -(1 - a)
@@ -116,7 +118,8 @@ def noisy_wells(
     >>> noisy_wells(x=[[0.0]], depths=[0.5], centers=[[0.0]], widths=[1.0], noise=[0.0, 3**0.5])
     array([0.5 , 0.75])
     """
-    (tau,), (a, s) = nonnegative(noise=noise), positive(depths=depths, widths=widths)
+    (tau,), (s,) = nonnegative(noise=noise), positive(widths=widths)
+    a = np.asarray(real("depths", depths, 0, 1, open_low=True), dtype=float)
     x, c = (np.asarray(real(name, value), dtype=float) for name, value in (("x", x), ("centers", centers)))
     if a.ndim != 1 or s.shape != a.shape or c.ndim != 2 or len(c) != len(a) or x.ndim == 0 or x.shape[-1] != c.shape[1]:
         raise ValueError(
@@ -141,12 +144,14 @@ def swap_noise(*, flat: tuple[float, float], sharp: tuple[float, float], dimensi
     >>> swap_noise(flat=(0.5, 2.0), sharp=(1.0, 0.5), dimension=2)
     0.5345224838248488
     """
-    (a, s), (b, r) = positive(depth=flat[0], width=flat[1]), positive(depth=sharp[0], width=sharp[1])
-    (d,) = positive(dimension=dimension)
-    kappa = (b / a) ** (2 / d)
-    if not (a < b and s**2 > kappa * r**2):
+    (a, s), (b, r) = _well("flat", flat), _well("sharp", sharp)
+    d = _number("dimension", dimension, 1.0, math.inf)
+    with np.errstate(over="ignore"):  # an infinite kappa is refused below
+        more = float(np.expm1(2 / d * np.log(b / a)))  # kappa - 1, which rounding must not make zero for a large d
+    left = (s - r) * (s + r) - more * r**2  # s^2 - kappa r^2
+    if not (a < b and left > 0):
         raise ValueError(f"flat must be less deep and wider (s^2 > kappa r^2) than sharp, got {flat!r} and {sharp!r}")
-    return float(s * r * np.sqrt((kappa - 1) / (s**2 - kappa * r**2)))
+    return s * r * math.sqrt(more / left)
 
 
 def swap_radius(*, flat: tuple[float, float], sharp: tuple[float, float]) -> float:
@@ -158,10 +163,23 @@ def swap_radius(*, flat: tuple[float, float], sharp: tuple[float, float]) -> flo
     >>> swap_radius(flat=(0.5, 2.0), sharp=(1.0, 0.5))
     0.6080119211813511
     """
-    (a, s), (b, r) = positive(depth=flat[0], width=flat[1]), positive(depth=sharp[0], width=sharp[1])
+    (a, s), (b, r) = _well("flat", flat), _well("sharp", sharp)
     if not (a < b and s > r):
         raise ValueError(f"flat must be less deep and wider than sharp, got {flat!r} and {sharp!r}")
     return float(np.sqrt(2 * np.log(b / a) / (1 / r**2 - 1 / s**2)))
+
+
+def _well(name: str, well: tuple[float, float]) -> tuple[float, float]:
+    """The depth and the width of one well."""
+    if not isinstance(well, (tuple, list)) or len(well) != 2:
+        raise ValueError(f"{name} must be a pair (depth, width), got {well!r}")
+    return _number("depth", well[0], 0.0, 1.0, open_low=True), _number("width", well[1], 0.0, math.inf, open_low=True)
+
+
+def _number(name: str, value: float, low: float, high: float, *, open_low: bool = False) -> float:
+    if np.ndim(real(name, value, low, high, open_low=open_low)):
+        raise ValueError(f"{name} must be a single number, got {value!r}")
+    return float(value)
 
 
 # -------------------------------------------------------------------------------- the flatness bound
@@ -189,8 +207,9 @@ def flatness_bound(
 
     Proof: twice the root in :func:`flatness_bound_sharp`, with its last two summands doubled, exceeds that root and the
     term 1/sqrt(n). Slack: 2.02 for k = 1000 and 2.6 for k = 6 against the PAC-Bayes theorem behind it, with the best
-    prior by search. Vacuous (>= 1) for networks with more parameters than samples. Source: Foret et al. 2021, theorem 2
-    of appendix A.1.
+    prior by search. Vacuous (>= 1) where :math:`k\log(1+\dots)\ge n-1`, since then h >= 1: k >= n - 1 together with
+    ||w||^2 >= (e - 1) rho^2 suffices. With a larger rho h can be small, but then max L_S is near 1 for most losses.
+    Source: Foret et al. 2021, theorem 2 of appendix A.1.
 
     Terms: training loss, flatness, and h in three parts, in proportion to what stands under its root: ``dimension``,
     ``confidence``, ``scales``. ``training_loss`` <= ``worst_loss`` in [0, 1]; ``w2`` = \|\|w\|\|^2 >= 0; rho > 0;
