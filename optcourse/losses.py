@@ -99,7 +99,7 @@ def grouped(
     # A group that is absent weighs nothing; with zeros for its losses nor does it pass NaN to the gradient.
     absent = (sizes == 0).unsqueeze(-1)
     risks = tilted(losses.unsqueeze(-2).where(~absent, 0), within, weight=member | absent)
-    return tilted(risks, t, weight=sizes.clamp(max=1) if balanced else sizes)
+    return tilted(risks, t, weight=sizes > 0 if balanced else sizes)
 
 
 def tilted_cross_entropy(
