@@ -162,25 +162,40 @@ class Groups(NamedTuple):
 def by_group(values: ArrayLike, groups: ArrayLike, *, higher_is_better: bool = False) -> Groups:
     """The mean of ``values`` in each group that is present: losses, or hits with ``higher_is_better`` (accuracy).
 
-    Both have shape [n]; ``values`` are finite numbers or bools, ``groups`` labels of any sortable kind. Raises
-    ``ValueError`` otherwise, and for n = 0.
+    Both have shape [n], arrays, sequences or tensors; ``values`` are finite real numbers or bools, ``groups`` labels of
+    any sortable kind. Raises ``TypeError`` for others, ``ValueError`` for other shapes, n = 0, infinities and NaN.
 
     >>> found = by_group([True, True, False], ["a", "b", "b"], higher_is_better=True)
     >>> print(found.worst, found.worst_mean, found.means)
     b 0.5 [1.  0.5]
     """
-    x, labels = np.asarray(values, dtype=float), np.asarray(groups)
-    if x.ndim != 1 or labels.shape != x.shape or x.size == 0:
+    given, labels = _array(values), _array(groups)
+    if given.ndim != 1 or labels.shape != given.shape or given.size == 0:
         raise ValueError(
-            f"values and groups must have one shape [n], n >= 1, got {list(x.shape)} and {list(labels.shape)}"
+            f"values and groups must have one shape [n], n >= 1, got {list(given.shape)} and {list(labels.shape)}"
         )
-    if not np.isfinite(x).all() or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"values must be real numbers or bools, got {given.dtype}")
+    x, unequal = given.astype(float), np.not_equal(labels, labels).any()  # NaN and NaT, also among objects
+    if not np.isfinite(x).all() or unequal or (labels.dtype.kind in "fc" and not np.isfinite(labels).all()):
         raise ValueError("values and groups must be finite, got NaN or infinity")
-    labels, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    # Divided before they are added: the sum of large finite values must not overflow.
-    means = np.bincount(member, weights=x / counts[member])
+    try:
+        labels, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    except TypeError as error:
+        raise TypeError(f"groups must be labels that can be sorted: {error}") from None
+    with np.errstate(over="ignore"):
+        sums = np.bincount(member, weights=x)
+    # Added before they are divided, so that equal hits are equal means; the other order where the sum overflows.
+    means = np.where(np.isfinite(sums), sums / counts, np.bincount(member, weights=x / counts[member]))
     worst = int(means.argmin() if higher_is_better else means.argmax())
     return Groups(labels, means, counts, labels[worst], float(means[worst]))
+
+
+def _array(values: Any) -> np.ndarray:
+    if hasattr(values, "detach"):  # a tensor: with a gradient, on a device, or of a float type that numpy lacks
+        values = values.detach().cpu()
+        values = values.double() if values.is_floating_point() else values
+    return np.asarray(values)
 
 
 def first_below(samples: ArrayLike, target: float) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.func import vmap
+from torch.func import grad, vmap
 
 from optcourse import losses, models
 from optcourse.losses import RunningTilt, grouped, tilted, tilted_cross_entropy
@@ -107,6 +107,40 @@ def test_rows_under_vmap_are_the_same(log):
     torch.testing.assert_close(together, tilted(x, -1.3, weight=weight, log=log), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("t", [-2e-38, 0.0, 2e-38, 1.0])
+def test_losses_at_both_ends_of_their_type(t):
+    """Their difference is no float any more, their tilted risk is."""
+    x = torch.tensor([3e38, -3e38])
+    found, gradient = value_and_gradient(partial(tilted, t=t), x)
+    assert found.item() == pytest.approx(theory.value(losses=x.double().numpy(), t=t), rel=1e-6)
+    assert gradient.isfinite().all()
+    wide = torch.tensor([1.7e308, -1.7e308, 0.0], dtype=torch.float64)
+    assert tilted(wide, 1e-300).item() == pytest.approx(1.7e308, rel=1e-6)
+
+
+def test_weights_are_shares_of_any_scale():
+    """Neither does their sum overflow nor do they vanish in the losses' type."""
+    x, expected = torch.tensor([1.0, 3.0]), tilted(torch.tensor([1.0, 3.0]), 0.7)
+    for scale, dtype in ((2e38, torch.float32), (1e-60, torch.float64), (1.5e308, torch.float64), (1, torch.int64)):
+        weight = torch.full((2,), scale, dtype=dtype)
+        torch.testing.assert_close(tilted(x, 0.7, weight=weight), expected)
+
+
+@pytest.mark.parametrize(
+    ("weight", "error", "names"),
+    [
+        (torch.tensor([1.0, -1.0]), ValueError, "weight must be finite and >= 0"),
+        (torch.tensor([1.0, math.inf]), ValueError, "weight must be finite and >= 0"),
+        (torch.tensor([1.0, math.nan]), ValueError, "weight must be finite and >= 0"),
+        (torch.tensor([1.0, 1.0j]), TypeError, "weight must be a tensor of real numbers"),
+        ([1.0, 2.0], TypeError, "weight must be a tensor of real numbers"),
+    ],
+)
+def test_bad_weights_are_named(weight, error, names):
+    with pytest.raises(error, match=names):
+        tilted(torch.zeros(2), 1.0, weight=weight)
+
+
 @pytest.mark.parametrize(
     ("x", "t", "options", "error", "names"),
     [
@@ -176,6 +210,15 @@ def test_groups_under_vmap_are_the_same():
     torch.testing.assert_close(vmap(function)(x, groups), function(x, groups), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("within", [0.0, 2.0, math.inf])
+def test_an_absent_group_is_no_anomaly(within):
+    x = double(4).requires_grad_()
+    with torch.autograd.set_detect_anomaly(True):
+        found = grouped(x, torch.tensor([0, 0, 2, 2]), 1.0, n_groups=4, within=within)
+        (gradient,) = torch.autograd.grad(found, x)
+    assert found.isfinite() and gradient.sum().item() == pytest.approx(1.0)
+
+
 def test_bad_groups_are_named():
     with pytest.raises(TypeError, match="groups must be integers"):
         grouped(torch.zeros(2), torch.zeros(2), 1.0, n_groups=2)
@@ -217,6 +260,9 @@ def test_ignored_samples_do_not_matter_to_the_tilt():
 def test_class_weights_and_smoothing_together_are_refused():
     with pytest.raises(ValueError, match="weight must be None with label_smoothing"):
         tilted_cross_entropy(SCORES, Y, 1.0, weight=CLASSES, label_smoothing=0.1)
+    for wrong in (torch.ones(5), torch.ones(3), torch.ones(4, 1)):
+        with pytest.raises(ValueError, match=r"weight must have one entry a class, \[4\]"):
+            tilted_cross_entropy(SCORES, Y, 1.0, weight=wrong)
 
 
 @pytest.mark.parametrize("q", [0.0, 0.3, 0.7, 1.0])
@@ -227,6 +273,10 @@ def test_generalized_cross_entropy_is_its_papers_formula(q):
     torch.testing.assert_close(losses.generalized_cross_entropy(SCORES, Y, q), expected)
     with pytest.raises(ValueError, match="q must be in"):
         losses.generalized_cross_entropy(SCORES, Y, 1.5)
+    with pytest.raises(TypeError, match="y must be labels"):
+        losses.generalized_cross_entropy(SCORES, torch.softmax(SCORES, 1), q)
+    with pytest.raises(TypeError, match="label_smoothing"):
+        losses.generalized_cross_entropy(SCORES, Y, q, label_smoothing=0.1)  # pyright: ignore
 
 
 def test_copies_train_with_a_tilted_loss_as_one_network_does():
@@ -323,6 +373,36 @@ def test_the_estimate_stays_in_evaluation_and_for_a_broken_batch():
     assert torch.equal(running.risk, before) and not running.risk.requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("far", [8.0, 50.0, 1000.0, 6e4])
+def test_in_evaluation_losses_far_above_the_estimate_leave_the_value_alone(dtype, far):
+    running = RunningTilt(2.0, 0.1)
+    running(torch.tensor([0.1, 0.2], dtype=dtype))
+    found, gradient = value_and_gradient(running.eval(), torch.tensor([0.1, far], dtype=dtype))
+    assert found == running.risk.to(dtype) and gradient.isfinite().all() and gradient[1] > gradient[0]
+
+
+def test_an_infinite_loss_is_no_nan():
+    x = torch.tensor([math.inf, 2.0])
+    found, gradient = value_and_gradient(RunningTilt(-1.0), x)
+    assert found == tilted(x, -1.0) and gradient.tolist() == pytest.approx([0.0, 1.0])
+    found, gradient = value_and_gradient(RunningTilt(1.0), x)
+    assert found == math.inf and not gradient.isnan().any()
+    assert value_and_gradient(RunningTilt(1.0), torch.tensor([math.nan, 2.0]))[0].isnan()
+
+
+def test_a_state_is_not_changed_inside_a_transform():
+    for transformed in (vmap, grad):
+        running = RunningTilt(1.0)
+        running(torch.tensor([0.0, 1.0]))
+        before = running.risk.clone()
+        x = torch.rand(3, 2) if transformed is vmap else torch.rand(2)
+        with pytest.raises(RuntimeError):
+            transformed(running)(x)
+        assert type(running.risk) is torch.Tensor and torch.equal(running.risk, before)
+        assert transformed(running.eval())(x).isfinite().all()
+
+
 def test_many_copies_are_each_their_own():
     together, alone = RunningTilt(-1.0, 0.2, shape=(3,)), [RunningTilt(-1.0, 0.2) for _ in range(3)]
     for k in range(4):
@@ -349,3 +429,5 @@ def test_bad_settings_of_the_running_tilt_are_named(options, names):
         RunningTilt(**options)
     with pytest.raises(ValueError, match="losses must have shape"):
         RunningTilt(1.0)(torch.zeros(2, 3))
+    with pytest.raises(TypeError, match="losses must be floating-point"):
+        RunningTilt(1.0)(torch.tensor([1, 2]))

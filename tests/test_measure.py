@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
@@ -176,6 +177,18 @@ def test_groups_are_those_of_a_loop(values, labels):
     assert measure.by_group(values, groups, higher_is_better=True).worst_mean == found.means.min()
 
 
+def test_equal_hits_are_equal_means():
+    found = measure.by_group([True] * 7, ["a"] + ["b"] * 6, higher_is_better=True)
+    assert found.worst == "a" and found.means.tolist() == [1.0, 1.0]
+    assert measure.by_group([1.5e308, 1.5e308, 1.0], [0, 0, 1]).means.tolist() == [1.5e308, 1.0]
+
+
+def test_groups_take_tensors_as_they_are():
+    values = torch.tensor([1.0, 2.0, 4.0], dtype=torch.bfloat16, requires_grad=True)
+    found = measure.by_group(values, torch.tensor([1, 0, 0]))
+    assert found.means.tolist() == [3.0, 1.0] and found.worst == 0
+
+
 @pytest.mark.parametrize(
     ("values", "groups", "names"),
     [
@@ -184,8 +197,23 @@ def test_groups_are_those_of_a_loop(values, labels):
         ([[1.0], [2.0]], [0, 1], "must have one shape"),
         ([1.0, np.nan], [0, 1], "must be finite"),
         ([1.0, 2.0], [0.0, np.nan], "must be finite"),
+        ([1.0, 2.0], np.array(["a", np.nan], dtype=object), "must be finite"),
+        ([1.0, 2.0], np.array(["2026-01-01", "NaT"], dtype="datetime64[D]"), "must be finite"),
     ],
 )
 def test_bad_groups_are_refused(values, groups, names):
     with pytest.raises(ValueError, match=names):
+        measure.by_group(values, groups)
+
+
+@pytest.mark.parametrize(
+    ("values", "groups", "names"),
+    [
+        (["1", "2"], [0, 1], "values must be real numbers or bools"),
+        ([1.0, 2.0j], [0, 1], "values must be real numbers or bools"),
+        ([1.0, 2.0], [None, "a"], "groups must be labels that can be sorted"),
+    ],
+)
+def test_values_and_labels_of_other_kinds_are_refused(values, groups, names):
+    with pytest.raises(TypeError, match=names):
         measure.by_group(values, groups)

@@ -35,7 +35,7 @@ def tilt_figure(t: float, outliers: float) -> Figure:
         left.plot(grid[lowest], 0.0, "o", color=COLORS[color])
     left.plot(x, np.full(POINTS, -0.4), "|", color=COLORS["grey"], markersize=10, label="the points")
     left.set(xlabel="θ", ylabel="risk above its minimum", ylim=(-0.7, 6), title="Where the risk is lowest")
-    left.legend(loc="upper right")
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))  # inside it would cover a curve
     weights = POINTS * tilted.weights(losses=losses[lowest], t=t)
     right.axhline(1.0, color=COLORS["black"], linestyle="--", linewidth=1.5, label="in a mean")
     right.plot(x, np.maximum(weights, 1e-4), "o", color=COLORS["blue"], label=f"t = {t:.3g}")

@@ -1,8 +1,9 @@
 r"""The tilted risk of losses l_1 ... l_n, :math:`\tilde R_t = \frac1t\log\big(\frac1n\sum_ie^{tl_i}\big)`, and bounds.
 
-t = 0 is the mean, t = inf the largest and t = -inf the smallest loss. ``losses`` are finite, of shape [..., n], and
-``t`` is any number, infinite too unless a docstring says otherwise, or an array that broadcasts with [...]. Source:
-Li, Beirami, Sanjabi & Smith 2021, "Tilted empirical risk minimization" (ICLR).
+t = 0 is the mean, t = inf the largest and t = -inf the smallest loss. ``losses`` are finite, of shape [..., n], differ
+by less than 1.8e308/n (``ValueError`` otherwise); ``t`` is any number, infinite too unless a docstring says otherwise,
+or an array that broadcasts with [...]. Source: Li, Beirami, Sanjabi & Smith 2021, "Tilted
+empirical risk minimization" (ICLR).
 """
 
 from __future__ import annotations
@@ -134,13 +135,15 @@ def smoothness(*, L: ArrayLike, G: ArrayLike, t: ArrayLike) -> Bound:
 
 
 def quantile_bound(*, losses: ArrayLike, q: ArrayLike, t: ArrayLike) -> Bound:
-    r"""A bound on the q-quantile of the losses from their tilted risk and the smallest loss m.
+    r"""A bound on every q-quantile of the losses from their tilted risk and the smallest loss m.
 
     Statement: at most :math:`m+\frac1t\log\Big(1+\frac{e^{t(\tilde R_t-m)}-1}{1-q}\Big)`, for t of either sign. Proof:
     :math:`\phi(l)=(e^{t(l-m)}-1)/t` is increasing and >= 0, so the share of losses >= a is at most mean(phi(l))/phi(a)
-    (Markov); put 1 - q for it. At t = 0 it is Markov's bound m + (mean - m)/(1 - q), for t -> inf Chernoff's
-    :math:`\tilde R_t+\frac1t\log\frac1{1-q}`. Tight: losses m and a, a share 1 - q at a, every t. Slack: 1. Source: Li
-    et al. 2021, section 2.3 (there as a bound on the share).
+    (Markov); that share is at least 1 - q at every q-quantile a, also at the largest, :math:`\inf\{x: F(x)>q\}` with
+    F the share of losses <= x (numpy's ``inverted_cdf`` is the smallest; they differ where qn is an integer). At t = 0
+    it is Markov's bound m + (mean - m)/(1 - q), for t -> inf Chernoff's :math:`\tilde R_t+\frac1t\log\frac1{1-q}`.
+    Tight: losses m and a, a share 1 - q at a, every t, for the largest q-quantile (a; the smallest is m). Slack: 1.
+    Source: Li et al. 2021, section 2.3 (there as a bound on the share).
 
     For t < 0 the logarithm may have nothing to be taken of: no finite a is excluded then, and the bound is infinite.
     ``q`` in [0, 1), ``t`` finite.
@@ -181,6 +184,12 @@ def _losses(losses: ArrayLike) -> np.ndarray:
     x = np.asarray(real("losses", losses), dtype=float)
     if x.ndim == 0 or x.shape[-1] == 0:
         raise ValueError(f"losses must have shape [..., n] with n >= 1, got {list(x.shape)}")
+    n = x.shape[-1]
+    with np.errstate(over="ignore"):
+        if not np.isfinite(n * np.ptp(x, -1)).all():
+            raise ValueError(
+                f"losses must differ by less than {np.finfo(float).max / n:g}, got {np.ptp(x, -1).max():g}"
+            )
     return x
 
 

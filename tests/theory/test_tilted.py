@@ -209,3 +209,21 @@ def test_errors_name_argument_and_range(function, bad, names):
 def test_a_tilt_is_a_number(t):
     with pytest.raises(TypeError, match="t must be a real number"):
         tilted.value(losses=[1.0, 2.0], t=t)
+
+
+@given(
+    losses=st.lists(st.integers(0, 4), min_size=1, max_size=12),
+    t=st.floats(-4, 4),
+    q=st.sampled_from([0.25, 0.5, 0.75]),
+)
+def test_the_largest_quantile_too_is_bounded(losses, t, q):
+    """inf{x: F(x) > q}, which lies above numpy's ``inverted_cdf`` where qn is an integer."""
+    largest = np.sort(losses)[int(q * len(losses))]
+    assert largest <= float(tilted.quantile_bound(losses=losses, q=q, t=t)) + 1e-9
+
+
+def test_losses_whose_difference_overflows_are_refused():
+    for function in (tilted.value, tilted.weights, tilted.slope):
+        with pytest.raises(ValueError, match="losses must differ by less than"):
+            function(losses=[1.5e308, -1.5e308], t=0.0)
+    assert tilted.value(losses=[1.5e308, 1.5e308], t=2.0) == 1.5e308
