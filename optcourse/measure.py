@@ -97,8 +97,10 @@ def ratio_of_means(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> E
     r"""E a / E b from independent pairs: the ratio of the means (a mean of ratios has a bias).
 
     The interval holds the ratios r for which :math:`\overline{a - r b}` lies within t standard errors of zero: this
-    is exact for Gaussian pairs, however noisy b. Where the pairs cannot tell E b from zero, every ratio is possible:
-    [-∞, ∞]. The standard error is that of first order. Source: Fieller, Some problems in interval estimation (1954).
+    is exact for Gaussian pairs, however noisy b. Where the pairs cannot tell E b from zero the set of these ratios is
+    unbounded, the whole line or all of it but a gap in the middle; [-∞, ∞] then covers it and leaves the gap unsaid.
+    The value is infinite for a mean of b that is zero, and NaN if that of a is zero, too. The standard error is that
+    of first order. Source: Fieller, Some problems in interval estimation (1954).
 
     Both have shape [pairs], at least two. Raises ``ValueError`` otherwise, and for samples that are not finite.
 

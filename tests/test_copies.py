@@ -190,6 +190,12 @@ def test_bad_arguments_of_training_are_refused(wrong, message):
         copies.train(**{"samples": signals(), "method": optim.SGD} | arguments)
 
 
+@pytest.mark.parametrize("orders", [[0, 0.5], [True, False], ["0", "1"]])
+def test_orders_are_integers(orders):
+    with pytest.raises(TypeError, match="orders must be an integer"):
+        copies.train([small(0), small(1)], signals(), optim.SGD, np.full((2, 1), 0.1), orders=orders, batch_size=5)
+
+
 def lookahead(parameters, lr, momentum):
     return optim.Lookahead(optim.SGD(parameters, lr=lr, momentum=momentum), k=3, alpha=0.4)
 

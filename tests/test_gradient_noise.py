@@ -66,6 +66,8 @@ def test_bad_input_is_refused():
         noise.noise_scale(NET, w, x, y[:3])
     with pytest.raises(ValueError, match="w must have shape"):
         noise.noise_scale(NET, w[1:], x, y)
+    with pytest.raises(ValueError, match="one precision, got torch.float64 and torch.float32"):
+        noise.per_sample_gradients(NET, w.double(), x, y)
     with pytest.raises(ValueError, match="gradients must have shape"):
         noise.noise_scale(NET, w, x[:2], y[:2])
     with pytest.raises(ValueError, match="must not contain BatchNorm1d"):

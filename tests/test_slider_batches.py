@@ -23,6 +23,16 @@ def test_points_and_titles_are_those_of_the_hyperbola(B, noise):
     plt.close(fig)
 
 
+@pytest.mark.parametrize(("B", "noise"), [(1, 256), (65536, 1), (1, 65536), (64, 64)])
+def test_the_setting_lies_inside_both_axes(B, noise):
+    fig = sliders.batch_figure(B, noise)
+    for ax in fig.axes:
+        point = next(line for line in ax.lines if line.get_label() == f"B = {B:g}")
+        for values, (low, high) in ((point.get_xdata(), ax.get_xlim()), (point.get_ydata(), ax.get_ylim())):
+            assert (low < np.asarray(values)).all() and (np.asarray(values) < high).all()
+    plt.close(fig)
+
+
 @pytest.mark.parametrize("bad", [{"batch_size": 0.5}, {"noise_scale": 1e6}, {"batch_size": float("nan")}])
 def test_bad_settings_are_refused(bad):
     with pytest.raises(ValueError, match=f"{next(iter(bad))} must be in"):

@@ -39,8 +39,8 @@ def batch_figure(batch_size: float, noise_scale: float) -> Figure:
     right.plot(2, 2, "*", color=COLORS["grey"], markersize=13, label="critical batch size")
     right.plot(here_E / noise_scale, here_S, "o", color=COLORS["black"], label=f"B = {batch_size:g}")
     right.set(xscale="log", yscale="log", xlabel="examples / fewest: what it costs", ylabel="steps / fewest: how long")
-    right.set(
-        xlim=(0.8, 200), ylim=(0.8, 200), title=f"{here_S:.3g} times the steps, {here_E / noise_scale:.3g} the examples"
-    )
+    far = max(200.0, 2 * here_S, 2 * here_E / noise_scale)  # one number: the curve stays symmetric, the point inside
+    right.set(xlim=(0.8, far), ylim=(0.8, far))
+    right.set_title(f"{here_S:.3g} times the steps, {here_E / noise_scale:.3g} the examples")
     right.legend(loc="upper right")
     return fig

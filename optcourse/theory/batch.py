@@ -117,7 +117,12 @@ def noise_scale_from_gradients(*, gradients: ArrayLike, confidence: float = 0.95
     Statement: with their mean g and :math:`\hat{tr\Sigma}=\frac1{n-1}\sum_i\|g_i-g\|^2`, unbiased for the numerator,
     :math:`\|g\|^2-\hat{tr\Sigma}/n` is unbiased for :math:`\|G\|^2`. It is :func:`noise_scale_from_norms` with all
     batches of size 1 and the only one of size n. The interval is that of the jackknife's pseudo-values, whose means
-    are these two numbers, because both are U-statistics. Source: McCandlish et al. 2018, appendix A.1; Tukey 1958.
+    are these two numbers, because both are U-statistics. It is approximate: for gradients with heavy tails (a trained
+    network: few samples have most of the length) it is too short, and some hundred samples cover less often than
+    ``confidence`` says. It is infinite where G is not told from zero: about for
+    :math:`n \lesssim 3B_{noise}/\sqrt{d_{eff}}` with :math:`d_{eff} = (tr\Sigma)^2/tr\Sigma^2`, for the estimate of
+    :math:`\|G\|^2` has standard deviation :math:`\approx\sqrt{2tr\Sigma^2}/n` there. Source: McCandlish et al. 2018,
+    appendix A.1; Tukey 1958.
 
     Raises ``ValueError`` for another shape, fewer than three samples, or only zeros.
 
@@ -160,15 +165,24 @@ def steps_to_target(
 
     ``eigenvalues`` > 0, ``x0`` and ``noise_variances`` (of one sample's gradient) [d]; ``batch_size`` [sizes];
     infinity stands for more than ``LONGEST`` steps. Where the mean loss falls and rises again, the first time counts,
-    up to dips shorter than 5 % of the steps. Raises ``ValueError`` unless eigenvalues, batch_size, target > 0.
+    up to dips shorter than 5 % of the steps. Raises ``ValueError`` for other shapes (one number for several is none),
+    or unless eigenvalues, batch_size, target > 0 and noise_variances >= 0.
 
     >>> steps_to_target(eigenvalues=[1.0], x0=[1.0], noise_variances=[0.0], batch_size=[1], target=0.1).steps
     array([1.])
     """
     lam, sizes, goal = positive(eigenvalues=eigenvalues, batch_size=batch_size, target=target)
-    lam, sizes = np.atleast_1d(lam), np.atleast_1d(sizes)
     (variances,) = nonnegative(noise_variances=noise_variances)
-    setting = {"eigenvalues": lam, "x0": np.asarray(real("x0", x0), dtype=float)}
+    start = np.asarray(real("x0", x0), dtype=float)
+    shapes = {"x0": start.shape, "noise_variances": variances.shape, "batch_size": sizes.shape, "target": goal.shape}
+    if shapes != {"x0": lam.shape, "noise_variances": lam.shape, "batch_size": (sizes.size,), "target": ()} or not (
+        lam.ndim == 1 and lam.size and sizes.size
+    ):
+        raise ValueError(
+            "eigenvalues, x0 and noise_variances must have shape [d >= 1], batch_size [sizes >= 1] and target none, "
+            f"got { ({'eigenvalues': lam.shape} | shapes) }"
+        )
+    setting = {"eigenvalues": lam, "x0": start}
     trials = np.unique(np.geomspace(1, LONGEST, 330).astype(int))
 
     def steps(lr: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -255,7 +269,8 @@ def linear_scaling_error(*, L: ArrayLike, G: ArrayLike, lr: ArrayLike, steps: Ar
     Statement: for mini-batch losses with L-Lipschitz gradients, of norm at most G along the small steps,
     :math:`\|x_k - (x_0 - k\gamma\,\bar g(x_0))\| \le \gamma^2LG\,k(k-1)/2`. Proof: the j-th small step uses a gradient
     at x_j instead of x_0, and :math:`\|x_j-x_0\| \le j\gamma G`; sum over j < k. The steps themselves have length
-    :math:`k\gamma G`, so relative to that the error is :math:`(k-1)\gamma L/2`. Tight: equality where all gradients
+    :math:`k\gamma G`, so relative to that the error is :math:`(k-1)\gamma L/2`. Small and large steps are those of SGD
+    *without* momentum. Tight: equality where all gradients
     along the way are the same vector and those at x_0 lag behind by L times the way. Slack: 1. The argument, without
     the constant, is that of Goyal et al. 2017, section 2.1.
 

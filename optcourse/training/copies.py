@@ -59,11 +59,12 @@ def train(
     gradient -> next x of parameters ``[columns * nets, d]``, where lr ``[columns * nets, 1]`` changes in place.
     ``climb(g)`` makes it SAM: the step is taken with the gradients at w + climb(g), see :func:`optcourse.optim.ascent`.
     ``start`` are other first parameters, ``[nets, d]`` or ``[columns, nets, d]``. ``look(w)`` is given all parameters
-    ``[columns * nets, d]`` at first and after every ``every`` steps.
+    ``[columns * nets, d]`` at first and after every ``every`` steps: they themselves, so a look that changes them in
+    place changes the training.
 
     Raises ``ValueError`` for no network or different ones, rates that are negative, not finite or no table, a wrong
     number of orders or labels, a start of another shape, and what :func:`optcourse.training.batches`,
-    :func:`optcourse.models.rows.check_rows` and the method refuse.
+    :func:`optcourse.models.rows.check_rows` and the method refuse; ``TypeError`` for orders that are no integers.
     """
     (rates,) = nonnegative(lr=lr)
     if rates.ndim != 2 or rates.size == 0:
@@ -77,6 +78,7 @@ def train(
     if labels is not None and labels.shape[:2] != (len(nets), len(samples[1])):
         raise ValueError(f"labels must have shape {[len(nets), len(samples[1])]}, got {list(labels.shape)}")
     integer("every", every, 1)
+    orders = [integer("orders", seed, 0) for seed in orders]
     columns, w = rates.shape[1], stack(nets)
     if start is not None:
         if start.shape not in (w.shape, (columns, *w.shape)):

@@ -21,14 +21,18 @@ from optcourse.theory import batch
 def per_sample_gradients(model: nn.Module, w: Tensor, x: Tensor, y: Tensor, loss: Loss = F.cross_entropy) -> Tensor:
     """The gradient of every sample's loss at the parameters w ``[d]``: ``[N, d]``, samples ``x [N, ...]``.
 
-    Each sample is a batch of one with its own copy of the parameters, see :mod:`optcourse.models.rows`; their mean is
-    the gradient of the batch. Raises ``ValueError`` for w of another shape, samples and labels of different lengths,
-    and what :func:`optcourse.models.rows.check_rows` refuses.
+    Each sample is a batch of one with its own copy of the parameters, see :mod:`optcourse.models.rows`. Their mean is
+    the gradient of the batch if ``loss`` is a plain mean over samples: one that divides by something of the batch
+    (class weights, a count of valid targets) divides by that of each sample here. Raises ``ValueError`` for w of
+    another shape, samples and labels of different lengths, w and x of different precision, and what
+    :func:`optcourse.models.rows.check_rows` refuses.
     """
     if w.dim() != 1 or len(x) != len(y):
         raise ValueError(
             f"w must have shape [d], and x and y one length, got {list(w.shape)}, and {len(x)} and {len(y)}"
         )
+    if x.is_floating_point() and x.dtype != w.dtype:
+        raise ValueError(f"w and x must have one precision, got {w.dtype} and {x.dtype}")
     with torch.enable_grad():
         at = w.detach().expand(len(x), -1).clone().requires_grad_()
         found = losses_of(loss, scores(model, at, x.unsqueeze(1)), y.unsqueeze(1))
@@ -41,8 +45,9 @@ def noise_scale(
     r"""The simple noise scale :math:`tr\Sigma/\|G\|^2` at the parameters w ``[d]``, with an interval over the samples.
 
     The samples are taken as independent draws: G and Sigma are mean and covariance of the gradient of *any* sample.
-    See :func:`optcourse.theory.batch.noise_scale_from_gradients`. Where N samples do not suffice to tell G from zero
-    (about when the noise scale is N or more) the interval is infinite. Of ``model`` only the shape is used.
+    See :func:`optcourse.theory.batch.noise_scale_from_gradients`, also for when N samples do not suffice to tell G from
+    zero and the interval is infinite. The interval is approximate, and too short where few samples have most of the
+    gradient (on the digits 256 samples cover 85 to 93 % for 95 %). Of ``model`` only the shape is used.
 
     Raises ``ValueError`` as :func:`per_sample_gradients`, and for fewer than three samples or no gradient at all.
     """

@@ -167,6 +167,38 @@ def test_a_start_at_the_target_takes_no_step_and_a_far_target_infinitely_many():
 
 
 @pytest.mark.topic("13.6")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": [[1.0, 64.0]]},
+        {"batch_size": []},
+        {"batch_size": 4.0},
+        {"noise_variances": [1.0]},
+        {"noise_variances": 1.0},
+        {"x0": [1.0]},
+        {"eigenvalues": [], "x0": [], "noise_variances": []},
+        {"eigenvalues": [[1.0, 0.5]]},
+        {"target": [0.1, 0.2]},
+    ],
+)
+def test_steps_to_target_refuse_shapes_that_do_not_fit(wrong):
+    setting = {"eigenvalues": [1.0, 0.5], "x0": [1.0, 1.0], "noise_variances": [1.0, 1.0]}
+    with pytest.raises(ValueError, match="must have shape"):
+        batch.steps_to_target(**setting | {"batch_size": [1.0, 64.0], "target": 0.1} | wrong)
+
+
+@pytest.mark.topic("13.6")
+@pytest.mark.parametrize(("noise_scale", "told"), [(20.0, True), (2000.0, False)])
+def test_how_many_samples_tell_the_gradient_from_noise(noise_scale, told):
+    """For d equal variances n must be above 3 B_noise / sqrt(d): with n = 100 and d = 100 the noise scale below 333."""
+    rng, bounded = np.random.default_rng(5), 0
+    for _ in range(50):
+        g = np.sqrt(1 / (100 * noise_scale)) + rng.normal(0, 0.1, (100, 100))
+        bounded += np.isfinite(batch.noise_scale_from_gradients(gradients=g).high)
+    assert bounded >= 48 if told else bounded <= 10, bounded
+
+
+@pytest.mark.topic("13.6")
 @given(noise=st.floats(1.0, 1e4), least=st.floats(1.0, 1e4), factor=st.floats(1.0, 3.0))
 def test_the_fit_finds_the_hyperbola_and_says_how_far_it_is(noise, least, factor):
     B = noise * np.array([0.1, 0.5, 1.0, 3.0, 30.0])
