@@ -212,14 +212,14 @@ class RunningTilt(nn.Module):
         if losses.dim() == 0 or losses.shape[:-1] != self.risk.shape:
             raise ValueError(f"losses must have shape {[*self.risk.shape, 'B']}, got {list(losses.shape)}")
         fixed = losses.detach().to(self.risk.dtype)
+        batch = tilted(fixed, self.t)
         if self.training:
-            batch = tilted(fixed, self.t)
             both = torch.stack([self.risk, batch], dim=-1)
             mixed = tilted(both, self.t, weight=both.new_tensor([1 - self.rate, self.rate]))
             updated = batch.where(self.risk.isnan(), mixed)
             # In place: torch refuses that inside its transforms, which would leave their wrappers in the state.
             self.risk.copy_(updated.where(batch.isfinite(), self.risk))
-        risk = tilted(fixed, self.t).where(self.risk.isnan(), self.risk)
+        risk = batch.where(self.risk.isnan(), self.risk)
         infinite = fixed.isinf()
         exponent = (self.t * (fixed - risk.unsqueeze(-1))).where(~infinite, 0)
         share = torch.exp(exponent.clamp(max=math.log(torch.finfo(losses.dtype).max))) / losses.shape[-1]

@@ -51,3 +51,10 @@ def test_without_a_tilt_both_curves_are_the_mean():
 def test_arguments_outside_their_range_are_named(name, value):
     with pytest.raises(ValueError, match=f"{name} must be in"):
         sliders.tilt_figure(**{"t": 1.0, "outliers": 0.3} | {name: value})
+
+
+def test_the_legend_covers_no_curve():
+    fig = sliders.tilt_figure(t=-0.5, outliers=0.3)
+    fig.draw_without_rendering()
+    left = fig.axes[0]
+    assert not left.get_legend().get_window_extent().overlaps(left.get_window_extent())
