@@ -71,7 +71,7 @@ def layer_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Te
     def new_step(
         method: Callable[..., Any], *, lr: float | Tensor, **settings: Any
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        home, slope, optimizers, shape = torch.empty(0), torch.empty(0), [], None
+        home, slope, optimizers = torch.empty(0), torch.empty(0), []
         _numbers("lr", lr)
 
         def rates(rows: int) -> list[float]:
@@ -81,9 +81,9 @@ def layer_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Te
             return found * rows if len(found) == 1 else found
 
         def step(x: Tensor, gradient: Tensor) -> Tensor:
-            nonlocal home, slope, shape
-            _check_shapes(shape, x, gradient)
-            now, shape = rates(len(x)), x.shape
+            nonlocal home, slope
+            _check_shapes(home.shape if optimizers else None, x, gradient)
+            now = rates(len(x))
             if not optimizers:
                 home, slope = torch.empty_like(x), torch.empty_like(x)
                 layers, slopes = split(parameters, home), split(parameters, slope)

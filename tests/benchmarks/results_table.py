@@ -16,7 +16,8 @@ the *byte bound* is the time to read parameters, gradients and state, and to wri
 Where a table lays the parameters of all contestants *in a row*, as `torch.nn.utils.vector_to_parameters` leaves them,
 ours are updated where they lie. Until an optimizer never moved a parameter, 300 tensors of 1,000 took 0.77 (SGD) and
 0.58 (Adam) of the fastest peer when compiled, 0.68 and 0.27 of the eager one; the difference is what copies, and a look
-at every entry of the state before a step, cost. In a row the look is left.
+at every entry of the state before a step, cost (both on the machine of the table in the repository). In a row the look
+is left, and so few elements do not repay a compiled kernel there.
 """
 TITLES = [
     "method",
