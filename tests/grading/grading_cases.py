@@ -1,6 +1,6 @@
 """What the tests of grading share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,3 +13,15 @@ class Mutant:
     new: str
     exercise: str
     score: float
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A correct solution in another legitimate style: ``cells`` maps a solution cell's id to its new source.
+
+    ``helpers`` are cells of the student's own, keyed by the id of the solution cell that they stand before.
+    """
+
+    name: str
+    cells: dict[str, str]
+    helpers: dict[str, str] = field(default_factory=dict)

@@ -20,6 +20,11 @@ NAMES = sorted(path.name for path in (LABS / "source").iterdir())
 #: A test cell's hidden part, as nbgrader marks it.
 HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS$.*?^### END HIDDEN TESTS$", re.M | re.S)
 LIMITS = Limits(total=240, cell=60, exercise=60)
+VARIANTS = {
+    name: importlib.import_module(f"variants_{name}").VARIANTS
+    for name in NAMES
+    if (Path(__file__).parent / f"variants_{name}.py").is_file()
+}
 MUTANTS = [(name, mutant) for name in NAMES for mutant in importlib.import_module(f"mutants_{name}").MUTANTS]
 
 
@@ -69,6 +74,34 @@ def test_a_mutant_loses_the_points_of_the_exercise_it_breaks_and_nothing_else(na
     full = {exercise.name: exercise.points for exercise in lab.exercises}
     assert mutant.score < full[mutant.exercise]
     assert scores == {**full, mutant.exercise: mutant.score}
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [(name, variant) for name, variants in VARIANTS.items() for variant in variants],
+    ids=[f"{name}: {variant.name}" for name, variants in VARIANTS.items() for variant in variants],
+)
+def test_a_correct_solution_in_another_style_keeps_every_point(name, variant):
+    lab = lab_called(name)
+    notebook = solved(lab)
+    solutions = {cell.id: index for index, cell in enumerate(notebook.cells) if role(cell).get("solution")}
+    assert variant.cells and variant.cells.keys() | variant.helpers.keys() <= solutions.keys()
+    for cell, source in variant.cells.items():
+        assert source.strip() != notebook.cells[solutions[cell]].source.strip()
+        notebook.cells[solutions[cell]].source = source
+    for cell in sorted(variant.helpers, key=solutions.__getitem__, reverse=True):
+        notebook.cells.insert(solutions[cell], nbformat.v4.new_code_cell(variant.helpers[cell]))
+    result = submitted(lab, notebook)
+    assert {exercise: mark.reasons for exercise, mark in result.marks.items() if mark.reasons} == {}
+    assert (result.score, result.errors) == (lab.max_score, {})
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_exercise_has_honest_variants_and_there_are_enough(name):
+    lab = lab_called(name)
+    touched = {cell for variant in VARIANTS[name] for cell in variant.cells}
+    assert len(VARIANTS[name]) >= 12
+    assert touched == {cell.id for cell in lab.release.cells if role(cell).get("solution") and cell.cell_type == "code"}
 
 
 @pytest.mark.parametrize("name", NAMES)
