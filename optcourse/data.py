@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -61,9 +62,7 @@ def digits(
     The split is stratified. Grey values are scaled to 0..1; ``standardize`` then subtracts mean and
     divides by standard deviation *of the training set*, for each pixel (for an image: over all pixels).
     """
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = _load_digits()
     x, y = pixels / 16.0, labels.astype(np.int64)
     train, test = split(y, test_fraction=test_fraction, seed=seed)
     if image:
@@ -258,6 +257,14 @@ def label_partition(y: Tensor, n_nodes: int, classes_per_node: int, seed: int = 
 
 
 # ----------------------------------------------------------------------------------------- helpers
+
+
+@functools.cache  # lectures ask for hundreds of splits of one file
+def _load_digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    found: Any = load_digits()
+    return found.data, found.target
 
 
 def _generate_mnist1d(samples: int, seed: int) -> dict[str, np.ndarray]:

@@ -27,6 +27,8 @@ from optcourse.runtime import progress
 #: v [d] -> A v [d] for a symmetric matrix A.
 Product = Callable[[Tensor], Tensor]
 WHICH = ("largest", "smallest", "magnitude")
+#: Products at a time on a CPU: what these need fits a cache.
+TOGETHER = 32
 
 
 def hessian_vector_product(
@@ -48,6 +50,8 @@ def hessian_vector_product(
         (gradient,) = torch.autograd.grad(f(w), w, create_graph=True)
 
     def product(v: Tensor) -> Tensor:
+        if v.dim() == 2 and len(v) > TOGETHER and w.device.type == "cpu":
+            return torch.cat([product(part) for part in v.split(TOGETHER)])
         u = _vector(v, w)
         if not gradient.requires_grad:  # a linear function
             return torch.zeros_like(v)
@@ -81,6 +85,8 @@ def gauss_newton_product(
         (Jt_dual,) = torch.autograd.grad(scores, w, dual, create_graph=True)  # linear in dual: its derivative is J
 
     def product(v: Tensor) -> Tensor:
+        if v.dim() == 2 and len(v) > TOGETHER and w.device.type == "cpu":
+            return torch.cat([product(part) for part in v.split(TOGETHER)])
         u, batched = _vector(v, w), v.dim() == 2
         if not slope.requires_grad:
             return torch.zeros_like(v)

@@ -11,6 +11,7 @@ numbers would not belong to a row, and are refused there.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -45,7 +46,12 @@ def standardize(weight: Tensor, eps: float = 1e-4) -> Tensor:
     """
     if weight.dim() < 2 or weight[0].numel() < 2:
         raise ValueError(f"weight must have shape [out, ...], two numbers or more a row, got {list(weight.shape)}")
-    axes = tuple(range(1, weight.dim()))
+    n, axes = weight[0].numel(), tuple(range(1, weight.dim()))
+    if weight.device.type == "cpu":  # in one pass
+        found, _, inverse = torch.native_layer_norm(weight.flatten(1), (n,), weight.new_full((n,), n**-0.5), None, 0.0)
+        with suppress(RuntimeError):  # vmap lets nobody look at 1 / sigma
+            if inverse.detach().amax().item() <= (n / eps) ** 0.5:
+                return found.view(weight.shape)
     centred = weight - weight.mean(axes, keepdim=True)
     return centred / centred.square().sum(axes, keepdim=True).clamp(min=eps).sqrt()
 
@@ -74,9 +80,6 @@ class WSConv2d(nn.Conv2d):
         return self._conv_forward(x, self.gain.view(-1, 1, 1, 1) * standardize(self.weight), self.bias)
 
 
-# --------------------------------------------------------------------------------------------- masks
-
-
 class Dropout(_DropoutNd):
     r"""Inverted dropout: :math:`y = m\,x/(1-p)`, entries of the mask m are 0 with probability p and else 1.
 
@@ -98,9 +101,6 @@ class Dropout(_DropoutNd):
             return x
         shape = (len(x), *[1] * (x.dim() - 1)) if self.whole else x.shape
         return x * ((torch.rand(shape, device=x.device) >= self.p).to(x.dtype) / (1 - self.p))
-
-
-# ------------------------------------------------------------------------------- normalizer-free blocks
 
 
 class ScaledReLU(nn.Module):

@@ -60,11 +60,15 @@ def normalize_backward(g: Tensor, x: Tensor, axes: tuple[int, ...], eps: float =
     The means are over ``axes``: g loses what would shift the set, and what would stretch it. Source: Ioffe & Szegedy
     2015, section 3 (there as three sums).
     """
-    kind, x, g = x.dtype, _wide(x), _wide(g)
+    kind, x = x.dtype, _wide(x)
     mean, variance = moments(x, axes)
     scale = (variance + eps).rsqrt()
-    normal = (x - mean) * scale
-    return (scale * (g - g.mean(axes, keepdim=True) - normal * (g * normal).mean(axes, keepdim=True))).to(kind)
+    return _project(_wide(g), (x - mean) * scale, scale, axes).to(kind)
+
+
+def _project(g: Tensor, normal: Tensor, scale: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The formula of :func:`normalize_backward`, given what the forward pass has found."""
+    return scale * (g - g.mean(axes, keepdim=True) - normal * (g * normal).mean(axes, keepdim=True))
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -104,7 +108,7 @@ def arrange(x: Tensor, norm: str, *, groups: int = 1, ghost_size: int | None = N
 
 
 class _Normalize(torch.autograd.Function):
-    """``numbers, axes, eps -> normalized, mean, variance``; keeps x alone, so that second derivatives are right too."""
+    """``numbers, axes, eps -> normalized, mean, variance``; second derivatives go back to x, a first one need not."""
 
     generate_vmap_rule = True
 
@@ -116,12 +120,14 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         x, ctx.axes, ctx.eps = inputs
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(x, output[0], output[2])
         ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
     def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
+        x, normal, variance = ctx.saved_tensors
+        if not torch.is_grad_enabled() and normal.dtype == variance.dtype:  # not rounded
+            return _project(g, normal, (variance + ctx.eps).rsqrt(), ctx.axes), None, None
         return normalize_backward(g, x, ctx.axes, ctx.eps), None, None
 
 

@@ -124,7 +124,7 @@ def fit(
     if smallest == 1:
         _check_one_sample(model, train[0][:1], f"got {batch_size} for {n} samples")
 
-    rates, buffers = {}, [name for name, _ in model.named_buffers()]
+    rates, buffers = {}, [(m._buffers, key) for m in model.modules() for key, b in m._buffers.items() if b is not None]
     records: list[tuple[float, ...]] = []
     evaluations: list[tuple[float, ...]] = []
 
@@ -156,7 +156,7 @@ def fit(
                 value.backward()
                 return value
 
-            with _undone_on_failure(optimizer, model, buffers):
+            with _undone_on_failure(optimizer, buffers):
                 optimizer.step(closure)  # pyright: ignore[reportCallIssue, reportArgumentType]: hinted float, a tensor in fact
             if scheduler is not None:
                 _step(scheduler)
@@ -260,17 +260,21 @@ def _set_rates(optimizer: torch.optim.Optimizer, rates: dict[int, tuple[dict, fl
 
 
 @contextmanager
-def _undone_on_failure(optimizer: torch.optim.Optimizer, model: nn.Module, buffers: list[str]) -> Iterator[None]:
+def _undone_on_failure(optimizer: torch.optim.Optimizer, buffers: list[tuple[dict, str]]) -> Iterator[None]:
     """Put parameters and buffers back if an update raises: it may stand at the trial point of a line search."""
+
+    def now() -> list[Tensor]:
+        return [*params, *(home[key] for home, key in buffers)]  # get_buffer takes longer than a copy
+
     params = [p for group in optimizer.param_groups for p in group["params"]]
     with torch.no_grad():
-        before = [p.clone() for p in params], [model.get_buffer(name).clone() for name in buffers]
+        before = [t.clone() for t in now()]
     try:
         yield
     except BaseException:
         with torch.no_grad():
-            for now, then in zip([*params, *map(model.get_buffer, buffers)], [*before[0], *before[1]], strict=True):
-                now.copy_(then)
+            for tensor, then in zip(now(), before, strict=True):
+                tensor.copy_(then)
         raise
 
 

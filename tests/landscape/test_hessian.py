@@ -154,6 +154,17 @@ def _by_differences(model, loss, data, v, h=1e-5):
     return (gradients[0] - gradients[1]) / (2 * h)
 
 
+@pytest.mark.parametrize("kind", [landscape.hessian_vector_product, landscape.gauss_newton_product])
+def test_many_products_go_in_parts_and_are_those_of_single_vectors(kind):
+    net = models.mlp(5, 3, width=6, depth=2, activation="tanh", seed=1).double()
+    product = kind(net, cross_entropy, samples())
+    v = torch.randn(70, models.n_parameters(net), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = torch.stack([product(one) for one in v])  # 70 is two parts of 32 and a rest
+    torch.testing.assert_close(product(v), expected, rtol=0, atol=1e-14)
+    with pytest.raises(ValueError, match="v must have shape"):
+        product(v[:, 1:])
+
+
 def test_products_take_and_give_the_type_of_the_vector():
     model = models.mlp(5, 3, width=4, depth=2, activation="tanh", seed=1)
     x, y = samples()
