@@ -19,7 +19,7 @@ from optcourse.optim.stepper import stepper
 from optcourse.runtime import progress
 from optcourse.training.fit import batches
 
-#: Numbers of a batch that go through the networks together: what they leave behind then fits into a cache.
+#: Numbers of batches that go through the networks together: what they leave behind then fits into a cache.
 CACHE = 262_144
 
 
@@ -103,7 +103,8 @@ def train(
     parameters, names = list(nets[0].parameters()), places(nets[0])
 
     def values_and_gradients(at: Tensor) -> tuple[Tensor, Tensor]:
-        found, some = [], max(1, CACHE // batch[0].numel())
+        found = []  # a loss of one's own may count its calls
+        some = max(1, CACHE // batch[0].numel()) if loss is F.cross_entropy else len(at)
         for part, h, goals in zip(at.detach().split(some), batch.split(some), targets.split(some), strict=True):
             pieces = split(parameters, part.requires_grad_())
             values = losses_of(loss, forward(nets[0], "", {name: pieces[i] for name, i in names.items()}, h), goals)
