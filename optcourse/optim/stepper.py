@@ -182,6 +182,8 @@ def ascent(rho: float | Tensor, p: float = 2) -> Callable[[Tensor], Tensor]:
             place = u.abs().argmax(1, keepdim=True)
             top = u.gather(1, place)
             return (0 * u).scatter(1, place, torch.where(top.isnan(), top, top.sgn()))
+        if p == 2:  # below all powers are then squares, roots and u itself
+            return u / u.square().sum(1, keepdim=True, dtype=torch.float64).sqrt().clamp_min(1).to(u)
         q = p / (p - 1)
         length = (u.abs() ** q).sum(1, keepdim=True, dtype=torch.float64) ** (1 / p)  # at least 1, or the row is zero
         return u.sgn() * u.abs() ** (q - 1) / length.clamp_min(1).to(u)
