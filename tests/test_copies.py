@@ -169,6 +169,15 @@ def test_labels_of_any_integer_type_and_the_accuracy_of_rows_are_those_of_fit():
     assert rows.accuracy(scores, torch.ones(4)).isnan() and rows.accuracy(scores[:, :1], torch.ones(4).long()).isnan()
 
 
+def test_rows_are_evaluated_as_each_network_and_the_model_stays_as_it_is():
+    nets, (x, y) = three(small), signals()
+    model = small(7)
+    before = rows.stack([model])
+    found = torch.stack(rows.evaluate(model, rows.stack(nets), x, y), dim=1)
+    assert found.numpy() == pytest.approx(np.array([training.evaluate(net, x, y) for net in nets]), rel=1e-12)
+    assert torch.equal(rows.stack([model]), before) and model.training
+
+
 def normalized(norm):
     return models.mlp(16, 4, width=8, depth=1, norm=norm)
 
