@@ -78,6 +78,27 @@ def test_training_side_by_side_is_training_one_after_the_other(method, settings)
             assert torch.allclose(together.weights[column, i], rows.stack([net])[0], rtol=1e-9, atol=1e-12)
 
 
+def test_every_network_may_have_rates_of_its_own():
+    options = {"orders": [7, 3, 5], "batch_size": 6, "momentum": 0.9}
+    lr = np.random.default_rng(0).uniform(0.01, 0.1, (5, 2, 3))
+    together = copies.train(three(small), signals(), optim.SGD, lr, **options)
+    for i in range(3):
+        # The rates of network i for all: in column and row of its own it is the same network.
+        alone = copies.train(three(small), signals(), optim.SGD, lr[:, :, i], **options)
+        assert np.array_equal(together.losses[:, :, i], alone.losses[:, :, i])
+        assert torch.equal(together.weights[:, i], alone.weights[:, i])
+
+
+@pytest.mark.parametrize("climb", [None, optim.ascent(0.1)])
+def test_copies_that_go_through_in_portions_are_the_same(monkeypatch, climb):
+    lr, options = np.full((4, 2), 0.1), {"orders": [7, 3, 5], "batch_size": 6, "climb": climb}
+    whole = copies.train(three(small), signals(), optim.SGD, lr, **options)
+    for cache in (1, 2 * 6 * 16):  # one at a time, two at a time
+        monkeypatch.setattr(copies, "CACHE", cache)
+        parts = copies.train(three(small), signals(), optim.SGD, lr, **options)
+        assert np.array_equal(parts.losses, whole.losses) and torch.equal(parts.weights, whole.weights)
+
+
 def test_looks_are_taken_at_first_and_after_every_so_many_steps():
     nets, samples, seen = three(small), signals(), []
 
@@ -148,6 +169,15 @@ def test_labels_of_any_integer_type_and_the_accuracy_of_rows_are_those_of_fit():
     assert rows.accuracy(scores, torch.ones(4)).isnan() and rows.accuracy(scores[:, :1], torch.ones(4).long()).isnan()
 
 
+def test_rows_are_evaluated_as_each_network_and_the_model_stays_as_it_is():
+    nets, (x, y) = three(small), signals()
+    model = small(7)
+    before = rows.stack([model])
+    found = torch.stack(rows.evaluate(model, rows.stack(nets), x, y), dim=1)
+    assert found.numpy() == pytest.approx(np.array([training.evaluate(net, x, y) for net in nets]), rel=1e-12)
+    assert torch.equal(rows.stack([model]), before) and model.training
+
+
 def normalized(norm):
     return models.mlp(16, 4, width=8, depth=1, norm=norm)
 
@@ -173,6 +203,7 @@ def test_what_cannot_be_trained_side_by_side_is_refused(nets, method, error, mes
     [
         ({"lr": np.full(3, 0.1)}, r"lr must have shape \[steps, columns\], both at least 1, got \[3\]"),
         ({"lr": np.zeros((0, 2))}, r"lr must have shape .* got \[0, 2\]"),
+        ({"lr": np.full((2, 1, 3), 0.1)}, r"lr must have rates for each of 2 nets, got shape \[2, 1, 3\]"),
         ({"lr": np.full((2, 1), np.nan)}, r"lr must be in \[0, inf\), got nan"),
         ({"lr": np.array([[0.1, -1.0]])}, r"lr must be in \[0, inf\), got -1.0"),
         ({"orders": [1]}, "orders must be one seed for each of nets, at least one, got 1 for 2"),

@@ -43,6 +43,21 @@ def spread(per_layer: Tensor, block: Block) -> Tensor:
     return per_layer.repeat_interleave(sizes, output_size=len(block.x))
 
 
+class Layers:
+    """The layers of networks whose parameters are rows ``[rows, d]``: one number per layer is ``[rows, layers]``."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes, self.place = sizes, torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+
+    def norms(self, rows: Tensor) -> Tensor:
+        """The Euclidean norm of each layer of each row."""
+        return torch.stack([part.norm(dim=1) for part in rows.split(self.sizes, dim=1)], dim=1)
+
+    def spread(self, per_layer: Tensor) -> Tensor:
+        """One number per layer as one per element."""
+        return per_layer[:, self.place.to(per_layer.device)]
+
+
 class Layerwise(FlatOptimizer):
     """Methods in two passes over the elements, with a look at every layer between them.
 
@@ -113,16 +128,27 @@ class LARS(FlatOptimizer):
         m = axpy(momentum, m, lr * ratio * l2(x, g, weight_decay))
         return x - m, m
 
+    @staticmethod
+    def ratio(length: Tensor, slope: Tensor, *, trust: float, weight_decay: float, **_) -> Tensor:
+        """λ from the norms of each layer and of its gradient."""
+        return torch.where((length > 0) & (slope > 0), trust * length / (slope + weight_decay * length), 1.0)
+
     def update_blocks(self, blocks: list[Block], numbers: dict[str, float], group: dict[str, Any]) -> None:
         """λ from the norms, then the equation."""
         jobs = []
         for block in blocks:
-            length, slope = norms(block, block.x), norms(block, block.g)
-            moving = (length > 0) & (slope > 0)
-            ratio = group["trust"] * length / (slope + group["weight_decay"] * length)
+            ratio = self.ratio(norms(block, block.x), norms(block, block.g), **group)
             x, m = block.x, block.slots["m"]
-            jobs.append(((x, m), (x, block.g, m, spread(torch.where(moving, ratio, 1.0), block))))
+            jobs.append(((x, m), (x, block.g, m, spread(ratio, block))))
         elementwise(LARS.update, jobs, self.scalars(**numbers, **group), self.compile)
+
+    @staticmethod
+    def update_rows(
+        layers: Layers, x: Tensor, g: Tensor, m: Tensor, *, numbers: dict[str, float], group: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
+        """The same step for many networks, whose parameters are rows; ``lr`` may be ``[rows, 1]``."""
+        ratio = LARS.ratio(layers.norms(x), layers.norms(g), **group)
+        return LARS.update(x, g, m, layers.spread(ratio), **LARS.scalars(**numbers, **group))
 
 
 class LAMB(Layerwise, AdamLike):
@@ -171,3 +197,12 @@ class LAMB(Layerwise, AdamLike):
     def update(x: Tensor, d: Tensor, ratio: Tensor, *, lr, **_) -> tuple[Tensor]:
         """``x <- x - lr ratio d``."""
         return (x - lr * ratio * d,)
+
+    @staticmethod
+    def update_rows(
+        layers: Layers, x: Tensor, g: Tensor, *slots: Tensor, numbers: dict[str, float], group: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
+        """The same step for many networks, whose parameters are rows; ``lr`` may be ``[rows, 1]``."""
+        d, *moments = LAMB.direction(x, g, *slots, **LAMB.scalars(**numbers, **group))
+        ratio = layers.spread(trust_ratio(layers.norms(x), layers.norms(d)))
+        return *LAMB.update(x, d, ratio, lr=group["lr"]), *moments

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from optcourse.arguments import integer, real
 from optcourse.models.rows import split
 from optcourse.optim.engine.optimizer import FlatOptimizer
+from optcourse.optim.layerwise import Layers
 
 
 def stepper(method: type[Any], *, lr: float | Tensor, **settings: Any) -> Callable[[Tensor, Tensor], Tensor]:
@@ -30,22 +31,32 @@ def stepper(method: type[Any], *, lr: float | Tensor, **settings: Any) -> Callab
     """
     if getattr(method, "update_blocks", None) is not FlatOptimizer.update_blocks:
         raise TypeError(f"method must be an element-wise optimizer of optcourse.optim, got {method!r}")
+
+    def update(x: Tensor, g: Tensor, *slots: Tensor, numbers: dict, group: dict) -> tuple[Tensor, ...]:
+        if isinstance(lr, Tensor) and torch.broadcast_shapes(lr.shape, x.shape) != x.shape:
+            raise ValueError(f"lr must broadcast to the shape of x, got {list(lr.shape)} for {list(x.shape)}")
+        return method.update(x, g, *slots, **method.scalars(**numbers, **group))
+
+    return _with_state(method, update, lr, settings)
+
+
+def _with_state(
+    method: type[Any], update: Callable[..., tuple[Tensor, ...]], lr: float | Tensor, settings: dict[str, Any]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A step that keeps the method's slots and counters: ``update(x, g, *slots, numbers=..., group=...)``."""
     x, extremes = [torch.nn.Parameter(torch.zeros(1))], _numbers("lr", lr).aminmax()
     checker, _ = (method(x, lr=float(rate), **settings) for rate in extremes)
     group = {**checker.defaults, "lr": lr}
-    numbers, slots, shape = dict(method.counters), None, None
+    numbers, slots, shape = dict(method.counters), [], None
 
     def step(x: Tensor, gradient: Tensor) -> Tensor:
         nonlocal numbers, slots, shape
         _check_shapes(shape, x, gradient)
-        if slots is None:
-            if isinstance(lr, Tensor) and torch.broadcast_shapes(lr.shape, x.shape) != x.shape:
-                raise ValueError(f"lr must broadcast to the shape of x, got {list(lr.shape)} for {list(x.shape)}")
-            shape = x.shape
+        if shape is None:
             slots = [torch.full_like(x, initial) for initial in checker.initial_slots(group).values()]
-        numbers = method.count(group, **numbers)
+        shape, numbers = x.shape, method.count(group, **numbers)
         gradient = -gradient if group.get("maximize") else gradient
-        x, *slots = method.update(x, gradient, *slots, **method.scalars(**numbers, **group))
+        x, *slots = update(x, gradient, *slots, numbers=numbers, group=group)
         return x
 
     return step
@@ -57,7 +68,8 @@ def layer_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Te
     ``layer_stepper(net)(method, lr=lr, **settings)`` is a function ``x, gradient -> next x`` for rows x ``[rows, d]``,
     parameters of networks of net's shape. ``method(parameters, lr=..., **settings)`` makes the optimizer of one row,
     whose rate is ``lr[row]`` at each step; one rate is that of all rows. Raises ``ValueError`` for another number of
-    rates, and for shapes as :func:`stepper`. Slower than that: the optimizers step one after the other.
+    rates, and for shapes as :func:`stepper`. Slower than that: except for LARS and LAMB, whose ``update_rows`` takes
+    all rows at once, the optimizers step one after the other.
 
     >>> from optcourse.optim import SGD, Lookahead
     >>> halfway = lambda parameters, lr: Lookahead(SGD(parameters, lr=lr), k=1)
@@ -74,16 +86,25 @@ def layer_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Te
         home, slope, optimizers = torch.empty(0), torch.empty(0), []
         _numbers("lr", lr)
 
-        def rates(rows: int) -> list[float]:
-            found = torch.as_tensor(lr).flatten().tolist()
+        def rates(rows: int) -> Tensor:
+            found = torch.as_tensor(lr).reshape(-1, 1)
             if len(found) not in (1, rows):
                 raise ValueError(f"lr must be one rate, or one for each of the {rows} rows of x, got {len(found)}")
-            return found * rows if len(found) == 1 else found
+            return found
+
+        if "update_rows" in getattr(method, "__dict__", ()):  # its own, and not of the class that it refines
+            layers = Layers([p.numel() for p in parameters])
+
+            def together(x: Tensor, g: Tensor, *slots: Tensor, numbers: dict, group: dict) -> tuple[Tensor, ...]:
+                group = group | {"lr": rates(len(x))}
+                return cast(Any, method).update_rows(layers, x, g, *slots, numbers=numbers, group=group)
+
+            return _with_state(cast(Any, method), together, lr, settings)
 
         def step(x: Tensor, gradient: Tensor) -> Tensor:
             nonlocal home, slope
             _check_shapes(home.shape if optimizers else None, x, gradient)
-            now = rates(len(x))
+            now = rates(len(x)).expand(len(x), 1).flatten().tolist()
             if not optimizers:
                 home, slope = torch.empty_like(x), torch.empty_like(x)
                 layers, slopes = split(parameters, home), split(parameters, slope)
@@ -161,6 +182,8 @@ def ascent(rho: float | Tensor, p: float = 2) -> Callable[[Tensor], Tensor]:
             place = u.abs().argmax(1, keepdim=True)
             top = u.gather(1, place)
             return (0 * u).scatter(1, place, torch.where(top.isnan(), top, top.sgn()))
+        if p == 2:  # below all powers are then squares, roots and u itself
+            return u / u.square().sum(1, keepdim=True, dtype=torch.float64).sqrt().clamp_min(1).to(u)
         q = p / (p - 1)
         length = (u.abs() ** q).sum(1, keepdim=True, dtype=torch.float64) ** (1 / p)  # at least 1, or the row is zero
         return u.sgn() * u.abs() ** (q - 1) / length.clamp_min(1).to(u)

@@ -92,3 +92,24 @@ def test_another_number_of_rates_than_rows_is_refused(given):
     step = optim.layer_stepper(nn.Linear(1, 1))(optim.SGD, lr=torch.full((given, 1), 0.5))
     with pytest.raises(ValueError, match=f"lr must be one rate, or one for each of the 3 rows of x, got {given}"):
         step(torch.ones(3, 2), torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("settings", [{}, {"maximize": True, "weight_decay": 0.1}])
+@pytest.mark.parametrize("method", [optim.LARS, optim.LAMB])
+def test_rows_at_once_are_the_optimizers_one_after_the_other(method, settings):
+    """Also where a layer's weights or gradients are zero; a refined method is not mistaken for the one it refines."""
+
+    class Refined(method):
+        pass
+
+    net, generator = nn.Linear(3, 2).double(), torch.Generator().manual_seed(0)
+    x, lr = torch.randn(4, 8, dtype=torch.float64, generator=generator), torch.tensor([[0.1], [0.2], [0.0], [0.4]])
+    x[1, 6:] = 0
+    rows, each = (optim.layer_stepper(net)(kind, lr=lr, **settings) for kind in (method, Refined))
+    y = x.clone()
+    for k in range(5):
+        lr.mul_(0.9)
+        slope = x**2 - 0.3
+        slope[0, :6] = slope[0, :6] if k else 0
+        x, y = rows(x, slope), each(y, slope)
+        torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-12)
