@@ -94,7 +94,7 @@ def evaluate(model: nn.Module, w: Tensor, x: Tensor, y: Tensor, loss: Loss = F.c
     :func:`accuracy`. Raises ``ValueError`` for what :func:`check_rows` refuses.
     """
     check_rows(model)
-    results, own = [], copy.deepcopy(model)  # a model to write into: for small ones functional_call takes longer
+    results, own = [], copy.deepcopy(model).to(w)  # a model to write into: for small ones functional_call takes longer
     parameters = list(own.parameters())
     with torch.no_grad():
         # One row after the other: N samples fill a cache by themselves.
