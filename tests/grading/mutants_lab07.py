@@ -188,10 +188,10 @@ MUTANTS = [
         score=3.0,
     ),
     Mutant(
-        "a start on the one side never crosses: 2 + a in the denominator",
+        "the width for small step sizes",
         cell="sam-cycle",
         old="u = a * rho / (2 - a)",
-        new="u = a * rho / (2 + a)",
+        new="u = a * rho / 2",
         exercise="test-sam-cycle",
         score=2.0,
     ),
@@ -212,7 +212,7 @@ MUTANTS = [
         score=2.0,
     ),
     Mutant(
-        "the formula for small step sizes",
+        "the step size from the width for small step sizes",
         cell="lr-for-loss",
         old="return 2 * u / (rho + u) / curvature",
         new="return 2 * u / rho / curvature",
@@ -257,7 +257,7 @@ MUTANTS = [
         old=TILTED_SUM,
         new="    return extreme + np.log(np.exp(t * (losses - extreme)).sum()) / t\n",
         exercise="test-tilted",
-        score=4.0,
+        score=3.0,
     ),
     Mutant(
         "only the first of equal losses",
@@ -305,7 +305,7 @@ MUTANTS = [
         old="theta = np.array(start, dtype=float)",
         new="theta = np.linalg.lstsq(A, y, rcond=None)[0]",
         exercise="test-reweighted",
-        score=0.0,
+        score=1.0,
     ),
     Mutant(
         "the targets are not weighed",

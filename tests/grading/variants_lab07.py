@@ -563,6 +563,9 @@ def noise_floor(curvature, noise_variance, lr, k, alpha):
     return new / (1 - share**2) if np.abs(share) < 1 else np.inf
 """,
         },
-        {"outer-step": "sum = 0\nid = 'outer step'\nx, m, losses, start = 1, 2, 3, 4"},
+        {
+            "outer-step": "id = 'outer step'\nx, m, losses, start, layers = 1, 2, 3, 4, 5",
+            "reweighted-fit": "sum, max, list = 0, [], 'a list of mine'",
+        },
     ),
 ]
