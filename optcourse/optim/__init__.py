@@ -7,6 +7,8 @@
 ``layerwise``, ``projected``    :class:`LARS`, :class:`LAMB`; :class:`SGDP`, :class:`AdamP`
 ``muon``                        :class:`Muon`, :func:`orthogonalize`
 ``wrappers``                    :class:`Lookahead`, :class:`SAM`
+``pruning``                     :class:`Compressed` weights with and without feedback: :class:`Magnitude` (pruning,
+                                :func:`gradual`), :class:`Grid` (few bits)
 ``clipping``                    :func:`adaptive_clip_grad_`
 ``schedules``                   :func:`warmup`, :func:`step_decay`, :func:`exponential`, :func:`triangular`,
                                 :func:`cosine_restarts`
@@ -42,6 +44,7 @@ from optcourse.optim.clipping import adaptive_clip_grad_
 from optcourse.optim.layerwise import LAMB, LARS
 from optcourse.optim.muon import Muon, orthogonalize
 from optcourse.optim.projected import SGDP, AdamP
+from optcourse.optim.pruning import Compressed, Grid, Magnitude, gradual
 from optcourse.optim.schedules import cosine_restarts, exponential, step_decay, triangular, warmup
 from optcourse.optim.sgd import SGD, SGDW, Lion
 from optcourse.optim.stepper import ascent, layer_stepper, lookahead_stepper, stepper
