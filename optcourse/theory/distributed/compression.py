@@ -118,8 +118,8 @@ def memory_bound_at(
     ||grad f(x)||^2 + sigma2/n; sum the descent of f(w).
 
     Tight: f = L(x - 1/2)^2/2, x = w rounded to whole numbers, w_0 = 1/2, lr -> 0: w stays at 1/2, and ||grad f(x)||^2 =
-    L^2/4 on every grid point. Slack: 1.01 there, 2.1 where noise dominates. Source: Lin et al. 2020, "Dynamic model
-    pruning with feedback", section 4, with G^2 >= E||g||^2 in place of sigma2; Mania et al. 2017 ("perturbed iterates").
+    L^2/4 on every grid point. Slack: 1.01 there, 2.1 where noise dominates. Source: Mania et al. 2017 (perturbed
+    iterates); Lin et al. 2020, "Dynamic model pruning with feedback", section 4, with E||g||^2 in place of sigma2.
 
     >>> memory_bound_at(L=2.0, delta0=1.0, sigma2=1.0, memory2=0.25, steps=40, lr=0.25).terms
     {'initial gap': 0.4, 'noise': 1.0, 'memory': 2.0}
