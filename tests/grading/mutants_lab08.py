@@ -58,7 +58,7 @@ MUTANTS = [
         old="np.square(g - mean).sum() / (n - 1)",
         new="np.square(g - mean).sum() / n",
         exercise="test-scale-from-samples",
-        score=0.0,
+        score=1.0,
     ),
     Mutant(
         "the squared length of the mean is not corrected",
