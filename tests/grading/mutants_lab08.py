@@ -1,0 +1,265 @@
+"""Plausible wrong solutions of lab 08, and what each still earns."""
+
+from grading_cases import Mutant
+
+MUTANTS = [
+    Mutant(
+        "the plain mean of the nodes that have samples",
+        cell="mean-gradient",
+        old="(sizes[some] / sizes.sum()) @ gradients[some]",
+        new="gradients[some].mean(0)",
+        exercise="test-mean-gradient",
+        score=0.0,
+    ),
+    Mutant(
+        "a weight of zero for a row of NaN",
+        cell="mean-gradient",
+        old="(sizes[some] / sizes.sum()) @ gradients[some]",
+        new="(sizes / sizes.sum()) @ gradients",
+        exercise="test-mean-gradient",
+        score=2.0,
+    ),
+    Mutant(
+        "the mean of the ratios",
+        cell="scale-from-batches",
+        old="    small, large = np.mean(small), np.mean(large)\n",
+        new="""\
+    ratios = (small - large) / (1 / b - 1 / B) / ((B * large - b * small) / (B - b))
+    small, large = np.mean(small), np.mean(large)
+    if B * large > b * small:
+        return {
+            "trace": (small - large) / (1 / b - 1 / B),
+            "square": (B * large - b * small) / (B - b),
+            "noise_scale": np.mean(ratios),
+        }
+""",
+        exercise="test-scale-from-batches",
+        score=3.0,
+    ),
+    Mutant(
+        "the large batch's gradient taken as free of noise",
+        cell="scale-from-batches",
+        old="    square = (B * large - b * small) / (B - b)\n",
+        new="    square = large\n",
+        exercise="test-scale-from-batches",
+        score=1.0,
+    ),
+    Mutant(
+        "a negative noise scale where the gradient is lost",
+        cell="scale-from-batches",
+        old="trace / square if square > 0 else np.inf",
+        new="trace / square",
+        exercise="test-scale-from-batches",
+        score=3.0,
+    ),
+    Mutant(
+        "the variance with n in place of n - 1",
+        cell="scale-from-samples",
+        old="np.square(g - mean).sum() / (n - 1)",
+        new="np.square(g - mean).sum() / n",
+        exercise="test-scale-from-samples",
+        score=1.0,
+    ),
+    Mutant(
+        "the squared length of the mean is not corrected",
+        cell="scale-from-samples",
+        old="square = mean @ mean - trace / n",
+        new="square = mean @ mean",
+        exercise="test-scale-from-samples",
+        score=1.0,
+    ),
+    Mutant(
+        "corrected with the noise of one sample",
+        cell="scale-from-samples",
+        old="square = mean @ mean - trace / n",
+        new="square = mean @ mean - trace",
+        exercise="test-scale-from-samples",
+        score=1.0,
+    ),
+    Mutant(
+        "the slope taken for the noise scale",
+        cell="critical-batch",
+        old="return least, slope / least",
+        new="return least, slope",
+        exercise="test-critical-batch",
+        score=1.0,
+    ),
+    Mutant(
+        "the least steps are those of the larger batch",
+        cell="critical-batch",
+        old="least = S1 - slope / B1",
+        new="least = min(S1, S2)",
+        exercise="test-critical-batch",
+        score=0.0,
+    ),
+    Mutant(
+        "the large step's gradients taken on the way",
+        cell="small-and-large",
+        old="""\
+    for gradient in gradients:
+        small = small - lr * gradient(small)
+    large = x0 - lr * sum(gradient(x0) for gradient in gradients)
+""",
+        new="""\
+    total = 0
+    for gradient in gradients:
+        total = total + gradient(small)
+        small = small - lr * gradient(small)
+    large = x0 - lr * total
+""",
+        exercise="test-linear-scaling",
+        score=3.0,
+    ),
+    Mutant(
+        "the mean gradient at the small rate",
+        cell="small-and-large",
+        old="large = x0 - lr * sum(gradient(x0) for gradient in gradients)",
+        new="large = x0 - lr * sum(gradient(x0) for gradient in gradients) / len(gradients)",
+        exercise="test-linear-scaling",
+        score=3.0,
+    ),
+    Mutant(
+        "x0 changed in place, before the large step",
+        cell="small-and-large",
+        old="        small = small - lr * gradient(small)\n",
+        new="        small -= lr * gradient(small)\n",
+        exercise="test-linear-scaling",
+        score=3.0,
+    ),
+    Mutant(
+        "warm-up from zero",
+        cell="scaled-rates",
+        old="return lr * (1 + (k - 1) * share)",
+        new="return lr * k * share",
+        exercise="test-linear-scaling",
+        score=2.0,
+    ),
+    Mutant(
+        "the large rate is reached one step early",
+        cell="scaled-rates",
+        old="np.arange(steps) / warmup",
+        new="(np.arange(steps) + 1) / warmup",
+        exercise="test-linear-scaling",
+        score=2.0,
+    ),
+    Mutant(
+        "the standard deviation divided by B, not the variance",
+        cell="largest-stable-lr",
+        old="spread**2 / batch_size",
+        new="(spread / batch_size) ** 2",
+        exercise="test-breaking",
+        score=2.0,
+    ),
+    Mutant(
+        "the differences between samples forgotten",
+        cell="largest-factor",
+        old="2 / (lr * curvature) - spread**2 / (curvature**2 * batch_size)",
+        new="2 / (lr * curvature)",
+        exercise="test-breaking",
+        score=1.0,
+    ),
+    Mutant(
+        "the rate scaled, the batch not",
+        cell="largest-factor",
+        old="max(0.0, 2 / (lr * curvature) - spread**2 / (curvature**2 * batch_size))",
+        new="2 * curvature / (lr * (curvature**2 + spread**2 / batch_size))",
+        exercise="test-breaking",
+        score=1.0,
+    ),
+    Mutant(
+        "messages of one round sent one after the other",
+        cell="carry-out",
+        old="        before = held.copy()\n",
+        new="        before = held\n",
+        exercise="test-ring",
+        score=5.0,
+    ),
+    Mutant(
+        "the vectors that came in are changed",
+        cell="carry-out",
+        old="np.array(vectors, dtype=float)",
+        new="vectors",
+        exercise="test-ring",
+        score=6.0,
+    ),
+    Mutant(
+        "chunks of equal length",
+        cell="carry-out",
+        old="low, high = bounds[chunk], bounds[chunk + 1]",
+        new="size = bounds[-1] // (len(bounds) - 1)\n            low, high = chunk * size, (chunk + 1) * size",
+        exercise="test-ring",
+        score=3.0,
+    ),
+    Mutant(
+        "messages counted, not numbers",
+        cell="carry-out",
+        old="sent[sender] += high - low",
+        new="sent[sender] += 1",
+        exercise="test-ring",
+        score=6.0,
+    ),
+    Mutant(
+        "the chunk number runs the wrong way",
+        cell="ring-plan",
+        old="(i - round_number) % n",
+        new="(i + round_number) % n",
+        exercise="test-ring",
+        score=4.0,
+    ),
+    Mutant(
+        "the all-gather begins with the node's own chunk",
+        cell="ring-plan",
+        old="(i - round_number) % n",
+        new="(i - round_number % (n - 1)) % n",
+        exercise="test-ring",
+        score=5.0,
+    ),
+    Mutant(
+        "the all-gather adds as well",
+        cell="ring-plan",
+        old="round_number < n - 1)",
+        new="True)",
+        exercise="test-ring",
+        score=5.0,
+    ),
+    Mutant(
+        "n rounds in each phase",
+        cell="ring-plan",
+        old="range(2 * (n - 1))",
+        new="range(2 * n)",
+        exercise="test-ring",
+        score=5.0,
+    ),
+    Mutant(
+        "all nodes send to the server at once",
+        cell="all-reduce-seconds",
+        old='"star": 2 * n * whole',
+        new='"star": 2 * whole',
+        exercise="test-cost",
+        score=3.0,
+    ),
+    Mutant(
+        "log2 n rounded down",
+        cell="all-reduce-seconds",
+        old="np.ceil(np.log2(n))",
+        new="np.floor(np.log2(n))",
+        exercise="test-cost",
+        score=3.0,
+    ),
+    Mutant(
+        "whole vectors around the ring",
+        cell="all-reduce-seconds",
+        old="seconds_per_byte * message_bytes / n",
+        new="seconds_per_byte * message_bytes",
+        exercise="test-cost",
+        score=3.0,
+    ),
+    Mutant(
+        "the crossover with the reciprocal of the ring's share",
+        cell="crossover-bytes",
+        old="(levels - (n - 1) / n)",
+        new="(levels - n / (n - 1))",
+        exercise="test-cost",
+        score=3.0,
+    ),
+]
