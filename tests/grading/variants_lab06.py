@@ -426,10 +426,10 @@ class TanhNet:
         self.w, self.b = w, b
 
     def V(self, q):
-        return self.w * gauss_mean(np.vectorize(lambda h: np.tanh(h) ** 2), q) + self.b
+        return self.w * gauss_mean(lambda h: np.tanh(h) ** 2, q) + self.b
 
     def chi(self, q):
-        return self.w * gauss_mean(np.vectorize(lambda h: (1 / np.cosh(h)) ** 4), q)
+        return self.w * gauss_mean(lambda h: (1 / np.cosh(h)) ** 4, q)
 """,
         },
     ),
