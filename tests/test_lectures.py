@@ -158,6 +158,16 @@ def test_checks_stand_in_the_section_of_their_topic(notebook):
             assert set(re.findall(r'check\(\s*"([^"]+)"', cell.source)) <= {current}, cell.id
 
 
+@pytest.mark.parametrize("lab", TABLE.labs, ids=[lab.id for lab in TABLE.labs])
+def test_labs_and_the_lectures_they_practise_name_each_other(lab):
+    release = (LECTURES.parent / "labs" / "release" / lab.id / f"{lab.id}.ipynb").read_text(encoding="utf-8")
+    for lecture in {TABLE.topic(topic).lecture for topic in lab.topics}:
+        (name,) = (name for name in NOTEBOOKS if name.startswith(lecture))
+        text = "".join(cell.source for cell in NOTEBOOKS[name].cells)
+        assert f"(../labs/release/{lab.id}/{lab.id}.ipynb)" in text, f"{name} does not name {lab.id}"
+        assert f"lectures/{name}.ipynb#" in release, f"{lab.id} does not link to a section of {name}"
+
+
 @pytest.mark.parametrize("lecture", WRITTEN, ids=[lecture.id for lecture in WRITTEN])
 def test_budgets_are_recorded(lecture):
     assert 0 < lecture.cell_budget_s <= 10 and 0 < lecture.budget_s <= 60
