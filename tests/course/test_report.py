@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from optcourse import checking
 from optcourse.checking import MARKS, MIME
-from optcourse.course import claims, catalog, pages, report
+from optcourse.course import catalog, claims, pages, report
 from optcourse.course.execution import Failure, Outcome, Settings
 
 LECTURES = Path(__file__).parents[2] / "lectures"
