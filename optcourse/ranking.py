@@ -95,13 +95,24 @@ def bootstrap_score(
     return Estimate(value, np.minimum(low, value), np.maximum(high, value), drawn.std(0, ddof=1), n)
 
 
-def ranks(scores: ArrayLike) -> np.ndarray:
-    """Place of each method, 1 for the highest score ``[..., methods]``; equal scores share the mean of their places.
+def rank_correlation(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> Estimate:
+    """Spearman's correlation of two scorings ``[methods]`` of the same methods: 1 for the same order.
 
-    >>> ranks([0.9, 0.4, 0.4])
-    array([1. , 2.5, 2.5])
+    The interval is Fisher's, for methods drawn from a population of methods; no seeds stand behind it (``seeds`` is 0).
+    Raises ``ValueError`` for other shapes, fewer than four methods, scores that are all equal or not finite.
+
+    >>> print(rank_correlation([0.9, 0.5, 0.4, 0.2, 0.1], [0.8, 0.6, 0.2, 0.3, 0.0]))
+    0.9 [0.0861, 0.993]
     """
-    from scipy.stats import rankdata
+    from scipy.stats import pearsonr, rankdata
 
-    values = np.asarray(real("scores", scores), dtype=float)
-    return rankdata(-values, axis=-1)
+    x, y = (np.asarray(real(name, values), dtype=float) for name, values in (("a", a), ("b", b)))
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 4:
+        raise ValueError(f"a and b must have one shape [methods >= 4], got {list(x.shape)} and {list(y.shape)}")
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise ValueError("a and b must each hold different scores, got equal ones")
+    real("confidence", confidence, 0, 1, open_low=True, open_high=True)
+    found = pearsonr(rankdata(x), rankdata(y))
+    low, high = found.confidence_interval(confidence)
+    stderr = (1 - found.statistic**2) / np.sqrt(len(x) - 1)
+    return Estimate(float(found.statistic), float(low), float(high), float(stderr), 0)

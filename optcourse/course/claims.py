@@ -19,14 +19,17 @@ from typing import Any
 
 import nbformat
 
-from optcourse.checking import BROKEN, GIVEN, MARKS, UNDECIDED, number, tally
+from optcourse.checking import BROKEN, FAILS, GIVEN, HOLDS, MARKS, UNDECIDED, number, tally
 from optcourse.course.catalog import Catalog
 from optcourse.measure import Estimate
 
 RELATIONS = {"<=": "≤", ">=": "≥", "<": "<", ">": ">", "==": "=", "!=": "≠", "in": "in"}
 #: What stands where a claim is completed by a number or a name when it runs.
 HOLE = "{…}"
-NOT_RUN, NOT_RUN_SIGN, HEAD = "not run yet", "–", ("topic", "verdict", "claim", "measured, bound", "margin", "seeds")
+#: What stands in place of a verdict: the lecture was not run; or it was, and its own condition left the claim out (a
+#: missing optional package, another profile).
+NOT_RUN, LEFT_OUT = "not run yet", "left out"
+HEAD = ("topic", "verdict", "claim", "measured, bound", "margin", "seeds")
 #: The tables of ``summary.toml``, and the keys that every entry has.
 TABLES = {
     "slip": {"topic", "deck", "slide", "printed", "derived", "quote"},
@@ -37,11 +40,14 @@ TABLES = {
 
 @dataclass(frozen=True)
 class Claim:
-    """One ``check`` in a notebook: its topic, and its text with :data:`HOLE` for what is filled in when it runs."""
+    """One ``check`` in a notebook: its topic, and its text with :data:`HOLE` for what is filled in when it runs.
+
+    ``conditional`` says that it stands under an ``if`` or ``try``, and need not run.
+    """
 
     topic: str
     text: str
-    cell: str
+    conditional: bool = False
 
     def matches(self, entry: Mapping[str, Any]) -> bool:
         """Whether an entry of ``verdicts.json`` is the verdict of this claim."""
@@ -55,21 +61,23 @@ def collect(lectures: Path) -> list[Claim]:
     for path in sorted(lectures.glob("[0-9][0-9]_*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
             if cell.cell_type == "code" and "gpu" not in cell.metadata.get("tags", []):
-                found += _claims_of(cell.source, cell.id)
+                found += _claims_of(cell.source)
     return found
 
 
-def _claims_of(source: str, cell: str) -> list[Claim]:
+def _claims_of(source: str) -> list[Claim]:
     """The calls ``check("NN.k", claim, …)``; a name stands for the text that it was given last."""
-    names: dict[str, str] = {}
-    claims = []
-    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Assign, ast.Call))]
+    tree, names, found = ast.parse(source), {}, []
+    branches = [node for node in ast.walk(tree) if isinstance(node, (ast.If, ast.Try))]
+    conditional = {id(node) for branch in branches for node in ast.walk(branch)}
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.Call))]
     for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
         if isinstance(node, ast.Assign):
             names |= {target.id: _text(node.value, names) for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node.func, ast.Name) and node.func.id == "check" and len(node.args) > 1:
-            claims.append(Claim(_text(node.args[0], names), _text(node.args[1], names), cell))
-    return claims
+        elif getattr(node.func, "attr", getattr(node.func, "id", "")) == "check" and len(node.args) > 1:
+            topic, text = (_text(argument, names) for argument in node.args[:2])
+            found += [Claim(topic, text, id(node) in conditional)] if re.fullmatch(r"\d\d\.\d", topic) else []
+    return found
 
 
 def _text(node: ast.expr, names: Mapping[str, str]) -> str:
@@ -105,10 +113,13 @@ def last_run(path: Path, *, now: str = "") -> list[dict[str, Any]]:
 
 
 def join(claims: Iterable[Claim], verdicts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every verdict, and every claim without one as an entry whose verdict is ``"not run yet"``; topic by topic."""
+    """Every verdict, and every claim without one as an entry whose verdict is :data:`NOT_RUN` or :data:`LEFT_OUT`."""
     rows = [dict(entry) for entry in verdicts]
-    missing = [claim for claim in claims if not any(map(claim.matches, rows))]
-    rows += [{"topic": claim.topic, "claim": claim.text, "verdict": NOT_RUN} for claim in missing]
+    run = {row["topic"] for row in rows}
+    for claim in claims:
+        if not any(map(claim.matches, rows)):
+            word = LEFT_OUT if claim.conditional and claim.topic in run else NOT_RUN
+            rows.append({"topic": claim.topic, "claim": claim.text, "verdict": word})
     return sorted(rows, key=lambda row: row["topic"])
 
 
@@ -128,16 +139,15 @@ def how_many(rows: Iterable[Mapping[str, Any]], yes: Iterable[str], maybe: Itera
 def counted(rows: Iterable[Mapping[str, Any]]) -> str:
     """One sentence in HTML: how many claims there are, and how many of each verdict."""
     words = [row["verdict"] for row in rows]
-    counts = tally(word for word in words if word != NOT_RUN)
+    counts = tally(word for word in words if word in MARKS)
     parts = [f'<span class="{MARKS[v].css}">{MARKS[v].sign} {n} {v}</span>' for v, n in counts.items()]
-    if missing := words.count(NOT_RUN):
-        parts.append(f'<span class="muted">{NOT_RUN_SIGN} {missing} {NOT_RUN}</span>')
+    parts += [f'<span class="muted">– {n} {v}</span>' for v in (NOT_RUN, LEFT_OUT) if (n := words.count(v))]
     return f"{len(words)} claim{'s' if len(words) != 1 else ''}: {', '.join(parts)}."
 
 
 def mark(verdict: str) -> str:
     """A verdict with its sign."""
-    return f"{MARKS[verdict].sign if verdict in MARKS else NOT_RUN_SIGN} {verdict}"
+    return f"{MARKS[verdict].sign if verdict in MARKS else '–'} {verdict}"
 
 
 def table(rows: Iterable[Mapping[str, Any]], pages: Mapping[str, str], catalog: Catalog) -> str:
@@ -218,17 +228,16 @@ def summary(path: Path, catalog: Catalog) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def standing(advice: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> str:
+def standing(advice: Mapping[str, Any], claims: Iterable[Claim], rows: Iterable[Mapping[str, Any]]) -> str:
     """The verdict of the check behind a sentence of advice, the weakest of them where it ran several times.
 
-    ``LookupError`` if there is no such claim: the text of its ``check`` must begin with ``advice["claim"]``.
+    ``LookupError`` if no claim of the topic has a text that begins with ``advice["claim"]``.
     """
-    words = {
-        row["verdict"] for row in rows if row["topic"] == advice["topic"] and row["claim"].startswith(advice["claim"])
-    }
+    behind = [c for c in claims if c.topic == advice["topic"] and c.text.startswith(advice["claim"])]
+    words = {row["verdict"] for row in rows if any(claim.matches(row) for claim in behind)}
     if not words:
         raise LookupError(f"no check of topic {advice['topic']} has a claim that begins with {advice['claim']!r}")
-    return next((word for word in (BROKEN, NOT_RUN, UNDECIDED) if word in words), min(words, key=[*MARKS].index))
+    return next(word for word in (BROKEN, NOT_RUN, UNDECIDED, LEFT_OUT, HOLDS, FAILS) if word in words)
 
 
 def linked(topics: Iterable[str], pages: Mapping[str, str]) -> str:
