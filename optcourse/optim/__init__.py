@@ -7,6 +7,9 @@
 ``layerwise``, ``projected``    :class:`LARS`, :class:`LAMB`; :class:`SGDP`, :class:`AdamP`
 ``muon``                        :class:`Muon`, :func:`orthogonalize`
 ``wrappers``                    :class:`Lookahead`, :class:`SAM`
+``compressed``, ``pruning``     :class:`Compressed` weights, with and without feedback, and for rows
+                                :func:`compressed_stepper`: :class:`Magnitude`, :func:`gradual` (most of them zero),
+                                :class:`Grid` (few bits)
 ``clipping``                    :func:`adaptive_clip_grad_`
 ``schedules``                   :func:`warmup`, :func:`step_decay`, :func:`exponential`, :func:`triangular`,
                                 :func:`cosine_restarts`
@@ -39,9 +42,11 @@ from optcourse.optim.adam import Adam, AdamW
 from optcourse.optim.adam_variants import Adamax, NAdam, RAdam
 from optcourse.optim.adaptive import Adadelta, Adagrad, RMSprop
 from optcourse.optim.clipping import adaptive_clip_grad_
+from optcourse.optim.compressed import Compressed, compressed_stepper
 from optcourse.optim.layerwise import LAMB, LARS
 from optcourse.optim.muon import Muon, orthogonalize
 from optcourse.optim.projected import SGDP, AdamP
+from optcourse.optim.pruning import Grid, Magnitude, gradual
 from optcourse.optim.schedules import cosine_restarts, exponential, step_decay, triangular, warmup
 from optcourse.optim.sgd import SGD, SGDW, Lion
 from optcourse.optim.stepper import ascent, layer_stepper, lookahead_stepper, stepper

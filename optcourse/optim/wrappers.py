@@ -20,7 +20,7 @@ def _inner(name: str) -> Any:
     return property(lambda self: getattr(self.optimizer, name), lambda self, to: setattr(self.optimizer, name, to))
 
 
-def _setting(name: str) -> Any:
+def setting(name: str) -> Any:
     """A number of a wrapper. It lives in the first parameter group, so every checkpoint holds it."""
     return property(
         lambda self: self.param_groups[0][self.prefix + name],
@@ -116,7 +116,7 @@ class Lookahead(Wrapper):
     """
 
     slots = ("slow",)
-    k, alpha, fast_steps = map(_setting, ("k", "alpha", "fast_steps"))
+    k, alpha, fast_steps = map(setting, ("k", "alpha", "fast_steps"))
 
     def __init__(self, optimizer: Optimizer, k: int = 5, alpha: float = 0.5) -> None:
         super().__init__(optimizer)
@@ -179,7 +179,7 @@ class SAM(Wrapper):
     Generalization (ICLR 2021), equation (2) and Algorithm 1.
     """
 
-    rho, p = map(_setting, ("rho", "p"))
+    rho, p = map(setting, ("rho", "p"))
     #: What to put back while the parameters are at x + ε̂.
     _home: list[tuple[Tensor, Tensor]] | None = None
     _buffers: Sequence[tuple[nn.Module, str, Tensor]] = ()

@@ -61,7 +61,31 @@ def unbiased(function, sigma2, zeta2, steps, lr, slack, omega=3.0, n=2):
     return "15.1", function, float(bound), floor + (1 - floor) * (1 - r**steps) / (steps * (1 - r)), slack
 
 
+def rounded(L, lr, steps):
+    """f = L(x - 1/2)^2/2, x is w rounded to whole numbers: ||w - x||^2 and f'(x)^2 step by step."""
+    w, slopes2, memory2 = 0.5 + lr * L / 4, 0.0, 0.0
+    delta0 = L * (w - 0.5) ** 2 / 2
+    for _ in range(steps):
+        x = float(np.round(w))
+        slopes2, memory2 = slopes2 + (L * (x - 0.5)) ** 2 / steps, memory2 + (w - x) ** 2 / steps
+        w -= lr * L * (x - 0.5)
+    bound = compression.memory_bound_at(L=L, delta0=delta0, sigma2=0.0, memory2=memory2, steps=steps, lr=lr)
+    return "20.1", compression.memory_bound_at, float(bound), slopes2, 1.01
+
+
+def remembered(sigma2, lr, steps, x0, slack):
+    """x = w, SGD on x^2/2: E x^2 step by step."""
+    square, total = x0**2, 0.0
+    for _ in range(steps):
+        total, square = total + square / steps, (1 - lr) ** 2 * square + lr**2 * sigma2
+    setting = {"L": 1.0, "delta0": x0**2 / 2, "sigma2": sigma2, "memory2": 0.0, "steps": steps, "lr": lr}
+    return "20.1", compression.memory_bound_at, float(compression.memory_bound_at(**setting)), total, slack
+
+
 ROWS = [
+    rounded(2.0, 0.001, 5000),
+    remembered(1.0, 0.01, 20_000, 0.1, 2.1),
+    remembered(0.0, 0.05, 20, 1.0, 2.5),
     unbiased(compression.unbiased_bound_at, sigma2=0.0, zeta2=0.0, steps=1000, lr=0.4, slack=1.0),
     unbiased(compression.unbiased_bound_at, sigma2=1.0, zeta2=2.0, steps=10**6, lr=0.01, slack=2.1),
     unbiased(compression.unbiased_bound, sigma2=0.0, zeta2=0.0, steps=1000, lr=None, slack=1.01),

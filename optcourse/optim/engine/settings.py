@@ -119,7 +119,10 @@ def complete_copies(optimizer: Any, saved: dict[str, Any]) -> None:
         slots = optimizer.initial_slots(group)
         for p, key in zip(group["params"], packed["params"], strict=True):
             if entries := saved["state"].get(key):
-                fresh = {name: torch.full_like(p, start) for name, start in slots.items() if name not in entries}
+                missing = (
+                    slots.keys() - entries if optimizer.counters.keys() <= entries.keys() else ()
+                )  # else a wrapper's
+                fresh = {name: torch.full_like(p, slots[name]) for name in missing}
                 saved["state"][key] = fresh | {k: v.clone() if isinstance(v, Tensor) else v for k, v in entries.items()}
 
 

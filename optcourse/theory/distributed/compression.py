@@ -99,6 +99,39 @@ def ef_memory(*, G2: ArrayLike, delta: ArrayLike, lr: ArrayLike) -> Bound:
     return Bound.where(True, "", {"memory": _memory(delta) * lr**2 * G2}, lr)
 
 
+def memory_bound_at(
+    *,
+    L: ArrayLike,
+    delta0: ArrayLike,
+    sigma2: ArrayLike,
+    memory2: ArrayLike,
+    steps: ArrayLike,
+    lr: ArrayLike,
+    n_nodes: ArrayLike = 1,
+) -> Bound:
+    r"""Average squared gradient at x where SGD moves another point, w <- w - lr mean g_i(x), and remembers w - x.
+
+    Statement, lr < 1/L: :math:`\frac1T\sum_{t<T}E\|\nabla f(x_t)\|^2 \le \frac1{1-L\gamma}\left[\frac{2\Delta_0}
+    {\gamma T}+\frac{L\gamma\sigma^2}n+L^2M\right]` for M (``memory2``) >= (1/T) sum E||w_t - x_t||^2 and delta0 =
+    f(w_0) - f*. x may be any function of the past: w without what was not sent yet (:func:`ef_bound_at`), or w pruned
+    or rounded. Proof: -<grad f(w), grad f(x)> is at most -||grad f(x)||^2/2 + L^2||w - x||^2/2; E||mean g_i||^2 <=
+    ||grad f(x)||^2 + sigma2/n; sum the descent of f(w).
+
+    Tight: f = L(x - 1/2)^2/2, x = w rounded to whole numbers, w_0 = 1/2, lr -> 0: w stays at 1/2, and ||grad f(x)||^2 =
+    L^2/4 on every grid point. Slack: 1.01 there, 2.1 where noise dominates. Source: Mania et al. 2017 (perturbed
+    iterates); Lin et al. 2020, "Dynamic model pruning with feedback", section 4, with E||g||^2 in place of sigma2.
+
+    >>> memory_bound_at(L=2.0, delta0=1.0, sigma2=1.0, memory2=0.25, steps=40, lr=0.25).terms
+    {'initial gap': 0.4, 'noise': 1.0, 'memory': 2.0}
+    """
+    L, delta0, n, T, lr = positive(L=L, delta0=delta0, n_nodes=n_nodes, steps=steps, lr=lr)
+    sigma2, memory2 = nonnegative(sigma2=sigma2, memory2=memory2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        raw = {"initial gap": 2 * delta0 / (lr * T), "noise": L * lr * sigma2 / n, "memory": L**2 * memory2}
+        terms = {name: term / (1 - L * lr) for name, term in raw.items()}
+    return Bound.where(L * lr < 1, f"lr < 1/L, got lr = {lr} and L = {L}", terms, lr)
+
+
 def ef_bound_at(
     *,
     L: ArrayLike,
@@ -112,11 +145,8 @@ def ef_bound_at(
 ) -> Bound:
     r"""Average squared gradient of error feedback on n nodes, however different their f_i are.
 
-    Statement, lr < 1/L: :math:`\frac1T\sum_{t<T}E\|\nabla f(x_t)\|^2 \le \frac1{1-L\gamma}\left[\frac{2\Delta_0}
-    {\gamma T}+\frac{L\gamma\sigma^2}n+L^2M\right]`, where M is :func:`ef_memory`. Proof: with e the mean of the e_i,
-    x - e moves by -lr mean g_i, so that -<grad f(x-e), grad f(x)> appears; it is at most -||grad f(x)||^2/2 +
-    L^2||e||^2/2; and E||mean g_i||^2 <= ||grad f||^2 + sigma2/n. Only f need be L-smooth; heterogeneity enters
-    through G2 alone.
+    Statement, lr < 1/L: that of :func:`memory_bound_at` with M from :func:`ef_memory`. Proof: with e the mean of the
+    e_i, w = x - e moves by -lr mean g_i(x). Only f need be L-smooth; heterogeneity enters through G2 alone.
 
     Slack: 2.1 where noise or the initial gap dominates, 3 with more than half of it in the memory term. Source:
     Karimireddy et al. 2019, Theorem II, for one node.
@@ -124,13 +154,8 @@ def ef_bound_at(
     >>> ef_bound_at(L=1.0, delta0=1.0, sigma2=1.0, G2=2.0, delta=0.75, n_nodes=4, steps=40, lr=0.5).terms
     {'initial gap': 0.2, 'noise': 0.25, 'memory': 1.0}
     """
-    L, delta0, n, T, lr = positive(L=L, delta0=delta0, n_nodes=n_nodes, steps=steps, lr=lr)
-    (sigma2, G2), delta = nonnegative(sigma2=sigma2, G2=G2), _delta(delta)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        memory = L**2 * lr**2 * G2 * _memory(delta)
-        raw = {"initial gap": 2 * delta0 / (lr * T), "noise": L * lr * sigma2 / n, "memory": memory}
-        terms = {name: term / (1 - L * lr) for name, term in raw.items()}
-    return Bound.where(L * lr < 1, f"lr < 1/L, got lr = {lr} and L = {L}", terms, lr)
+    memory2 = ef_memory(G2=G2, delta=delta, lr=lr).value
+    return memory_bound_at(L=L, delta0=delta0, sigma2=sigma2, memory2=memory2, steps=steps, lr=lr, n_nodes=n_nodes)
 
 
 def ef_bound(
