@@ -7,6 +7,7 @@ instead of missing; their verdicts are those of ``verdicts.json``.
 from __future__ import annotations
 
 import ast
+import functools
 import html
 import json
 import os
@@ -49,10 +50,14 @@ class Claim:
     text: str
     conditional: bool = False
 
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """What its text can become."""
+        return re.compile(".*".join(re.escape(part) for part in self.text.split(HOLE)), re.DOTALL)
+
     def matches(self, entry: Mapping[str, Any]) -> bool:
         """Whether an entry of ``verdicts.json`` is the verdict of this claim."""
-        pattern = ".*".join(re.escape(part) for part in self.text.split(HOLE))
-        return entry["topic"] == self.topic and re.fullmatch(pattern, entry["claim"], re.DOTALL) is not None
+        return entry["topic"] == self.topic and self.pattern.fullmatch(entry["claim"]) is not None
 
 
 def collect(lectures: Path) -> list[Claim]:

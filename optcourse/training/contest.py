@@ -40,8 +40,9 @@ def race(
     :func:`optcourse.training.copies.train`.
     """
     grids = {name: np.atleast_1d(real(f"rates[{name!r}]", grid, 0.0)) for name, grid in rates.items()}
-    if bad := [name for name, grid in grids.items() if grid.size == 0 or grid.ndim > 1 or name not in field]:
-        raise ValueError(f"rates must be a row of rates for methods of the field, got {', '.join(bad) or 'none'}")
+    bad = [name for name, grid in grids.items() if grid.size == 0 or grid.ndim > 1 or name not in field]
+    if bad or not grids:
+        raise ValueError(f"rates must be a row of rates for each of some methods of field, got {dict(rates)!r}")
     widths = [len(grid) * len(nets) for grid in grids.values()]
     x, y = held_out
 
