@@ -109,6 +109,8 @@ def last_run(path: Path, *, now: str = "") -> list[dict[str, Any]]:
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        if not isinstance(rows, list):
+            raise TypeError("it holds no list")
         tally(row["verdict"] for row in rows)
         found = [row for row in rows if row["lecture"] != now and {"topic", "claim"} <= row.keys()]
     except (OSError, ValueError, KeyError, TypeError) as error:
