@@ -84,6 +84,8 @@ class Grid:
         integer("bits", self.bits, 2, 24)
         if self.scale is not None:
             real("scale", self.scale, 0.0, open_low=True)
+        if not isinstance(self.generator, torch.Generator | None):
+            raise TypeError(f"generator must be a torch.Generator or None, got {self.generator!r}")
 
     @property
     def levels(self) -> int:
