@@ -117,6 +117,21 @@ def test_with_feedback_no_update_of_any_optimizer_is_lost(case, kind):
         assert equal(a, b)
 
 
+@bases
+def test_the_inner_optimizer_begins_as_alone_when_the_start_was_compressed(base):
+    """torch's optimizers begin where a parameter's state is empty; ours is out of the way then."""
+    a = parameters(((5, 7), (7,)))
+    b = twins(a)
+    optimizer, alone = Compressed(BASES[base](a), Magnitude(0.5)), BASES[base](b)
+    optimizer.compress()
+    for seed in range(3):
+        give_gradients(a, b, seed=seed)
+        optimizer.step()
+        alone.step()
+    with optimizer.dense():
+        assert equal(a, b)
+
+
 @feedbacks
 def test_nothing_to_compress_is_the_inner_optimizer(feedback):
     a = parameters(((5, 7), (7,)))
