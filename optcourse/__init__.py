@@ -12,6 +12,7 @@
 ``nodes``               distributed algorithms on simulated nodes or real processes, one codebase
 ``losses``              tilted losses and their relatives, for any torch training loop
 ``measure``             means, confidence intervals and fitted slopes over seeds; groups
+``ranking``             who is faster over several problems: performance profiles, scores
 ``plotting``            the course's figure style
 ``sliders``             figures with sliders
 ``labs``, ``grading``   what test cells are made of; submissions in a sandbox, marks, feedback

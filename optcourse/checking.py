@@ -91,6 +91,10 @@ class Verdict:
         )
 
 
+#: The verdicts of this process, in order: a page about all claims adds them to those of the other lectures.
+GIVEN: list[Verdict] = []
+
+
 def check(
     topic: str,
     claim: str,
@@ -175,6 +179,7 @@ def check(
         tol=float(tol),
         why=why,
     )
+    GIVEN.append(verdict)
     _show(verdict)
     if verdict.verdict == BROKEN:
         problem = "should fail here but holds" if holds else "does not hold"

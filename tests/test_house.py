@@ -18,7 +18,7 @@ NAMES = {name.removesuffix(".__init__"): path for name, path in NAMES.items()}
 FLOORS = """
 arguments
 files plotting labs measure
-checking
+checking ranking
 runtime
 data losses
 theory problems models

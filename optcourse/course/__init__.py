@@ -6,6 +6,7 @@
 ``execution``   one notebook in one kernel: time limits, failures, a kernel that can be killed
 ``display``     the progress of a run on a terminal
 ``pages``       an executed notebook as one HTML page that needs no network
+``claims``      all claims with their verdicts, slips and advice: what lecture 20 shows
 ``report``      ``run.json``, ``verdicts.json`` and ``index.html``
 ``cli``         the command line
 ==============  ======================================================================

@@ -16,7 +16,10 @@ Entry = TypeVar("Entry", "Lecture", "Topic", "Lab")
 
 @dataclass(frozen=True)
 class Lecture:
-    """One ``[[lecture]]`` of ``topics.toml``; budgets are seconds in the quick profile on two cores."""
+    """One ``[[lecture]]`` of ``topics.toml``; budgets are seconds in the quick profile on two cores.
+
+    With ``after = "all"`` it runs after the others of the same run, for it reads their verdicts.
+    """
 
     id: str
     title: str
@@ -24,6 +27,7 @@ class Lecture:
     status: str
     budget_s: float = 60
     cell_budget_s: float = 10
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ def load(path: Path) -> Catalog:
     known = {lecture.id for lecture in lectures}
     for lecture in lectures:
         _require(lecture.status in ("written", "planned"), path, lecture, "status must be 'written' or 'planned'")
+        _require(lecture.after in ("", "all"), path, lecture, "after must be 'all', or absent")
     for topic in topics:
         _require(topic.lecture in known, path, topic, f"there is no lecture {topic.lecture!r}")
         _require(topic.id.startswith(topic.lecture + "."), path, topic, "id must begin with its lecture's id")

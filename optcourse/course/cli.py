@@ -128,7 +128,7 @@ def _print_table(rows: list[dict[str, Any]], counts: dict[str, int]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from optcourse.course.report import RELATIONS
+    from optcourse.course.claims import RELATIONS
 
     table = Table("topic", "claim", "measured", "", "bound", "margin", "seeds", "verdict")
     for row in rows:

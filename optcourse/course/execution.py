@@ -75,12 +75,14 @@ class Execution:
     """A notebook to be executed: :meth:`run` in one thread, :meth:`kill` from another at any time.
 
     ``cell_timeout`` in seconds overrides the limit of the profile; ``on_cell(index, total, section)`` is
-    called when a cell starts. Each kernel computes in one thread, or in ``OPTCOURSE_THREADS``.
+    called when a cell starts. Each kernel computes in one thread, or in ``OPTCOURSE_THREADS``, and is told in
+    ``OPTCOURSE_VERDICTS`` where the ``verdicts`` of other lectures are, if it may read them.
     """
 
     path: Path
     settings: Settings
     cell_timeout: int | None = None
+    verdicts: Path | None = None
     on_cell: Callable[[int, int, str], None] = lambda index, total, section: None
     killed: bool = field(default=False, init=False)
     _pid: int | None = field(default=None, init=False)
@@ -186,6 +188,7 @@ class Execution:
             "OPTCOURSE_THREADS": threads,
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             **{f"{library}_NUM_THREADS": threads for library in ("OMP", "OPENBLAS", "MKL")},
+            **({"OPTCOURSE_VERDICTS": str(self.verdicts.resolve())} if self.verdicts else {}),
         }
 
         class LectureKernel(AsyncKernelManager):

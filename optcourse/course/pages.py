@@ -18,7 +18,8 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from optcourse import files
-from optcourse.checking import MARKS, MIME, tally
+from optcourse.checking import MARKS, MIME
+from optcourse.course import claims
 from optcourse.course.catalog import Catalog, lecture_id
 from optcourse.course.execution import Failure, Outcome, section_of_cell
 
@@ -35,7 +36,7 @@ def write(output: Path, name: str, outcome: Outcome, catalog: Catalog) -> None:
         body = ""
     else:
         files.write(output / f"{name}.ipynb", nbformat.writes(outcome.notebook))
-        body = f"<p>{counted(verdicts_of(outcome.notebook))}</p>{notebook_html(outcome.notebook)}"
+        body = f"<p>{claims.counted(verdicts_of(outcome.notebook))}</p>{notebook_html(outcome.notebook)}"
     lecture = catalog.lecture(Path(f"{name}.ipynb"))
     sections = "".join(
         f'<li><a href="#{topic.id}">{topic.id} {html.escape(topic.title)}</a></li>'
@@ -52,13 +53,6 @@ def verdicts_of(notebook: NotebookNode) -> list[dict[str, Any]]:
     """The verdict that each ``check`` left in an executed notebook, in order."""
     outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
     return [dict(output.data[MIME]) for output in outputs if MIME in output.get("data", {})]
-
-
-def counted(verdicts: list[dict[str, Any]]) -> str:
-    """One sentence: how many claims there are, and how many of each verdict."""
-    counts = tally(v["verdict"] for v in verdicts)
-    parts = (f'<span class="{MARKS[v].css}">{MARKS[v].sign} {n} {v}</span>' for v, n in counts.items())
-    return f"{len(verdicts)} claim{'s' if len(verdicts) != 1 else ''}: {', '.join(parts)}."
 
 
 def document(title: str, body: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +13,13 @@ from typing import Any
 import nbformat
 
 from optcourse import files
-from optcourse.checking import MARKS, UNDECIDED, number, tally
+from optcourse.checking import MARKS, UNDECIDED, tally
+from optcourse.course import claims
 from optcourse.course.catalog import Catalog, Lecture, Topic, lecture_id
 from optcourse.course.execution import Failure, Outcome, Settings, cell_seconds, cells_skipped
-from optcourse.course.pages import counted, document, verdicts_of
+from optcourse.course.pages import document, verdicts_of
 
 INDEX, VERDICTS, RUN = "index.html", "verdicts.json", "run.json"
-RELATIONS = {"<=": "≤", ">=": "≥", "<": "<", ">": ">", "==": "=", "!=": "≠", "in": "in"}
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,20 @@ def save(output: Path, records: dict[str, Record], info: RunInfo) -> None:
     files.write(output / RUN, json.dumps({**asdict(info), "lectures": rows}, indent=1) + "\n")
 
 
-def write(output: Path, catalog: Catalog, records: dict[str, Record], info: RunInfo) -> None:
-    """Write ``run.json``, and from the executed notebooks ``verdicts.json`` and ``index.html``."""
+def verdicts(output: Path, records: Iterable[Record]) -> list[dict[str, Any]]:
+    """The entries of ``verdicts.json`` for these records, from their executed notebooks."""
     rows = []
-    for name in sorted(records):
-        path = output / f"{name}.ipynb"
+    for record in sorted(records, key=lambda record: record.notebook):
+        path = output / f"{record.notebook}.ipynb"
         if path.exists():
             found = verdicts_of(nbformat.read(path, as_version=4))
-            rows += [{"lecture": records[name].lecture, **verdict} for verdict in found]
+            rows += [{"lecture": record.lecture, **verdict} for verdict in found]
+    return rows
+
+
+def write(output: Path, catalog: Catalog, records: dict[str, Record], info: RunInfo) -> None:
+    """Write ``run.json``, and from the executed notebooks ``verdicts.json`` and ``index.html``."""
+    rows = verdicts(output, records.values())
     save(output, records, info)
     files.write(output / VERDICTS, json.dumps(rows, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     files.write(output / INDEX, document("Optimization for Deep Learning", _index(catalog, records, rows, info)))
@@ -125,9 +132,17 @@ def _index(catalog: Catalog, records: dict[str, Record], verdicts: list[dict[str
         f"<p>Every number below was measured by running the lectures: {_settings(info.settings)}; "
         f"{html.escape(versions)}.</p>{cut if info.interrupted else ''}"
         f"<h2>Lectures</h2>{_lectures(catalog, records, info)}"
-        f"<h2>Claims</h2><p>{counted(verdicts)}</p>{_claims(catalog, records, verdicts)}"
+        f"<h2>Claims</h2><p>{claims.counted(verdicts)}{_summary(catalog, records)}</p>"
+        f"{claims.table(verdicts, {r.lecture: f'{r.notebook}.html' for r in records.values()}, catalog)}"
         f"{_planned(catalog)}"
     )
+
+
+def _summary(catalog: Catalog, records: dict[str, Record]) -> str:
+    """A link to the lecture that judges all claims, where it has been run."""
+    judges = {lecture.id for lecture in catalog.lectures if lecture.after}
+    names = [record.notebook for record in records.values() if record.lecture in judges]
+    return "".join(f' <a href="{name}.html">What follows from them, and what does not</a>.' for name in names)
 
 
 def _settings(settings: Settings) -> str:
@@ -177,27 +192,6 @@ def _against(seconds: float, budget: float, quick: bool) -> str:
         return f"{seconds:.1f} s"
     text = f"{seconds:.1f} of {budget:g} s"
     return f'<span class="over">{text}, over budget</span>' if seconds > budget else text
-
-
-def _claims(catalog: Catalog, records: dict[str, Record], verdicts: list[dict[str, Any]]) -> str:
-    page = {record.lecture: f"{record.notebook}.html" for record in records.values()}
-    rows = []
-    for v in verdicts:
-        sign, css, _ = MARKS[v["verdict"]]
-        topic = catalog.topic(v["topic"])
-        title = f' title="{html.escape(topic.title)}"' if topic else ""
-        compared = f"{number(v['measured'], v.get('interval'))} {RELATIONS[v['relation']]} {number(v['bound'])}"
-        why = f'<br><span class="muted">{html.escape(v["why"])}</span>' if v.get("why") else ""
-        rows.append(
-            f'<tr><td><a href="{page[v["lecture"]]}#{html.escape(v["topic"])}"{title}>'
-            f"{html.escape(v['topic'])}</a></td>"
-            f'<td class="{css}">{sign} {v["verdict"]}</td>'
-            f"<td>{html.escape(v['claim'])}{why}</td>"
-            f'<td class="number">{html.escape(compared)}</td>'
-            f'<td class="number">{number(v["margin"])}</td><td class="number">{v.get("seeds") or ""}</td></tr>'
-        )
-    head = "<tr><th>topic</th><th>verdict</th><th>claim</th><th>measured, bound</th><th>margin</th><th>seeds</th></tr>"
-    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>' if rows else ""
 
 
 def _planned(catalog: Catalog) -> str:

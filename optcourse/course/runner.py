@@ -28,21 +28,27 @@ def run(
 ) -> int:
     """Execute ``notebooks``, ``jobs`` at a time, and write pages, verdicts and index to ``output``.
 
-    With ``resume``, lectures that finished without failure are skipped when nothing they depend on
-    has changed. Returns the exit status: 0, 1 when a lecture failed, 130 when interrupted by
-    SIGINT or SIGTERM (finished lectures are kept).
+    Lectures that the catalog wants ``after`` the others run last, and are told where the verdicts are: those of this
+    run, and of earlier ones as far as ``output`` has them. With ``resume``, lectures that finished without failure are
+    skipped when nothing they depend on has changed, for the last ones any verdict or other lecture. Returns the exit
+    status: 0, 1 when a lecture failed, 130 when interrupted by SIGINT or SIGTERM (finished lectures are kept).
     """
-    records = report.load(output)
-    keys = {path.stem: files.resume_key(repr(settings).encode(), path.read_bytes()) for path in notebooks}
-    unchanged = [n for n in keys if resume and n in records and records[n].ok and records[n].key == keys[n]]
+    records, done, left = report.load(output), {}, [path.stem for path in notebooks]
     output.mkdir(parents=True, exist_ok=True)
-    done: dict[str, Record] = {}
-    with Display(len(notebooks)) as display, interrupts() as interrupted:
+
+    def info(interrupted: bool) -> report.RunInfo:
+        return report.RunInfo(settings, files.versions(), interrupted=interrupted)
+
+    def execute(paths: list[Path], verdicts: Path | None, *content: bytes) -> None:
+        """Those that changed; ``content`` is what their results depend on besides themselves."""
+        keys = {p.stem: files.resume_key(repr(settings).encode(), p.read_bytes(), *content) for p in paths}
+        unchanged = [n for n in keys if resume and n in records and records[n].ok and records[n].key == keys[n]]
         for name in unchanged:
+            left.remove(name)
             display.end(name, f"{name}: unchanged, skipped")
         executions = {
-            path.stem: Execution(path, settings, cell_timeout=cell_timeout)
-            for path in notebooks
+            path.stem: Execution(path, settings, cell_timeout=cell_timeout, verdicts=verdicts)
+            for path in paths
             if path.stem not in unchanged
         }
 
@@ -52,18 +58,26 @@ def run(
         for name, record in in_parallel(lecture, executions, jobs, interrupted, lambda name: executions[name].kill()):
             if record is None:
                 continue
+            left.remove(name)
             done[name] = records[name] = record
-            report.save(output, records, report.RunInfo(settings, files.versions(), interrupted=True))
-        cut_short = len(done) < len(executions)
-        report.write(output, catalog, records, report.RunInfo(settings, files.versions(), interrupted=cut_short))
+            report.save(output, records, info(interrupted=True))
+        report.write(output, catalog, records, info(interrupted=bool(left)))
+
+    first = [path for path in notebooks if not catalog.lecture(path).after]
+    last = [path for path in notebooks if catalog.lecture(path).after]
+    with Display(len(notebooks)) as display, interrupts() as interrupted:
+        execute(first, None)
+        if last and len(left) == len(last):
+            others = [p for p in sorted(last[0].parent.iterdir()) if p.suffix in (".ipynb", ".toml")]
+            found = report.verdicts(output, [r for r in records.values() if r.notebook not in {p.stem for p in last}])
+            execute(last, output / report.VERDICTS, repr(found).encode(), *(path.read_bytes() for path in others))
 
     for name in sorted(done):
         if not done[name].ok:
             display.say(_failure_block(done[name]))
-    if cut_short:
+    if left:
         display.say(
-            f"Interrupted: {len(executions) - len(done)} of {len(notebooks)} lectures not finished; "
-            "--resume continues with them."
+            f"Interrupted: {len(left)} of {len(notebooks)} lectures not finished; --resume continues with them."
         )
         return INTERRUPTED
     display.say(

@@ -8,6 +8,7 @@
 ``batches``       :func:`batch_figure`
 ``sharpness``     :func:`wells_figure`, :func:`cycle_figure`
 ``tilted``        :func:`tilt_figure`
+``ranking``       :func:`profile_figure`
 ================  =====================================================================
 
 Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape`` and
@@ -25,5 +26,6 @@ from optcourse.sliders.batches import batch_figure
 from optcourse.sliders.motion import SCHEDULES, START, momentum_figure, newton_figure, schedule_figure
 from optcourse.sliders.networks import TABLE, norms_figure, signal_figure
 from optcourse.sliders.panel import with_sliders
+from optcourse.sliders.ranking import profile_figure
 from optcourse.sliders.sharpness import cycle_figure, wells_figure
 from optcourse.sliders.tilted import tilt_figure

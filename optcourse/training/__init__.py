@@ -9,6 +9,8 @@ loop          what learns          when                                what it r
               small model          element-wise method of ours         weights of each
 ``simulate``  points on the        a theorem: exact constants, many    whatever is recorded of x, by seed and
               problems, in numpy   seeds, no model, no data            step
+``contest``   copies, by many      who needs fewer steps, at equal     held-out losses by method, rate and
+              methods at once      budgets of tuning                   seed
 ``noise``     nothing: gradients   how large a batch is worth its      the noise scale, an
               of one model         price                               ``Estimate`` with its interval
 ============  ===================  ==================================  ======================================

@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from optcourse import checking
 from optcourse.checking import MARKS, MIME
-from optcourse.course import catalog, pages, report
+from optcourse.course import catalog, claims, pages, report
 from optcourse.course.execution import Failure, Outcome, Settings
 
 LECTURES = Path(__file__).parents[2] / "lectures"
@@ -150,7 +150,7 @@ def test_the_page_of_a_lecture_counts_its_verdicts(written):
 
 
 def test_every_relation_of_check_can_be_shown():
-    assert report.RELATIONS.keys() == checking._SLACK.keys()
+    assert claims.RELATIONS.keys() == checking._SLACK.keys()
 
 
 def test_pages_colour_a_verdict_as_the_notebook_does(written):

@@ -1,0 +1,106 @@
+"""Optimizers against each other on one workload: all methods, rates and seeds in one training of many copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from optcourse import optim
+from optcourse.arguments import integer, real
+from optcourse.measure import first_below
+from optcourse.models import rows
+from optcourse.training import copies
+
+#: ``maker(lr=rates [rows, 1])`` is a function x, gradient -> next x of rows, see :func:`optcourse.optim.stepper`.
+Maker = Callable[..., Callable[[Tensor, Tensor], Tensor]]
+
+
+def race(
+    nets: Sequence[nn.Module],
+    samples: tuple[Tensor, Tensor],
+    held_out: tuple[Tensor, Tensor],
+    field: Mapping[str, Maker],
+    rates: Mapping[str, ArrayLike],
+    *,
+    orders: Sequence[int],
+    batch_size: int,
+    steps: int,
+    every: int = 4,
+) -> dict[str, np.ndarray]:
+    """The loss on ``held_out`` at first and after every ``every`` steps, ``[looks, rates, nets]`` for each method.
+
+    Every method of ``rates`` trains a copy of each network at each of its rates, with ``field[method]``; network i
+    draws its mini-batches in the order of seed ``orders[i]``, the same for all. A loss that is not finite is ``inf``.
+    Raises ``ValueError`` for a method without rates or that ``field`` lacks, and as
+    :func:`optcourse.training.copies.train`.
+    """
+    grids = {name: np.atleast_1d(real(f"rates[{name!r}]", grid, 0.0)) for name, grid in rates.items()}
+    bad = [name for name, grid in grids.items() if grid.size == 0 or grid.ndim > 1 or name not in field]
+    if bad or not grids:
+        raise ValueError(f"rates must be a row of rates for each of some methods of field, got {dict(rates)!r}")
+    widths = [len(grid) * len(nets) for grid in grids.values()]
+    x, y = held_out
+
+    def new_step(_: Any, *, lr: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        makers = zip(grids, lr.split(widths), strict=True)  # views: the rates change in place
+        parts = [field[name](lr=its) for name, its in makers]
+        return lambda w, g: torch.cat(
+            [f(*each) for f, *each in zip(parts, w.split(widths), g.split(widths), strict=True)]
+        )
+
+    def look(w: Tensor) -> Tensor:
+        with torch.no_grad():
+            return rows.losses(nets[0], w, x.expand(len(w), *x.shape), y.expand(len(w), -1))
+
+    schedule = np.tile(np.concatenate([*grids.values()]), (integer("steps", steps, 1), 1))
+    options: dict[str, Any] = {"orders": orders, "batch_size": batch_size, "look": look, "every": every}
+    looks = copies.train(nets, samples, optim.SGD, schedule, new_step=new_step, **options).looks
+    assert looks is not None
+    ends = np.cumsum([len(grid) for grid in grids.values()])[:-1]
+    return dict(zip(grids, np.split(np.where(np.isfinite(looks), looks, np.inf), ends, axis=1), strict=True))
+
+
+def steps_to(losses: ArrayLike, target: float, *, every: int) -> np.ndarray:
+    """Steps until the loss was first seen at or below ``target``, ``[looks, ...] -> [...]``; ``inf`` for never.
+
+    >>> steps_to([[3.0, 3.0], [1.0, 2.0], [2.0, 2.0]], 1.5, every=4)
+    array([ 4., inf])
+    """
+    seen = np.asarray(losses, dtype=float)
+    found = every * first_below(seen.reshape(len(seen), -1).T, real("target", target))
+    return np.where(np.isnan(found), np.inf, found).reshape(seen.shape[1:])
+
+
+def choose(losses: ArrayLike, target: float, *, every: int) -> int:
+    """The best rate of ``losses [looks, rates, seeds]``: fewest steps to the target on average over the seeds.
+
+    A run that never gets there counts as twice all steps. Equal rates are told apart by the final loss.
+    """
+    seen = np.asarray(losses, dtype=float)
+    steps = np.minimum(steps_to(seen, target, every=every), 2 * every * (len(seen) - 1)).mean(-1)
+    return int(np.lexsort((seen[-1].mean(-1), steps))[0])
+
+
+def muon_with_adam(parameters: Iterable[nn.Parameter], lr: float) -> _Together:
+    """Muon for what has two or more axes, Adam for the rest, at one rate: Muon's steps are as long as AdamW's."""
+    every = [*parameters]
+    matrices, others = ([p for p in every if (p.dim() > 1) is wanted] for wanted in (True, False))
+    muon = optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw", ns_dtype=None)
+    return _Together(muon, optim.Adam(others, lr=lr))
+
+
+class _Together:
+    """Several optimizers that step as one."""
+
+    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
+        self.optimizers = optimizers
+        self.param_groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+
+    def step(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.step()
