@@ -477,4 +477,283 @@ def dsgd_end(W, a, b, lr):
 """,
         },
     ),
+    Variant(
+        "names that test cells use, and built-ins",
+        helpers={
+            "metropolis": """
+W = 5
+x = 'mine'
+str = 'text'
+sum = np.sum
+start = [1]
+len_ = len
+path = turn = cloud = crowd = line = 3
+step = 0.1
+rounds = 3
+n = 7
+a = b = lr = None
+id = 3
+list = [1]
+graph = one = two = V = honest = curve = target = cases = L = z = None
+""",
+            "spectral-gap": """
+type = round = print_ = 3
+f = lambda x: x
+i = j = k = 0
+math_ = math
+hidden = expect_ = 4
+y = W = J = np.eye(3)
+""",
+        },
+        cells={
+            "dsgd": """
+def dsgd(W, gradients, x0, lr, steps):
+    models = [x0]
+    while len(models) <= steps:
+        x = models[-1]
+        models.append(W @ x - lr * W @ gradients(x))
+    return np.array(models, dtype=float)
+""",
+        },
+    ),
+    Variant(
+        "cosine, deque, accumulate",
+        cells={
+            "delayed-lr": """
+def largest_delayed_lr(L, delay):
+    return 2 * math.cos(math.pi * delay / (2 * delay + 1)) / L
+""",
+            "delayed": """
+from collections import deque
+
+
+def delayed_descent(curvature, x0, lr, delay, steps):
+    past = deque([x0] * (delay + 1), maxlen=delay + 1)
+    out = [x0]
+    for _ in range(steps):
+        past.append(past[-1] - lr * curvature * past[0])
+        out.append(past[-1])
+    return np.array(out, dtype=float)
+""",
+            "dsgd": """
+from itertools import accumulate
+
+
+def dsgd(W, gradients, x0, lr, steps):
+    return np.array(list(accumulate(range(steps), lambda x, _: W @ (x - lr * gradients(x)), initial=x0)), dtype=float)
+""",
+            "spectral-gap": """
+def spectral_gap(W):
+    return 1 - np.linalg.svd(W, compute_uv=False)[1]
+""",
+        },
+    ),
+    Variant(
+        "scipy sparse and fsolve",
+        cells={
+            "dsgd": """
+import scipy.sparse
+
+
+def dsgd(W, gradients, x0, lr, steps):
+    W = scipy.sparse.csr_matrix(W)
+    X = [x0 + 0.0]
+    for _ in range(steps):
+        X.append(W @ (X[-1] - lr * gradients(X[-1])))
+    return np.array(X)
+""",
+            "dsgd-end": """
+from scipy.optimize import fsolve
+
+
+def dsgd_end(W, a, b, lr):
+    return fsolve(lambda x: W @ (x - lr * a * (x - b)) - x, b, xtol=1e-12)
+""",
+            "trimmed-mean": """
+from scipy.stats import trim_mean
+
+
+def trimmed_mean(vectors, f):
+    return trim_mean(vectors, f / len(vectors))
+""",
+            "metropolis": """
+import scipy.sparse
+
+
+def metropolis(adjacency):
+    A = scipy.sparse.coo_matrix(adjacency)
+    d = np.asarray(A.sum(axis=1)).ravel()
+    W = scipy.sparse.coo_matrix((1 / (1 + np.maximum(d[A.row], d[A.col])), (A.row, A.col)), shape=A.shape).toarray()
+    W[np.arange(len(d)), np.arange(len(d))] = 1 - W.sum(1)
+    return W
+""",
+        },
+    ),
+    Variant(
+        "plain lists and zip, arrays at the end",
+        cells={
+            "metropolis": """
+def metropolis(adjacency):
+    A = adjacency.tolist()
+    d = [sum(r) for r in A]
+    n = len(A)
+    W = [[A[i][j] / (1 + max(d[i], d[j])) for j in range(n)] for i in range(n)]
+    for i in range(n):
+        W[i][i] = 1 - sum(W[i])
+    return np.array(W)
+""",
+            "alie": """
+def alie(honest, z):
+    m = len(honest)
+    out = []
+    for column in zip(*honest):
+        mean = sum(column) / m
+        out.append(mean - z * math.sqrt(sum((c - mean) ** 2 for c in column) / m))
+    return np.array(out)
+""",
+            "centered-clipping": """
+def centered_clipping(vectors, start, radius, rounds):
+    v = list(start)
+    for _ in range(rounds):
+        move = [0.0] * len(v)
+        for x in vectors:
+            offset = [p - q for p, q in zip(x, v)]
+            length = math.hypot(*offset)
+            c = min(1, radius / length) if length else 0
+            move = [m + c * o / len(vectors) for m, o in zip(move, offset)]
+        v = [p + m for p, m in zip(v, move)]
+    return np.array(v)
+""",
+            "gradient-tracking": """
+def gradient_tracking(W, gradients, x0, lr, steps):
+    x, g = [x0], [gradients(x0)]
+    y = [g[0]]
+    for k in range(steps):
+        x.append(W @ (x[k] - lr * y[k]))
+        g.append(gradients(x[k + 1]))
+        y.append(W @ y[k] + g[k + 1] - g[k])
+    return np.array(x), np.array(y)
+""",
+        },
+    ),
+    Variant(
+        "torch tensors inside, also float32",
+        cells={
+            "gradient-tracking": """
+import torch
+
+
+def gradient_tracking(W, gradients, x0, lr, steps):
+    W = torch.tensor(W, dtype=torch.float32)
+    grad = lambda x: torch.tensor(gradients(x.double().numpy()), dtype=torch.float32)
+    x = torch.tensor(x0, dtype=torch.float32)
+    g = grad(x)
+    xs, ys = [x], [g]
+    for _ in range(steps):
+        xs.append(W @ (xs[-1] - lr * ys[-1]))
+        new = grad(xs[-1])
+        ys.append(W @ ys[-1] + (new - g))
+        g = new
+    return torch.stack(xs).numpy(), torch.stack(ys).numpy()
+""",
+            "metropolis": """
+import torch
+
+
+def metropolis(adjacency):
+    A = torch.as_tensor(adjacency).float()
+    d = A.sum(1)
+    W = A / (1 + torch.maximum(d[:, None], d[None]))
+    return (W + torch.diag(1 - W.sum(1))).numpy()
+""",
+            "trimmed-mean": """
+import torch
+
+
+def trimmed_mean(vectors, f):
+    s = torch.as_tensor(vectors).sort(dim=0).values
+    return s[f : s.shape[0] - f].mean(0).numpy()
+""",
+            "dsgd-end": """
+import torch
+
+
+def dsgd_end(W, a, b, lr):
+    W, a, b = map(torch.as_tensor, (W, a, b))
+    return torch.linalg.solve(torch.eye(len(a), dtype=W.dtype) - W @ torch.diag(1 - lr * a), lr * (W @ (a * b))).numpy()
+""",
+            "alie-z": """
+def alie_z(n, f):
+    m = n - f
+    q = torch.tensor((m - (n // 2 + 1 - f)) / m, dtype=torch.float64)
+    return torch.special.ndtri(q).clamp(min=0).item()
+""",
+            "delayed": """
+def delayed_descent(curvature, x0, lr, delay, steps):
+    x = torch.full((steps + 1 + delay,), x0, dtype=torch.float32)
+    for k in range(delay, steps + delay):
+        x[k + 1] = x[k] - lr * curvature * x[k - delay]
+    return x[delay:].numpy()
+""",
+        },
+    ),
+    Variant(
+        "powers of matrices, erfinv, ranks in place of sorting",
+        cells={
+            "dsgd-end": """
+def dsgd_end(W, a, b, lr):
+    n = len(a)
+    M = np.zeros((n + 1, n + 1))
+    M[:n, :n] = W * (1 - lr * a)
+    M[:n, n] = lr * W @ (a * b)
+    M[n, n] = 1
+    return np.linalg.matrix_power(M, 2**14)[:n, n]
+""",
+            "alie-z": """
+def alie_z(n, f):
+    from scipy.special import erfinv
+
+    m = n - f
+    return max(0, math.sqrt(2) * erfinv(2 * (m - (n + 2) // 2 + f) / m - 1))
+""",
+            "ring-gap": """
+def ring_gap(n):
+    eigenvalues = abs(1 + 2 * np.cos(2 * np.pi * np.arange(1, n) / n)) / 3
+    return 1 - eigenvalues.max()
+""",
+            "delayed": """
+def delayed_descent(curvature, x0, lr, delay, steps):
+    M = np.eye(delay + 1, k=-1)
+    M[0, 0] = 1
+    M[0, delay] -= lr * curvature
+    s = np.full(delay + 1, float(x0))
+    out = [s[0]]
+    for _ in range(steps):
+        s = M @ s
+        out.append(s[0])
+    return np.array(out)
+""",
+            "trimmed-mean": """
+def trimmed_mean(vectors, f):
+    order = vectors.argsort(axis=0).argsort(axis=0)
+    keep = (order >= f) & (order < len(vectors) - f)
+    return (vectors * keep).sum(0) / (len(vectors) - 2 * f)
+""",
+            "centered-clipping": """
+def centered_clipping(vectors, start, radius, rounds):
+    v = start
+    for _ in range(rounds):
+        with np.errstate(divide='ignore', invalid='ignore'):
+            o = vectors - v
+            c = np.minimum(1, radius / np.sqrt((o**2).sum(1)))
+        v = v + c @ o / len(o)
+    return v
+""",
+            "alie": """
+def alie(honest, z):
+    mean = honest.mean(0, keepdims=True)
+    return (mean - z * ((honest - mean) ** 2).mean(0) ** 0.5)[0]
+""",
+        },
+    ),
 ]
