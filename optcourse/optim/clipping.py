@@ -9,6 +9,9 @@ from torch import Tensor
 
 from optcourse.arguments import real
 
+#: Norms of rows whose squares neither overflow nor vanish in float32, nor do those of entries that count in them.
+SAFE = 1e-12, 1e18
+
 
 def unit_norm(t: Tensor) -> Tensor:
     """The Euclidean norm of every row ``t[i]``, broadcastable to ``t``; of all of ``t`` if it has no rows.
@@ -19,6 +22,11 @@ def unit_norm(t: Tensor) -> Tensor:
     """
     t = t.to(torch.promote_types(t.dtype, torch.float32))
     axes = tuple(range(min(1, t.dim() - 1), t.dim()))
+    if t.device.type == "cpu":  # on a GPU a look at the range would wait for it
+        norm = torch.linalg.vector_norm(t, dim=axes, keepdim=True)
+        least, most = norm.aminmax() if norm.numel() else (norm.new_zeros(()),) * 2
+        if least >= SAFE[0] and most <= SAFE[1]:
+            return norm
     largest = t.abs().amax(axes, keepdim=True)
     scale = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
     return scale * torch.linalg.vector_norm(t / scale, dim=axes, keepdim=True)
