@@ -568,4 +568,61 @@ def noise_floor(curvature, noise_variance, lr, k, alpha):
             "reweighted-fit": "sum, max, list = 0, [], 'a list of mine'",
         },
     ),
+    Variant(
+        "helpers with the names of test cells' results",
+        {
+            "ascent": """\
+def ascent(gradients, rho, p):
+    whole = flat(gradients)
+    if p == 2:
+        top = np.linalg.norm(whole, np.inf)
+        whole = whole / top if top else whole
+        arrow = whole / np.linalg.norm(whole) if top else whole
+    else:
+        arrow = np.sign(whole)
+    cuts = np.cumsum([np.size(g) for g in gradients])[:-1]
+    return [rho * part.reshape(np.shape(g)) for part, g in zip(np.split(arrow, cuts), gradients)]
+""",
+            "noise-floor": """\
+def noise_floor(curvature, noise_variance, lr, k, alpha):
+    return floor(1 - lr * curvature, (alpha * lr) ** 2 * noise_variance, k, alpha)
+""",
+            "sam-cycle": """\
+def sam_cycle(eigenvalues, rho, lr, p):
+    u = rho * step(lr * eigenvalues[:])
+    if p != 2:
+        return u
+    only = np.zeros_like(u)
+    only[eigenvalues.argmax()] = u[eigenvalues.argmax()]
+    return only
+""",
+            "reweighted-fit": """\
+def reweighted_fit(A, y, weight, start, steps):
+    if steps == 0:
+        return start[:]
+    return reweighted_fit(A, y, weight, square(A[:], y, weight(A.dot(start) - y)), steps - 1)
+""",
+        },
+        {
+            "ascent": """\
+def flat(arrays):
+    return np.hstack([np.reshape(a, -1) for a in arrays])
+""",
+            "noise-floor": """\
+def floor(P, noise, k, alpha):
+    factor = 1 + alpha * (P**k - 1)
+    total = noise * np.polyval(np.ones(k), P**2)
+    return total / (1 - factor**2) if -1 < factor < 1 else np.inf
+""",
+            "sam-cycle": """\
+def step(a):
+    return a / (2 - a)
+""",
+            "reweighted-fit": """\
+def square(A, y, v):
+    root = np.sqrt(v)
+    return np.linalg.lstsq(root[:, None] * A, root * y, rcond=None)[0]
+""",
+        },
+    ),
 ]
