@@ -722,6 +722,48 @@ def qsgd_variance(v, levels):
     },
 )
 
+IMPORTED = Variant(
+    "helpers named norm and error, codes of one or two bytes, sums in float32",
+    helpers={
+        "qsgd": "from numpy.linalg import norm",
+        "scaled-sign": """\
+def error(c, v):
+    return ((c * np.where(v >= 0, 1, -1) - v) ** 2).sum()
+""",
+    },
+    cells={
+        "qsgd": """\
+def qsgd(v, levels, u):
+    length = norm(v)
+    r = levels * np.abs(v) / (length or 1.0)
+    whole = np.floor(r)
+    level = whole + (u < r - whole)
+    codes = np.where(v < 0, levels - level, levels + level)
+    return length, codes.astype(np.uint8 if levels < 128 else np.uint16)
+""",
+        "qsgd-variance": """\
+def qsgd_variance(v, levels):
+    v = np.float32(v)
+    unit = norm(v) / np.float32(levels)
+    if unit == 0:
+        return 0.0
+    p = np.abs(v) / unit % 1
+    return unit**2 * (p * (1 - p)).sum()
+""",
+        "scaled-sign": """\
+def scaled_sign(v):
+    left, middle, right = error(-1.0, v), error(0.0, v), error(1.0, v)
+    c = (left - right) / 2 / (left + right - 2 * middle)
+    return c * np.where(v >= 0, 1, -1)
+""",
+        "delta-top-k": """\
+def delta_top_k(v):
+    squares = np.sort(np.float32(v) ** 2)[::-1]
+    return np.cumsum(squares) / squares.sum()
+""",
+    },
+)
+
 VARIANTS = [
     TORCH,
     LOOPS,
@@ -736,4 +778,5 @@ VARIANTS = [
     ROUNDS,
     GENERATORS,
     GUESSES,
+    IMPORTED,
 ]

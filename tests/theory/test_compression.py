@@ -42,6 +42,13 @@ def test_qsgd_bound_is_attained():
     assert comp.qsgd_variance(vector=halves, levels=2) == pytest.approx(8 / 4)
     assert comp.qsgd_omega(size=8, levels=2) * (halves @ halves) == pytest.approx(8 / 4)
     assert comp.qsgd_variance(vector=[0.0, 0.0], levels=3) == 0
+    sizes, s = np.arange(1, 200), 3
+    both = np.minimum(sizes / 4, np.sqrt(sizes))  # what holds for every s, here with s = 1
+    assert (comp.qsgd_omega(size=sizes, levels=1) <= both).all()
+    slack = [
+        comp.qsgd_omega(size=d, levels=s) / (comp.qsgd_variance(vector=np.ones(d), levels=s) / d) for d in (144, 900)
+    ]
+    assert slack == pytest.approx([4 / 3, 10 / 9])  # sqrt(d)/s against sqrt(d)/s - 1
 
 
 @pytest.mark.topic("15.2", "15.4")

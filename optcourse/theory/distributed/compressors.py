@@ -31,16 +31,21 @@ def qsgd_variance(*, vector: ArrayLike, levels: int) -> Number:
 
 
 def qsgd_omega(*, size: ArrayLike, levels: ArrayLike) -> Number:
-    r"""Bound on QSGD's relative variance: :math:`\omega = \min\{\frac d{4s^2}, \frac{\sqrt d}s\}`.
+    r"""Bound on QSGD's relative variance: :math:`\omega = \min\{\frac d{4s^2}, \frac{\sqrt d}s\}` for s >= 2 and
+    :math:`\omega = \sqrt d-1` for s = 1.
 
-    Proof: p(1-p) <= 1/4; and p(1-p) <= r with sum r_i <= s sqrt(d). For s = 1 it is :math:`\sqrt d-1`, since
-    sum p_i^2 = 1. Tight: s = 1 and a constant vector; d/4s^2 when all r_i are half-integers. Slack: 1. Alistarh
-    et al. 2017, Lemma 3.1, has d/s^2 in place of d/4s^2.
+    Proof, from :func:`qsgd_variance`: p(1-p) <= 1/4; and p(1-p) <= p <= r with sum r_i = s||v||_1/||v|| <= s sqrt(d).
+    For s = 1 no r_i exceeds 1, so p(1-p) = r - r^2; since sum r_i^2 = s^2 = 1, the variance is ||v||_1/||v|| - 1. Its
+    bound sqrt(d) - 1 is the smallest of the three: d/4 - (sqrt(d) - 1) = (sqrt(d)/2 - 1)^2 >= 0.
+
+    Tight: s = 1 and a constant vector; d/4s^2 when all r_i are half-integers. Slack: 1 there; 4/3 where sqrt(d)/s is
+    the smaller one, since sqrt(d) >= 4s and a constant vector has the variance sqrt(d)/s - 1. Alistarh et al. 2017,
+    Lemma 3.1, has d/s^2 in place of d/4s^2.
 
     Broadcasts. Raises ``ValueError`` unless size and levels are >= 1.
 
-    >>> qsgd_omega(size=[16, 16, 9], levels=[2, 4, 1])
-    array([1.  , 0.25, 2.  ])
+    >>> qsgd_omega(size=[16, 400, 9], levels=[2, 2, 1])  # 16/16, 20/2, 3 - 1
+    array([ 1., 10.,  2.])
     """
     d, s = (np.asarray(real(k, v, 1), dtype=float) for k, v in (("size", size), ("levels", levels)))
     return scalar(np.where(s == 1, np.sqrt(d) - 1, np.minimum(d / (4 * s**2), np.sqrt(d) / s)))
