@@ -69,7 +69,7 @@ class Grid:
 
     ``scale`` = s is a number, beyond which weights are clipped, or None: the largest magnitude in each tensor. Nearest
     (ties to even), or with a ``generator`` up or down at random, with probabilities that make the mean right:
-    E C(w) = w for |w| <= s. The points are held in the parameter's own precision.
+    E C(w) = w for |w| <= s. The points are held in the parameter's own precision, and s must be a normal number in it.
 
     >>> Grid(3, scale=3.0).apply([torch.tensor([0.4, 0.6, -1.5, 9.0])], [torch.tensor(3.0)])
     [tensor([ 0.,  1., -2.,  3.])]
@@ -96,6 +96,9 @@ class Grid:
         """Scales, of shape [1, ..., 1]."""
         if self.scale is None:
             return [w.detach().abs().amax(tuple(range(w.dim())), keepdim=True) for w in weights]
+        for w in weights:
+            limits = torch.finfo(w.dtype)
+            real(f"scale for {w.dtype}", self.scale, limits.tiny, limits.max)
         return [torch.full_like(w[(slice(1),) * w.dim()], self.scale) for w in weights]
 
     def apply(self, weights: Sequence[Tensor], forms: Sequence[Tensor]) -> list[Tensor]:

@@ -116,6 +116,16 @@ def test_the_largest_and_the_smallest_numbers(dtype):
     assert compress(Grid(4), torch.tensor([[1.0, math.nan]], dtype=dtype))[0].isnan().any()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(torch.float16, 1e30), (torch.float16, 1e-30), (torch.float32, 1e300), (torch.float32, 1e-300)]
+)
+def test_a_scale_that_the_precision_does_not_hold_is_refused(dtype, scale):
+    """Infinite it made every weight NaN, zero every weight zero."""
+    with pytest.raises(ValueError, match=f"scale for {dtype} must be in"):
+        compress(Grid(4, scale=scale), *tensors((2, 3), dtype=dtype))
+    assert compress(Grid(4, scale=scale), *tensors((2, 3)))[0].isfinite().all()
+
+
 def test_rounding_at_random_has_the_right_mean_variance_and_points():
     """u = w q / s is floor(u) or floor(u) + 1: mean u, variance p (1 - p). Ten positions, 20,000 draws of each."""
     u = torch.linspace(-2.9, 2.9, 10, dtype=torch.float64)
