@@ -95,7 +95,9 @@ class Grid:
     def choose(self, weights: Sequence[Tensor], step: int) -> list[Tensor]:
         """Scales, of shape [1, ..., 1]."""
         if self.scale is None:
-            return [w.detach().abs().amax(tuple(range(w.dim())), keepdim=True) for w in weights]
+            return [
+                w.detach().abs().amax([*range(w.dim())], keepdim=True) if w.numel() else w.detach() for w in weights
+            ]
         for w in weights:
             limits = torch.finfo(w.dtype)
             real(f"scale for {w.dtype}", self.scale, limits.tiny, limits.max)
@@ -108,12 +110,15 @@ class Grid:
     def _round(self, w: Tensor, scale: Tensor) -> Tensor:
         wide, scale = w.to(working_dtype(w)), scale.to(working_dtype(w))
         u = (wide / scale.where(scale != 0, 1)).clamp(-1, 1) * self.levels
+        nearest = self._points(u.round(), scale, w.dtype)
         if self.generator is None:
-            i = u.round()
-        else:
-            low, draw = u.floor(), torch.rand(u.shape, generator=self.generator, device=self.generator.device)
-            i = low + (draw.to(u.device) < u - low)
-        return (scale * (i / self.levels)).to(w.dtype)
+            return nearest
+        low, draw = u.floor(), torch.rand(u.shape, generator=self.generator, device=self.generator.device)
+        drawn = self._points(low + (draw.to(u.device) < u - low), scale, w.dtype)
+        return drawn.where(nearest != w, w)  # what is a point stays, also where it is one up to the precision only
+
+    def _points(self, i: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        return (scale * (i / self.levels)).to(dtype)
 
 
 def gradual(step: int, *, sparsity: float, end: int, begin: int = 0, initial: float = 0.0) -> float:
