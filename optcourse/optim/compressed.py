@@ -13,12 +13,16 @@ With ``prune = Magnitude(partial(gradual, sparsity=0.9, end=200))``:
 
 ===========================================  =================================================================
 dynamic pruning with feedback (Lin et al.)   ``Compressed(SGD(...), prune, every=16)``
-gradual pruning (Zhu & Gupta)                ``Compressed(SGD(...), prune, every=16, feedback=False)``
+gradual pruning (as Zhu & Gupta, see below)  ``Compressed(SGD(...), prune, every=16, feedback=False)``
 projected gradients (hard thresholding)      ``Compressed(SGD(...), prune, feedback=False)``
-once, then fine-tuning with that mask        the second, with ``Magnitude(lambda step: 0.9 * (step >= 200))``
+once, then fine-tuning with that mask        first SGD alone, then ``Compressed(sgd, Magnitude(0.9), every=10**9,
+                                             feedback=False)`` around it, and :meth:`Compressed.compress`
 few bits, with a master copy                 ``Compressed(SGD(...), Grid(4))``
 few bits and nothing else                    ``Compressed(SGD(...), Grid(4), feedback=False)``
 ===========================================  =================================================================
+
+Without feedback a pruned weight is worth its last update when a mask is chosen: by that it can come back, before the
+ramp ends and after it. Zhu and Gupta do not update what is pruned.
 
 >>> from optcourse.optim import SGD, Magnitude
 >>> w = torch.nn.Parameter(torch.tensor([[1.0, 0.75]]))
@@ -46,7 +50,7 @@ from optcourse.arguments import choice, integer
 from optcourse.models.rows import split
 from optcourse.optim.pruning import Compressor
 from optcourse.optim.stepper import stepper
-from optcourse.optim.wrappers import Wrapper, setting
+from optcourse.optim.wrappers import SAM, Wrapper, setting
 
 
 class Compressed(Wrapper):
@@ -57,14 +61,16 @@ class Compressed(Wrapper):
     parameters are w. The inner optimizer steps from w, so decay and trust ratios see w. Without ``feedback`` there is
     no w: it steps from x.
 
-    ``optimizer``: any ``torch.optim.Optimizer`` that steps without a closure. Ours calls the closure once, at x; SAM
-    goes around: ``SAM(params, lambda ps, **kw: Compressed(SGD(ps, **kw), ...))``. ``compressor`` is
+    ``optimizer``: any ``torch.optim.Optimizer`` that steps without a closure. Ours calls the closure once, at x. SAM
+    goes around, ``SAM(params, lambda ps, **kw: Compressed(SGD(ps, **kw), ...))``, Lookahead inside: around, it would
+    write into the parameters what the next step forgets. ``compressor`` is
     :class:`Magnitude`, :class:`Grid` or what else has their methods. Its set (mask, scale) is chosen anew every
     ``every`` steps; Lin et al. take 16. Parameters of two or more dimensions are compressed, so no biases and norms,
     unless their group says ``"compress": True`` or False; also those without a gradient.
 
     Nothing moves before the first step. Call :meth:`compress` for a first gradient that is taken at C(w), too. With
-    feedback, what is written into the parameters by hand between two steps is lost (except before the first).
+    feedback, what is written into the parameters by hand is lost at the next step, once w is remembered. w has the
+    parameter's precision: updates too small for a bfloat16 are lost in it as in any bfloat16 training.
 
     Source: Lin, Stich, Barba, Dmitriev and Jaggi, Dynamic Model Pruning with Feedback (ICLR 2020), Algorithm 1.
     """
@@ -77,6 +83,8 @@ class Compressed(Wrapper):
         super().__init__(optimizer)
         if not (callable(getattr(compressor, "choose", None)) and callable(getattr(compressor, "apply", None))):
             raise TypeError(f"compressor must have the methods choose and apply, got {compressor!r}")
+        if isinstance(optimizer, SAM):
+            raise TypeError("optimizer must not be SAM, which goes around: see the documentation of Compressed")
         self.compressor = compressor
         self.feedback, self.every = choice("feedback", feedback, (True, False)), integer("every", every, 1)
         self.taken, self.generator_state = 0, None
@@ -91,30 +99,25 @@ class Compressed(Wrapper):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        kept = {p: self._pop(p) for p in self._selected()}  # torch's optimizers begin where a state is empty
-        home = {p: p.detach().clone() for p, own in kept.items() if "dense" in own}
-        try:
-            for p in home:
-                _set(p, kept[p]["dense"])
-            self.optimizer.step()
-        except BaseException:
-            for p, x in home.items():
-                _set(p, x)
-            raise
-        finally:
-            for p, own in kept.items():
-                if own:
-                    self.state[p].update({self.prefix + slot: value for slot, value in own.items()})
-        self.taken += 1
-        self._compress(anew=self.taken % self.every == 0)
+        with self._undone_if_it_fails() as weights:
+            kept = {p: self._pop(p) for p in weights}  # torch's optimizers begin where a state is empty
+            try:
+                for p, own in kept.items():
+                    _set(p, own.get("dense", p))
+                self.optimizer.step()
+            finally:
+                self._put(kept)
+            self.taken += 1
+            self._compress(anew=self.taken % self.every == 0)
         return loss
 
     def compress(self) -> None:
         """Choose mask or scale anew and move the parameters to C(w), now."""
         self._outside("compress")
-        for p in self._selected():
-            _set(p, self._dense(p))
-        self._compress(anew=True)
+        with self._undone_if_it_fails() as weights:
+            for p in weights:
+                _set(p, self._dense(p))
+            self._compress(anew=True)
 
     @contextmanager
     def dense(self) -> Iterator[None]:
@@ -138,12 +141,34 @@ class Compressed(Wrapper):
         groups = self.param_groups
         return [p for group in groups for p in group["params"] if p.numel() and group.get("compress", p.dim() > 1)]
 
+    @contextmanager
+    def _undone_if_it_fails(self) -> Iterator[list[Tensor]]:
+        """If optimizer or compressor do: x, w, masks and scales are put back, and the step is not counted."""
+        weights, taken = self._selected(), self.taken
+        home = {p: p.detach().clone() for p in weights}
+        kept = {p: self._pop(p) for p in weights}
+        self._put(kept)
+        try:
+            yield weights
+        except BaseException:
+            for p, x in home.items():
+                _set(p, x)
+            self._put(kept)
+            self.taken = taken
+            raise
+
     def _dense(self, p: Tensor) -> Tensor:
         return self.state.get(p, {}).get(self.prefix + "dense", p)
 
     def _pop(self, p: Tensor) -> dict[str, Tensor]:
         state = self.state.get(p, {})
         return {slot: state.pop(self.prefix + slot) for slot in self.slots if self.prefix + slot in state}
+
+    def _put(self, kept: dict[Tensor, dict[str, Tensor]]) -> None:
+        for p, own in kept.items():
+            self._pop(p)
+            if own:
+                self.state[p].update({self.prefix + slot: value for slot, value in own.items()})
 
     @torch.no_grad()
     def _compress(self, anew: bool) -> None:
@@ -154,7 +179,7 @@ class Compressed(Wrapper):
             for p, its in zip(weights, chosen, strict=True):
                 self.state[p][form] = its.to(p)
         points = self.compressor.apply(weights, [self.state[p][form].to(p) for p in weights])
-        for p, x in zip(weights, points, strict=True):
+        for p, x in list(zip(weights, points, strict=True)):  # all there, or nothing is written
             if self.feedback:
                 self.state[p][dense] = self.state[p][dense].to(p).copy_(p) if dense in self.state[p] else p.clone()
             _set(p, x)
@@ -195,7 +220,7 @@ def compressed_stepper(
     choice("feedback", feedback, (True, False))
     integer("every", every, 1)
     parameters = list(net.parameters())
-    places = [i for i, p in enumerate(parameters) if p.dim() > 1]
+    places = [i for i, p in enumerate(parameters) if p.dim() > 1 and p.numel()]
 
     def choose(*weights: Tensor, step: int) -> list[Tensor]:
         return compressor.choose(weights, step)
@@ -209,7 +234,7 @@ def compressed_stepper(
             x = w.clone()
             layers = split(parameters, x)
             weights = [layers[i] for i in places]
-            if taken % every == 0 or not forms:
+            if places and (taken % every == 0 or not forms):
                 forms = torch.vmap(partial(choose, step=taken))(*weights)
             for layer, point in zip(weights, compressor.apply(weights, forms), strict=True):
                 layer.copy_(point)

@@ -69,7 +69,7 @@ class Grid:
 
     ``scale`` = s is a number, beyond which weights are clipped, or None: the largest magnitude in each tensor. Nearest
     (ties to even), or with a ``generator`` up or down at random, with probabilities that make the mean right:
-    E C(w) = w for |w| <= s. The points are held in the parameter's own precision.
+    E C(w) = w for |w| <= s. The points are held in the parameter's own precision, and s must be a normal number in it.
 
     >>> Grid(3, scale=3.0).apply([torch.tensor([0.4, 0.6, -1.5, 9.0])], [torch.tensor(3.0)])
     [tensor([ 0.,  1., -2.,  3.])]
@@ -95,7 +95,12 @@ class Grid:
     def choose(self, weights: Sequence[Tensor], step: int) -> list[Tensor]:
         """Scales, of shape [1, ..., 1]."""
         if self.scale is None:
-            return [w.detach().abs().amax(tuple(range(w.dim())), keepdim=True) for w in weights]
+            return [
+                w.detach().abs().amax([*range(w.dim())], keepdim=True) if w.numel() else w.detach() for w in weights
+            ]
+        for w in weights:
+            limits = torch.finfo(w.dtype)
+            real(f"scale for {w.dtype}", self.scale, limits.tiny, limits.max)
         return [torch.full_like(w[(slice(1),) * w.dim()], self.scale) for w in weights]
 
     def apply(self, weights: Sequence[Tensor], forms: Sequence[Tensor]) -> list[Tensor]:
@@ -105,12 +110,15 @@ class Grid:
     def _round(self, w: Tensor, scale: Tensor) -> Tensor:
         wide, scale = w.to(working_dtype(w)), scale.to(working_dtype(w))
         u = (wide / scale.where(scale != 0, 1)).clamp(-1, 1) * self.levels
+        nearest = self._points(u.round(), scale, w.dtype)
         if self.generator is None:
-            i = u.round()
-        else:
-            low, draw = u.floor(), torch.rand(u.shape, generator=self.generator, device=self.generator.device)
-            i = low + (draw.to(u.device) < u - low)
-        return (scale * (i / self.levels)).to(w.dtype)
+            return nearest
+        low, draw = u.floor(), torch.rand(u.shape, generator=self.generator, device=self.generator.device)
+        drawn = self._points(low + (draw.to(u.device) < u - low), scale, w.dtype)
+        return drawn.where(nearest != w, w)  # what is a point stays, also where it is one up to the precision only
+
+    def _points(self, i: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        return (scale * (i / self.levels)).to(dtype)
 
 
 def gradual(step: int, *, sparsity: float, end: int, begin: int = 0, initial: float = 0.0) -> float:

@@ -350,6 +350,7 @@ def test_a_new_one_around_the_same_optimizer_forgets_the_old_weights():
     [
         (lambda p: Compressed([p], Magnitude(0.5)), TypeError, "optimizer must be a torch.optim.Optimizer"),
         (lambda p: Compressed(optim.SGD([p]), 0.5), TypeError, "compressor must have the methods choose and apply"),
+        (lambda p: Compressed(optim.SAM([p], optim.SGD), Grid(4)), TypeError, "must not be SAM, which goes around"),
         (lambda p: Compressed(optim.SGD([p]), Grid(4), every=0), ValueError, "every must be at least 1, got 0"),
         (lambda p: Compressed(optim.SGD([p]), Grid(4), every=True), TypeError, "every must be an integer"),
         (lambda p: Compressed(optim.SGD([p]), Grid(4), feedback="no"), ValueError, "feedback must be one of"),
