@@ -50,9 +50,9 @@ def alone(make, seed, order):
     return seen[::EVERY]
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "LARS", "SGDP"])
+@pytest.mark.parametrize("name", ["SGD", "Adam", "LARS", "SGDP", "Muon"])
 def test_every_copy_is_the_network_that_is_trained_alone(name):
-    rates = {"Adam": [0.01], "SGD": [0.05, 0.1], "LARS": [0.01, 0.03], "SGDP": [0.1]}
+    rates = {"Adam": [0.01], "SGD": [0.05, 0.1], "LARS": [0.01, 0.03], "SGDP": [0.1], "Muon": [0.03]}
     losses = run(rates)
     method, settings = {"SGD": (optim.SGD, {"momentum": 0.9}), "Adam": (optim.Adam, {}), **LAYERWISE}[name]
     assert losses[name].shape == (STEPS // EVERY + 1, len(rates[name]), 2)
@@ -95,6 +95,14 @@ def test_bad_rates_are_refused(rates):
         run(rates)
 
 
+@pytest.mark.parametrize("held", [0, 3])
+def test_no_or_unequal_held_out_samples_are_refused(held):
+    with pytest.raises(ValueError, match="held_out"):
+        contest.race(
+            [network(7)], (X, Y), (X[:held], Y[:0]), field(), {"SGD": [0.1]}, orders=[0], batch_size=9, steps=1
+        )
+
+
 def test_steps_and_choice_by_hand():
     # [looks, rates, seeds], every 2 steps
     losses = np.array([[[9, 9], [9, 9], [9, 9]], [[5, 2], [1, 9], [4, 4]], [[1, 2], [1, 9], [3, 3]]], dtype=float)
@@ -104,6 +112,12 @@ def test_steps_and_choice_by_hand():
     assert contest.steps_to(losses[:, 0], 9.0, every=2).tolist() == [0, 0]
     bad = np.where(losses == 1, np.inf, losses)
     assert contest.choose(bad, 2.0, every=2) == 0
+    with pytest.raises(ValueError, match=r"losses must have shape \[looks"):
+        contest.steps_to(losses[:0], 2.0, every=2)
+    with pytest.raises(ValueError, match=r"losses must have shape \[looks, rates, seeds"):
+        contest.choose(losses[0], 2.0, every=2)
+    with pytest.raises(ValueError, match="every must be"):
+        contest.steps_to(losses, 2.0, every=0)
 
 
 def test_muon_takes_matrices_and_adam_the_rest():
@@ -113,3 +127,25 @@ def test_muon_takes_matrices_and_adam_the_rest():
     assert {p.dim() for g in muon.param_groups for p in g["params"]} == {2}
     assert {p.dim() for g in adam.param_groups for p in g["params"]} == {1}
     assert sum(len(g["params"]) for g in together.param_groups) == len(parameters)
+    for shape, kind in (((2, 3), optim.Muon), ((3,), optim.Adam)):  # a network without offsets, one without matrices
+        (only,) = contest.muon_with_adam([torch.nn.Parameter(torch.zeros(shape))], lr=0.1).optimizers
+        assert type(only) is kind
+    with pytest.raises(ValueError, match="empty parameter list"):
+        contest.muon_with_adam([], lr=0.1)
+
+
+def test_muon_with_adam_is_at_home_in_a_loop():
+    net = network(0)
+    together = contest.muon_with_adam(net.parameters(), lr=0.01)
+
+    def closure():
+        together.zero_grad()
+        loss = cross_entropy(net(X), Y)
+        loss.backward()
+        return loss
+
+    with torch.no_grad():  # as torch's optimizers do, it lets the closure differentiate
+        losses = [together.step(closure).item() for _ in range(5)]
+    assert losses[-1] < losses[0]
+    together.zero_grad()
+    assert all(p.grad is None for p in net.parameters()) and together.step() is None

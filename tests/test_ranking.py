@@ -16,6 +16,12 @@ def test_ratios_by_hand():
     np.testing.assert_array_equal(ranking.ratios(TIMES), [[1, 2, inf], [2, 1, 4], [inf, inf, inf]])
 
 
+def test_half_precision_and_huge_quotients_are_no_overflow():
+    half = ranking.ratios(np.array([[60_000.0, 0.001]], dtype=np.float16))
+    np.testing.assert_allclose(half, [[60_000 / np.float64(np.float16(0.001)), 1.0]])
+    np.testing.assert_array_equal(ranking.ratios([[1e300, 1e-300]]), [[np.inf, 1.0]])
+
+
 def test_profile_by_hand():
     expected = [[1 / 3, 2 / 3, 2 / 3], [1 / 3, 2 / 3, 2 / 3], [0, 0, 1 / 3]]
     np.testing.assert_allclose(ranking.performance_profile(TIMES, [1.0, 2.0, 4.0]), expected)
@@ -113,7 +119,11 @@ def test_rank_correlation_is_scipys():
     found = ranking.rank_correlation(a, b)
     assert found.value == pytest.approx(spearmanr(a, b).statistic)
     assert found.low < found.value < found.high and found.seeds == 0
-    assert ranking.rank_correlation(a, a).value == pytest.approx(1.0)
+    same, opposite = ranking.rank_correlation(a, a), ranking.rank_correlation(a, -a)
+    assert same.value == pytest.approx(1.0) and 0.9 < same.low < 1.0 == same.high
+    assert opposite.value == pytest.approx(-1.0) and (opposite.low, opposite.high) == (-1.0, pytest.approx(-same.low))
+    # Four methods are in the same order by chance once in 24 times: that decides nothing.
+    assert ranking.rank_correlation([1, 2, 3, 4], [1, 2, 3, 4]).low < 0 < 1 == same.high
 
 
 def test_coverage_of_the_rank_correlation():

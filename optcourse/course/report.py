@@ -105,6 +105,27 @@ def save(output: Path, records: dict[str, Record], info: RunInfo) -> None:
     files.write(output / RUN, json.dumps({**asdict(info), "lectures": rows}, indent=1) + "\n")
 
 
+def outdated(output: Path, lectures: Path, *, profile: str, seed: int, now: str = "") -> dict[str, list[str]]:
+    """Whose verdicts in ``output`` are not those that a run would give now: the reason, and the ids of the lectures.
+
+    A run would differ where it was made with another ``profile`` or ``seed``, or where the notebook in the folder
+    ``lectures``, the package or a version has changed since. The lecture ``now``, which is running, is left out.
+    """
+    found: dict[str, list[str]] = {}
+    for record in sorted(load(output).values(), key=lambda record: record.notebook):
+        source, its = lectures / f"{record.notebook}.ipynb", record.settings
+        if record.lecture == now:
+            continue
+        if (its.profile, its.seed) != (profile, seed):
+            why = f"are those of other settings ({_settings(its)})"
+        elif not source.exists() or record.key != files.resume_key(repr(its).encode(), source.read_bytes()):
+            why = "are older than the last change (of the lecture, the package or a version)"
+        else:
+            continue
+        found.setdefault(why, []).append(record.lecture)
+    return found
+
+
 def verdicts(output: Path, records: Iterable[Record]) -> list[dict[str, Any]]:
     """The entries of ``verdicts.json`` for these records, from their executed notebooks."""
     rows = []

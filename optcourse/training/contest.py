@@ -36,7 +36,7 @@ def race(
 
     Every method of ``rates`` trains a copy of each network at each of its rates, with ``field[method]``; network i
     draws its mini-batches in the order of seed ``orders[i]``, the same for all. A loss that is not finite is ``inf``.
-    Raises ``ValueError`` for a method without rates or that ``field`` lacks, and as
+    Raises ``ValueError`` for a method without rates or that ``field`` lacks, for no or unequal ``held_out``, and as
     :func:`optcourse.training.copies.train`.
     """
     grids = {name: np.atleast_1d(real(f"rates[{name!r}]", grid, 0.0)) for name, grid in rates.items()}
@@ -45,6 +45,8 @@ def race(
         raise ValueError(f"rates must be a row of rates for each of some methods of field, got {dict(rates)!r}")
     widths = [len(grid) * len(nets) for grid in grids.values()]
     x, y = held_out
+    if len(x) != len(y) or len(y) == 0:
+        raise ValueError(f"held_out must be samples and as many labels, at least one, got {len(x)} and {len(y)}")
 
     def new_step(_: Any, *, lr: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
         makers = zip(grids, lr.split(widths), strict=True)  # views: the rates change in place
@@ -72,6 +74,9 @@ def steps_to(losses: ArrayLike, target: float, *, every: int) -> np.ndarray:
     array([ 4., inf])
     """
     seen = np.asarray(losses, dtype=float)
+    if seen.ndim == 0 or len(seen) == 0:
+        raise ValueError(f"losses must have shape [looks, ...], got {list(seen.shape)}")
+    integer("every", every, 1)
     found = every * first_below(seen.reshape(len(seen), -1).T, real("target", target))
     return np.where(np.isnan(found), np.inf, found).reshape(seen.shape[1:])
 
@@ -82,16 +87,26 @@ def choose(losses: ArrayLike, target: float, *, every: int) -> int:
     A run that never gets there counts as twice all steps. Equal rates are told apart by the final loss.
     """
     seen = np.asarray(losses, dtype=float)
+    if seen.ndim != 3 or 0 in seen.shape:
+        raise ValueError(f"losses must have shape [looks, rates, seeds], got {list(seen.shape)}")
     steps = np.minimum(steps_to(seen, target, every=every), 2 * every * (len(seen) - 1)).mean(-1)
     return int(np.lexsort((seen[-1].mean(-1), steps))[0])
 
 
 def muon_with_adam(parameters: Iterable[nn.Parameter], lr: float) -> _Together:
-    """Muon for what has two or more axes, Adam for the rest, at one rate: Muon's steps are as long as AdamW's."""
+    """Muon for what has two or more axes, Adam for the rest, at one rate: Muon's steps are as long as AdamW's.
+
+    It has what a training loop needs, ``zero_grad``, ``step`` and ``param_groups``; for checkpoints take its
+    ``optimizers`` one by one.
+    """
     every = [*parameters]
     matrices, others = ([p for p in every if (p.dim() > 1) is wanted] for wanted in (True, False))
-    muon = optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw", ns_dtype=None)
-    return _Together(muon, optim.Adam(others, lr=lr))
+    parts: list[torch.optim.Optimizer] = []
+    if matrices:
+        parts.append(optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw", ns_dtype=None))
+    if others or not matrices:  # of neither: refused, as by every optimizer
+        parts.append(optim.Adam(others, lr=lr))
+    return _Together(*parts)
 
 
 class _Together:
@@ -101,6 +116,15 @@ class _Together:
         self.optimizers = optimizers
         self.param_groups = [group for optimizer in optimizers for group in optimizer.param_groups]
 
-    def step(self) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for optimizer in self.optimizers:
             optimizer.step()
+        return loss

@@ -58,6 +58,25 @@ def test_a_lecture_that_fails_is_judged_too(folder):
     assert "('c < b', 3.0)" in verdict_of(folder)
 
 
+def test_verdicts_that_a_run_of_now_would_not_give_are_named(folder):
+    paths = [folder.add(name, holds(1)) for name in ("02_other", "03_third", "04_left")]
+    table = Catalog(lectures=(JUDGE,))
+    assert folder.run(*paths, folder.add("20_judge", READ), catalog=table) == 0
+
+    def outdated(**settings):
+        return report.outdated(folder.output, folder.lectures, now="20", **{"profile": "quick", "seed": 0, **settings})
+
+    assert outdated() == {}
+    folder.add("03_third", holds(1.5))  # the claim is the same, and its number is not
+    paths[2].unlink()
+    ((why, lectures),) = outdated().items()
+    assert "older than the last change" in why and lectures == ["03", "04"]
+    for other in ({"seed": 7}, {"profile": "full"}):
+        ((why, lectures),) = outdated(**other).items()
+        assert "profile quick, seed 0" in why and lectures == ["02", "03", "04"]
+    assert report.outdated(folder.output / "none", folder.lectures, profile="quick", seed=0) == {}
+
+
 @pytest.mark.parametrize("value", ['"02"', "1"])
 def test_the_catalog_knows_only_all(tmp_path, value):
     entry = f'[[lecture]]\nid = "20"\ntitle = "x"\nnotebook = "20_x.ipynb"\nstatus = "written"\nafter = {value}\n'
