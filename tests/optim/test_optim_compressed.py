@@ -373,7 +373,11 @@ def test_bad_arguments_are_named(make, error, words):
 
 @feedbacks
 @pytest.mark.parametrize("every", [1, 3])
-@pytest.mark.parametrize("compressor", [Magnitude(lambda t: 0.1 * t), Magnitude(0.7, scope="layer"), Grid(3)], ids=str)
+@pytest.mark.parametrize(
+    "compressor",
+    [Magnitude(lambda t: 0.1 * t), Magnitude(0.7, scope="layer"), Grid(3)],
+    ids=["a rising share", "layer by layer", "grid"],
+)
 def test_rows_step_as_one_optimizer_each(compressor, every, feedback):
     net = network()
     d = sum(p.numel() for p in net.parameters())
