@@ -1,5 +1,6 @@
 """The list that every optimizer enters, and what its tests share."""
 
+import io
 from dataclasses import dataclass, field
 
 import torch
@@ -106,3 +107,11 @@ def closure_for(model, optimizer):
         return loss
 
     return closure
+
+
+def through_a_file(*values):
+    """What a checkpoint with these values gives back."""
+    file = io.BytesIO()
+    torch.save([*values], file)
+    file.seek(0)
+    return torch.load(file)

@@ -1,12 +1,11 @@
 """Compressed weights: steps by hand, the paper's loop, nothing lost with feedback, and everything a wrapper must do."""
 
 import copy
-import io
 import pickle
 
 import pytest
 import torch
-from optim_cases import CASES, closure_for, equal, give_gradients, network, parameters, twins
+from optim_cases import CASES, closure_for, equal, give_gradients, network, parameters, through_a_file, twins
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 
@@ -280,10 +279,7 @@ def test_resumes_bit_equal(kind, base, feedback):
     optimizer, resumed = make(model), make(other)
     for _ in range(4):
         optimizer.step(closure_for(model, optimizer))
-    file = io.BytesIO()
-    torch.save([model.state_dict(), optimizer.state_dict()], file)
-    file.seek(0)
-    weights, saved = torch.load(file)
+    weights, saved = through_a_file(model.state_dict(), optimizer.state_dict())
     resumed.load_state_dict(saved)
     other.load_state_dict(weights)
     for m, o in ((model, optimizer), (other, resumed)):

@@ -1,12 +1,11 @@
 """Lookahead's equation, and what both wrappers must do: resume, copy, follow schedules, name bad arguments."""
 
 import copy
-import io
 import pickle
 
 import pytest
 import torch
-from optim_cases import CASES, closure_for, equal, network, parameters, train, twins
+from optim_cases import CASES, closure_for, equal, network, parameters, through_a_file, train, twins
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -126,10 +125,7 @@ def test_wrappers_resume_bit_equal(kind, base):
     optimizer = wrap(kind, model.parameters(), base)
     for _ in range(4):
         optimizer.step(closure_for(model, optimizer))
-    file = io.BytesIO()
-    torch.save([model.state_dict(), optimizer.state_dict()], file)
-    file.seek(0)
-    weights, saved = torch.load(file)
+    weights, saved = through_a_file(model.state_dict(), optimizer.state_dict())
     other = network(seed=5)
     other.load_state_dict(weights)
     resumed = wrap(kind, other.parameters(), base)

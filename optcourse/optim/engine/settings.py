@@ -119,10 +119,8 @@ def complete_copies(optimizer: Any, saved: dict[str, Any]) -> None:
         slots = optimizer.initial_slots(group)
         for p, key in zip(group["params"], packed["params"], strict=True):
             if entries := saved["state"].get(key):
-                missing = (
-                    slots.keys() - entries if optimizer.counters.keys() <= entries.keys() else ()
-                )  # else a wrapper's
-                fresh = {name: torch.full_like(p, slots[name]) for name in missing}
+                ours = slots if optimizer.counters.keys() <= entries.keys() else {}  # else only a wrapper's state
+                fresh = {name: torch.full_like(p, start) for name, start in ours.items() if name not in entries}
                 saved["state"][key] = fresh | {k: v.clone() if isinstance(v, Tensor) else v for k, v in entries.items()}
 
 
