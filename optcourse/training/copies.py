@@ -20,7 +20,7 @@ from optcourse.runtime import progress
 from optcourse.training.fit import batches
 
 #: Numbers of batches that go through the networks together: what they leave behind then fits into a cache.
-CACHE = 262_144
+CACHE = 393_216
 
 
 class Trained(NamedTuple):
