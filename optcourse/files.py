@@ -7,9 +7,11 @@ import hashlib
 import io
 import os
 import platform
+import shutil
+import socket
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -77,6 +79,38 @@ def save(path: Path, arrays: dict[str, np.ndarray], source: str) -> None:
     np.savez(content, source=np.array(source), **arrays)  # pyright: ignore[reportArgumentType]: none is called allow_pickle
     with contextlib.suppress(OSError):
         write(path, content.getbuffer())
+
+
+@contextlib.contextmanager
+def socket_folder() -> Iterator[Path | None]:
+    """A fresh folder in which Unix sockets can be bound, gone afterwards; ``None`` where there is none.
+
+    Their paths may have about a hundred bytes (scratch folders of clusters are longer), and some file systems have no
+    sockets: each place is tried.
+    """
+    folder = _bindable()
+    try:
+        yield folder
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bindable() -> Path | None:
+    family = getattr(socket, "AF_UNIX", None)
+    bases = (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp", "/var/tmp", "/dev/shm")
+    for base in dict.fromkeys(filter(None, bases)) if family else ():
+        folder = None
+        try:
+            base.encode()  # else a library that takes paths for text cannot name the socket
+            folder = tempfile.mkdtemp(prefix="optcourse-", dir=base)
+            with socket.socket(family) as trial:
+                trial.bind(f"{folder}/kernel-999")
+            return Path(folder)
+        except (OSError, UnicodeError):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+    return None
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:
