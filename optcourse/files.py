@@ -97,14 +97,13 @@ def socket_folder() -> Iterator[Path | None]:
 
 
 def _bindable() -> Path | None:
-    family = getattr(socket, "AF_UNIX", None)
     bases = (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp", "/var/tmp", "/dev/shm")
-    for base in dict.fromkeys(filter(None, bases)) if family else ():
+    for base in dict.fromkeys(filter(None, bases)) if hasattr(socket, "AF_UNIX") else ():
         folder = None
         try:
             base.encode()  # else a library that takes paths for text cannot name the socket
             folder = tempfile.mkdtemp(prefix="optcourse-", dir=base)
-            with socket.socket(family) as trial:
+            with socket.socket(socket.AF_UNIX) as trial:
                 trial.bind(f"{folder}/kernel-999")
             return Path(folder)
         except (OSError, UnicodeError):

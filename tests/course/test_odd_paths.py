@@ -181,7 +181,7 @@ def test_without_such_a_place_the_kernel_listens_on_this_machine_only(tiny, monk
 STUBBORN = {
     "a loop": ("while True:\n    pass", signal.SIGINT),
     "deaf to both": (
-        "for number in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, signal.SIG_IGN)\nwhile True:\n    pass",
+        "for n in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(n, signal.SIG_IGN)\nwhile True:\n    pass",
         signal.SIGTERM,
     ),
     "catches everything": (
