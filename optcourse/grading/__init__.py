@@ -2,7 +2,8 @@
 
 ===========================  ===============================================================
 ``lab``, ``release``         a lab as the grader knows it; what students get of it
-``collect``, ``submission``  who submitted what; one file, cleaned
+``collect``                  who submitted what
+``reading``, ``submission``  one file, cleaned; back in the order of the lab
 ``sandbox``, ``worker``      the box; what runs inside it
 ``grade``, ``batch``         one submission; a class, stopped and resumed
 ``gradebook``, ``feedback``  nbgrader's; a page for each student

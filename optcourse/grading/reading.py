@@ -1,0 +1,268 @@
+"""A stranger's bytes become a notebook of plain, bounded data, or a sentence that says what the file is instead.
+
+It runs where the bytes can do no harm (in the box), so it imports next to nothing. What the grader does not need
+(outputs, unknown fields) is dropped while the JSON is read: a file may hold millions of empty objects.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import Any
+
+#: The largest file, in bytes.
+MAX_BYTES = 20 * 2**20
+MAX_CELLS = 2000
+#: Characters of one cell, and of all cells together.
+MAX_SOURCE, MAX_TEXT = 200_000, 4_000_000
+#: Objects and lists of a file: a notebook of this size has far fewer.
+MAX_PARTS = 2_000_000
+#: Characters of all pasted pictures together, in base64.
+MAX_PICTURES = 12_000_000
+SMALLER = "clear its outputs, save it, hand it in again"
+#: Flags of one file, and pictures of one cell.
+MAX_FLAGS, MAX_ATTACHED = 50, 50
+#: Kinds of pictures that are kept, and how their bytes begin.
+PICTURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
+#: Fields that are kept; every other is dropped while the file is read.
+FIELDS = frozenset(("cells", "worksheets", "cell_type", "source", "input", "level", "id", "attachments", "metadata"))
+FIELDS |= {"nbgrader", "tags", "kernelspec", "language_info", "name", "language", "grade_id", "grade", "solution"}
+FIELDS |= {"locked", "task", "points", "schema_version"}
+#: Files that are often handed in by mistake, by their first bytes.
+KINDS = (
+    (b"PK\x03\x04", "a zip archive (or a Word file)"),
+    (b"\x1f\x8b", "compressed with gzip"),
+    (b"BZh", "compressed with bzip2"),
+    (b"\xfd7zXZ", "compressed with xz"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"Rar!", "a rar archive"),
+    (b"\x89PNG", "a picture (PNG)"),
+    (b"\xff\xd8\xff", "a picture (JPEG)"),
+    (b"GIF8", "a picture (GIF)"),
+    (b"RIFF", "a picture or a recording"),
+    (b"%PDF", "a PDF"),
+    (b"{\\rtf", "a text document (RTF)"),
+    (b"\xd0\xcf\x11\xe0", "an old Office document"),
+    (b"SQLite format 3", "a database"),
+    (b"\x00\x05\x16\x07", "what macOS stores beside a file, not the file itself"),
+    (b"version https://git-lfs", "a pointer of git LFS, not the file itself"),
+    (b"[InternetShortcut]", "a link to a web page"),
+)
+
+
+class Unreadable(ValueError):
+    """A file that is no notebook; the message says why."""
+
+
+def read(raw: bytes) -> dict[str, Any]:
+    """The notebook in ``raw``: ``cells``, ``kernel``, ``language`` and ``flags`` (what was dropped, in words).
+
+    A cell is ``cell_type`` (code, markdown or raw), ``id`` (text or ``None``), ``source``, ``metadata`` (``nbgrader``
+    with plain values, ``tags``) and ``attachments`` (pictures in base64). Versions 2 to 4 of the format are read.
+    Raises :class:`Unreadable`.
+    """
+    if len(raw) > MAX_BYTES:  # the rest was perhaps not even read: no number is said
+        raise Unreadable(
+            f"the file is larger than {MAX_BYTES // 2**20} MB; clear its outputs, save it, hand it in again"
+        )
+    if not raw.strip(b"\xef\xbb\xbf\0 \t\r\n"):
+        raise Unreadable("the file is empty")
+    flags: list[str] = []
+    notebook = _parse(raw, flags)
+    found = [_cell(cell, flags) for cell in _raw_cells(notebook)]
+    cells = [cell for cell in found if cell is not None]
+    if found and not cells:
+        raise Unreadable(f"the file is not a notebook: none of its {len(found)} cells can be read")
+    if (size := sum(len(cell["source"]) for cell in cells)) > MAX_TEXT:
+        raise Unreadable(f"the notebook has {size:,} characters of code and text, more than {MAX_TEXT:,}")
+    _bound_pictures(cells, flags)
+    metadata = _dict(notebook.get("metadata"))
+    kernel, info = _dict(metadata.get("kernelspec")), _dict(metadata.get("language_info"))
+    return {
+        "cells": cells,
+        "kernel": _text(kernel.get("name"))[:100],
+        "language": (_text(kernel.get("language")) or _text(info.get("name")))[:100],
+        "flags": flags,
+    }
+
+
+# The file ------------------------------------------------------------------------------------------------------
+
+
+def _parse(raw: bytes, flags: list[str]) -> dict[str, Any]:
+    for start, kind in KINDS:
+        if raw.startswith(start):
+            raise Unreadable(f"the file is not a notebook: it is {kind}")
+    encoding = json.detect_encoding(raw)
+    if not encoding.startswith("utf-8"):
+        _flag(flags, f"the file is saved as {encoding}, not as UTF-8")
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        what = "no text" if b"\0" in raw[:1000] or b"{" not in raw else f"no text in UTF-8 (byte {error.start:,})"
+        raise Unreadable(f"the file is not a notebook: it is {what}") from None
+    if text.count("{") + text.count("[") > MAX_PARTS:
+        raise Unreadable(f"the file has more than {MAX_PARTS:,} parts; {SMALLER}")
+
+    def kept(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            # A name with a slash is a kind of picture, and what holds one is an attachment: its name is free.
+            if key in FIELDS or "/" in key or (type(value) is dict and any("/" in kind for kind in value)):
+                if key in found:
+                    _flag(flags, f"the field {key[:40]!r} stands twice in one place; the last one counts")
+                found[key] = value
+        return found
+
+    try:
+        notebook = json.loads(text, object_pairs_hook=kept)
+    except RecursionError:
+        raise Unreadable("the file is not a notebook: it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"the file is not a notebook: it is {_mistaken(text, error)}") from None
+    except ValueError as error:
+        raise Unreadable(f"the file is not a notebook: {str(error)[:100]}") from None
+    if not isinstance(notebook, dict):
+        raise Unreadable("the file is not a notebook: it is JSON of another kind")
+    return notebook
+
+
+def _mistaken(text: str, error: json.JSONDecodeError) -> str:
+    """What a text is that is no JSON."""
+    start = text[:100_000].lstrip()
+    if re.search(r"^(<{7}|>{7})( |$)", text, re.M):
+        return "full of the marks of a merge conflict (<<<<<<<); solve the conflict in git first"
+    if start.startswith("<"):
+        return "a web page; download the notebook itself (the raw file)"
+    if start.startswith("{") and (error.msg.startswith("Unterminated") or error.pos >= len(text.rstrip("\0 \t\r\n"))):
+        return "cut off in the middle; save it and hand it in again"
+    if start.startswith("{"):
+        return f"damaged at line {error.lineno:,}, column {error.colno:,} ({error.msg})"
+    if re.search(r"^\s*(import \w|from [\w.]+ import |def \w+\(|class \w+|# ?%%|#!.*python|%\w)", start, re.M):
+        return "a Python script; hand in the .ipynb file"
+    return "a text" if start.isprintable() or "\0" not in start else "no text"
+
+
+def _raw_cells(notebook: dict[str, Any]) -> list[Any]:
+    """The cells of any version: up to version 3 they lie in worksheets."""
+    cells = notebook.get("cells")
+    if cells is None and isinstance(sheets := notebook.get("worksheets"), list):
+        lists = [_dict(sheet).get("cells") for sheet in sheets]
+        cells = [cell for some in lists if isinstance(some, list) for cell in some]
+    if not isinstance(cells, list):
+        raise Unreadable("the file is not a notebook: it has no cells")
+    if len(cells) > MAX_CELLS:
+        raise Unreadable(f"the notebook has {len(cells):,} cells, more than {MAX_CELLS:,}")
+    return cells
+
+
+# A cell --------------------------------------------------------------------------------------------------------
+
+
+def _flag(flags: list[str], note: str) -> None:
+    if len(flags) < MAX_FLAGS and note not in flags:
+        flags.append(note)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    """A text without half characters, which no file can hold; nothing for what is no text."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _cell(cell: Any, flags: list[str]) -> dict[str, Any] | None:
+    kind = _dict(cell).get("cell_type")
+    old = {"html": "markdown", "heading": "markdown"}  # of version 3
+    kind = old.get(kind, kind) if isinstance(kind, str) else None
+    if kind not in ("code", "markdown", "raw"):
+        _flag(flags, f"a cell of an unknown type was left out: {_text(_dict(cell).get('cell_type'))[:40]!r}")
+        return None
+    source = cell.get("source", cell.get("input"))
+    parts = source if isinstance(source, list) else [source]
+    if not all(isinstance(part, str) for part in parts):
+        _flag(flags, "a cell holds something that is no text; it was left out")
+        if not any(isinstance(part, str) for part in parts):
+            return None
+    text = _text("".join(part for part in parts if isinstance(part, str))).replace("\r\n", "\n")
+    if cell["cell_type"] == "heading":
+        level = cell.get("level")
+        text = f"{'#' * (level if type(level) is int and 0 < level < 7 else 1)} {text}"
+    attachments = _dict(cell.get("attachments"))
+    pictures = _pictures(attachments, flags)
+    if kind != "code":
+        text = _inlined(text, pictures)
+    if len(text) > MAX_SOURCE:
+        _flag(flags, f"a cell of {len(text):,} characters was cut at {MAX_SOURCE:,}")
+    metadata = _dict(cell.get("metadata"))
+    tags = metadata.get("tags")
+    grading = {key: _plain(value) for key, value in _dict(metadata.get("nbgrader")).items() if key in FIELDS}
+    return {
+        "cell_type": kind,
+        "id": _text(cell.get("id"))[:200] or None,
+        "source": text[:MAX_SOURCE],
+        "metadata": {
+            "nbgrader": grading,
+            "tags": [_text(tag)[:100] for tag in tags[:20]] if isinstance(tags, list) else [],
+        },
+        "attachments": pictures,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**53):
+        return value
+    return _text(value)[:200] or "?"
+
+
+def _pictures(attachments: dict[str, Any], flags: list[str]) -> dict[str, dict[str, str]]:
+    """The pictures among the attachments of a cell; what is left out is flagged."""
+    found: dict[str, dict[str, str]] = {}
+    if len(attachments) > MAX_ATTACHED:
+        _flag(flags, f"{len(attachments):,} attachments in one cell; all but {MAX_ATTACHED} were left out")
+    for name, bundle in list(attachments.items())[:MAX_ATTACHED]:
+        name = _text(name)[:100]
+        for kind, data in _dict(bundle).items():
+            data = "".join(part for part in data if isinstance(part, str)) if isinstance(data, list) else data
+            if kind in PICTURES and isinstance(data, str) and _is_picture(kind, data):
+                found[name] = {kind: "".join(data.split())}
+        if name not in found:
+            _flag(flags, f"the attachment {name!r} was left out: no picture (PNG, JPEG, GIF)")
+    return found
+
+
+def _is_picture(kind: str, data: str) -> bool:
+    try:
+        return base64.b64decode("".join(data.split()), validate=True).startswith(PICTURES[kind])
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _inlined(text: str, pictures: dict[str, dict[str, str]]) -> str:
+    """The text with the pictures that Colab writes into it (``data:image/png;base64,…``) as attachments."""
+
+    def moved(match: re.Match[str]) -> str:
+        kind, data = match[1].lower(), match[2]
+        if not _is_picture(kind, data):
+            return match[0]
+        name = f"pasted-{len(pictures) + 1}.{kind.removeprefix('image/')}"
+        pictures[name] = {kind: data}
+        return f"attachment:{name}"
+
+    return re.sub(r"data:(image/(?:png|jpeg|gif));base64,([A-Za-z0-9+/=]+)", moved, text, flags=re.I)
+
+
+def _bound_pictures(cells: list[dict[str, Any]], flags: list[str]) -> None:
+    room = MAX_PICTURES
+    for cell in cells:
+        for name, bundle in list(cell["attachments"].items()):
+            size = sum(map(len, bundle.values()))
+            if size > room:
+                del cell["attachments"][name]
+                _flag(flags, f"the picture {name!r} was left out: more than {MAX_PICTURES // 10**6} MB of pictures")
+            else:
+                room -= size
