@@ -7,17 +7,19 @@ names by their whole path are there, and memory has no limit.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from optcourse.grading.kernel import Kernel, Ran
+from optcourse.grading import reading
+from optcourse.grading.kernel import Kernel, Ran, described
 from optcourse.grading.lab import Lab, role
 from optcourse.grading.submission import Cell, assemble, read, untouched, written_answers
 
@@ -26,7 +28,6 @@ LIMIT, ATTEMPTS = 30.0, 4
 #: What the kernel's environment has in common with the grader's box.
 ENVIRONMENT = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "PYTHONSAFEPATH": "1",
     "OPTCOURSE_PROGRESS": "off",
     "CUDA_VISIBLE_DEVICES": "",
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPTCOURSE_THREADS"), "1"),
@@ -43,14 +44,6 @@ class Finding:
     why: str = ""
 
 
-@dataclass
-class _Runs:
-    """What the cells did, in the last run that reached them."""
-
-    ran: dict[str, Ran] = field(default_factory=dict)
-    skipped: set[str] = field(default_factory=set)
-
-
 def check(
     lab: Lab,
     raw: bytes,
@@ -65,48 +58,60 @@ def check(
     before each cell. Raises :class:`optcourse.grading.submission.Unreadable` for a file that is no notebook.
     """
     cells, flags = assemble(lab, read(raw))
-    runs = _run(cells, limit, on_cell)
+    ran = _run(cells, limit, on_cell)
     titles = _titles(cells)
-    whys = {cell.name: _why(cell, titles[cell.name], runs.ran.get(cell.name), limit) for cell in cells}
-    findings, notes, section = [], _notes(cells, whys, beside), []
+    whys = {cell.name: _why(cell, titles[cell.name], ran.get(cell.name), limit) for cell in cells}
     exercises = {exercise.name: exercise for exercise in lab.exercises}
+    findings, notes, section = [], [], []
     for cell in cells:
-        section += [] if cell.provided and not cell.test else [cell]
+        if cell.provided and not cell.test and whys[cell.name]:
+            broken = f"{_place(cell, titles[cell.name])} is the lab's and failed, which may be why others did"
+            notes.insert(0, f"{broken}: {whys[cell.name]}")
         if cell.name not in exercises:
+            section += [cell] if whys[cell.name] and not cell.provided else []
             continue
-        exercise, before = exercises[cell.name], [c for c in section[:-1] if whys[c.name]]
-        section = []
-        if not whys[cell.name]:
-            state, why = "passed", ""
-            notes += [f"passed, although {_place(c, titles[c.name])} failed: {whys[c.name]}" for c in before]
-        elif exercise.solutions and untouched(lab, cells, exercise.solutions) and not before:
+        exercise, why = exercises[cell.name], whys[cell.name]
+        if not why:
+            state = "passed"
+            notes += [f"{_place(c, titles[c.name])} failed, the test passed: {whys[c.name]}" for c in section]
+        elif exercise.solutions and untouched(lab, cells, exercise.solutions) and not section:
             state, why = "not attempted", ""
         else:
-            state, why = "failed", "\n".join([whys[c.name] for c in before] or [_unhinted(lab, whys[cell.name])])
+            state, why = "failed", "\n".join([whys[c.name] for c in section] or [why])
         findings.append(Finding(exercise.title, exercise.points, state, why))
+        section = []
+    notes += [f"{_place(c, titles[c.name])} failed: {whys[c.name]}" for c in section]
+    if beside is not None:
+        notes += _alone(cells, ran, beside)
     answered = written_answers(lab, cells)
     for name, points in lab.written.items():
         findings.append(Finding("Written question", points, "answered" if name in answered else "not answered"))
-    return findings, [*notes, *flags]
+    return findings, list(dict.fromkeys([*notes, *flags]))
 
 
-def _run(cells: list[Cell], limit: float, on_cell: Callable[[int, int, str], None]) -> _Runs:
+def _run(cells: list[Cell], limit: float, on_cell: Callable[[int, int, str], None]) -> dict[str, Ran]:
     """Execute the code cells as the grader does: after a cell that ends its process, again without it."""
-    code, titles, runs = [cell for cell in cells if cell.kind == "code"], _titles(cells), _Runs()
+    code, titles = [cell for cell in cells if cell.kind == "code"], _titles(cells)
+    fatal: dict[str, Ran] = {}
+    ran: dict[str, Ran] = {}
     for _ in range(ATTEMPTS):
-        with tempfile.TemporaryDirectory(prefix="optcourse-", ignore_cleanup_errors=True) as home:
-            with Kernel(cwd=home, env={**os.environ, **ENVIRONMENT}) as kernel:
-                for index, cell in enumerate(code):
-                    if cell.name in runs.skipped:
-                        continue
-                    on_cell(index, len(code), titles[cell.name])
-                    runs.ran[cell.name] = kernel.run(cell.source, limit)
-                    if runs.ran[cell.name].died:
-                        runs.skipped.add(cell.name)
-                        break
-                else:
+        ended, done = len(fatal), {}
+        with (
+            tempfile.TemporaryDirectory(prefix="optcourse-", ignore_cleanup_errors=True) as home,
+            (Kernel if os.name == "posix" else Elsewhere)(cwd=home, env={**os.environ, **ENVIRONMENT}) as kernel,
+        ):
+            for index, cell in enumerate(code):
+                if cell.name in fatal:
+                    continue
+                on_cell(index, len(code), titles[cell.name])
+                done[cell.name] = kernel.run(cell.source, limit)
+                if done[cell.name].died:
+                    fatal[cell.name] = done[cell.name]
                     break
-    return runs
+        ran = {**ran, **done}
+        if len(fatal) == ended:
+            break
+    return {**ran, **fatal}
 
 
 # Sentences -----------------------------------------------------------------------------------------------------
@@ -155,4 +160,83 @@ def _error(error: dict[str, Any]) -> str:
     message = re.sub(r"\x1b\[[0-9;]*m", "", message).strip()
     if name == "NotAsExpected":
         return message
-    return f"{name}: {message}" if message else name
+    if name == "NotImplementedError":
+        return f"not written yet: {message}" if message else "not written yet"
+    line = f"\n  in {where.splitlines()[-1]}" if where else ""
+    return (f"{name}: {message}" if message else name) + line
+
+
+def _alone(cells: list[Cell], ran: dict[str, Ran], beside: Path) -> list[str]:
+    """What the notebook needs of its folder: the grader has the notebook and nothing else."""
+    needs = set()
+    for error in (result.error for result in ran.values() if result.error):
+        name = re.search(r"No such file or directory: '(.+)'|No module named '(\w+)|(\S+) not found", error["message"])
+        wanted = next(filter(None, name.groups()), "") if name else ""
+        needs |= {found.name for found in (beside / wanted, beside / f"{wanted}.py") if wanted and found.exists()}
+    needs |= {str(beside) for cell in cells if str(beside) in cell.source and not cell.provided}
+    return [
+        f"the notebook needs {name!r}, which the grader does not have: it runs the notebook alone, in an empty folder "
+        "(let a cell write the file, or put the code into a cell)"
+        for name in sorted(needs)
+    ]
+
+
+# The file ------------------------------------------------------------------------------------------------------
+
+
+def lab_of(raw: bytes, labs: list[Lab]) -> Lab | None:
+    """Whose notebook a file is, by grade ids and unchanged cells; ``None`` when it is nobody's.
+
+    Raises :class:`optcourse.grading.reading.Unreadable` for a file that is no notebook.
+    """
+    mine = _marks(reading.read(raw)["cells"])
+    shares = {lab.name: len(mine & (its := _marks(lab.release.cells))) / max(1, len(its)) for lab in labs}
+    best = max(labs, key=lambda lab: shares[lab.name], default=None)
+    return best if best is not None and shares[best.name] > 0.3 else None
+
+
+def _marks(cells: list[Any]) -> set[str]:
+    """What tells one lab from another."""
+    texts = {" ".join(cell["source"].split()) for cell in cells}
+    return (texts | {str(role(cell).get("grade_id", "")) for cell in cells}) - {""}
+
+
+# Windows -------------------------------------------------------------------------------------------------------
+
+
+class Elsewhere:
+    """The same kernel where there are no Unix sockets: :class:`optcourse.grading.kernel.Kernel` by way of nbclient."""
+
+    def __init__(self, *, cwd: str, env: dict[str, str]) -> None:
+        from nbclient import NotebookClient
+
+        notebook = nbformat.v4.new_notebook()
+        self.client = NotebookClient(notebook, kernel_name="python3", allow_errors=True, interrupt_on_timeout=True)
+        self.place = {"cwd": cwd, "env": env}
+        self.opened = contextlib.ExitStack()
+
+    def __enter__(self) -> Elsewhere:
+        """Start it."""
+        self.client.reset_execution_trackers()
+        self.opened.enter_context(self.client.setup_kernel(**self.place))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self.opened.close()
+
+    def run(self, source: str, limit: float) -> Ran:
+        """Execute one cell."""
+        from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+        cell = nbformat.v4.new_code_cell(source)
+        self.client.nb.cells.append(cell)
+        self.client.timeout = max(1, round(limit))
+        try:
+            self.client.execute_cell(cell, len(self.client.nb.cells) - 1)
+        except DeadKernelError:
+            return Ran(died="crashed")
+        except CellTimeoutError:
+            return Ran(died="timeout")
+        error = next((described(output) for output in cell.outputs if output.output_type == "error"), None)
+        return Ran(error=error, interrupted=error is not None and error["name"] == "KeyboardInterrupt")

@@ -95,12 +95,13 @@ class Kernel:
         mine, theirs = socket.socketpair()
         self.line = mine
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", NOTEBOOK, str(file), str(theirs.fileno())],
+            [sys.executable, "-c", NOTEBOOK, str(file), str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=cwd,
-            env={**(os.environ if env is None else env), "IPYTHONDIR": f"{self.folder}/ipython"},
+            # The broker imports nothing of the student's, a notebook does: as in Jupyter, its folder is on the path.
+            env={**(os.environ if env is None else env), "PYTHONSAFEPATH": "", "IPYTHONDIR": f"{self.folder}/ipython"},
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
