@@ -520,3 +520,12 @@ def test_each_cell_is_announced(labs):
     )
     assert seen[0] == (0, 7, "Tiny lab") and seen[-1] == (6, 7, "Exercise squares")
     assert [index for index, _, _ in seen] == list(range(7))
+
+
+def test_a_student_needs_no_nbgrader(labs, tmp_path):
+    path = tmp_path / "tiny.ipynb"
+    path.write_bytes(NOTEBOOK)
+    program = "import sys; sys.modules['nbgrader'] = None; from optcourse.course.cli import main; main()"
+    command = [sys.executable, "-c", program, "labs", "check", "tiny", path, "--labs", labs]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert (run.returncode, run.stderr) == (0, "")
