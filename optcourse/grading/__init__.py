@@ -4,6 +4,7 @@
 ``lab``, ``release``         a lab as the grader knows it; what students get of it
 ``collect``, ``submission``  who submitted what; one file, cleaned
 ``sandbox``, ``worker``      the box; what runs inside it
+``box``                      what the box is made of, and what bounds it
 ``grade``, ``batch``         one submission; a class, stopped and resumed
 ``gradebook``, ``feedback``  nbgrader's; a page for each student
 ``check``, ``commands``      the same tests for a student; the command line
