@@ -5,6 +5,7 @@
 ``collect``                  who submitted what
 ``reading``, ``submission``  one file, cleaned; back in the order of the lab
 ``sandbox``, ``worker``      the box; what runs inside it
+``box``                      what the box is made of, and what bounds it
 ``grade``, ``batch``         one submission; a class, stopped and resumed
 ``gradebook``, ``feedback``  nbgrader's; a page for each student
 ``check``, ``commands``      the same tests for a student; the command line
