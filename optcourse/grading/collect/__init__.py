@@ -5,6 +5,7 @@
 ``names``   whose a file is and which lab's, from names; names that are safe
 ``whose``   which folder is a student's, and what is nobody's
 ``choose``  the rows, and which file of a student counts
+``roster``  the list of the class: who is missing, who is extra
 ==========  =====================================================================
 """
 

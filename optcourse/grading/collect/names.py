@@ -200,8 +200,12 @@ def _digest(text: str) -> str:
 
 
 def readable(name: str) -> str:
-    """A name made by :func:`safe` as a person reads it; what would disturb a terminal or a page is ``�``."""
-    text = unquote_to_bytes(name).decode("utf-8", "replace")
+    """A name made by :func:`safe` as a person reads it."""
+    return printable(unquote_to_bytes(name).decode("utf-8", "replace"))
+
+
+def printable(text: str) -> str:
+    """``text`` without what would disturb a terminal or a page: ``�`` stands for it."""
     return "".join(c if unicodedata.category(c)[0] not in "C" else "\ufffd" for c in text)
 
 

@@ -164,7 +164,7 @@ def _in_zip(archive: zipfile.ZipFile, origin: str) -> Iterator[File]:
             refused = f"compressed in an unusual way (method {info.compress_type})"
         elif len(parts) > MAX_DEPTH:
             parts, refused = parts[:MAX_DEPTH], f"below {MAX_DEPTH} folders"
-        where, source = PurePosixPath(*parts), f"{origin}:{shown(name)}"
+        where, source = PurePosixPath(*parts), shown(f"{origin}:{name}")
         yield File(where, source, _member(archive, info), refused, empty_folder=folder)
 
 

@@ -78,7 +78,8 @@ def _around(
     groups: dict[str, list[File]], flat: bool, depth: int, around: tuple[str, ...], lab: str
 ) -> list[tuple[str, tuple[str, ...]]]:
     """The folders that are not a student's but hold students, and what they add to the students' names."""
-    if flat or any(names.of_folder(name, lab).owner.key[0] for name in groups):
+    systems = {names.of_folder(name, lab).owner.key[0] for name in groups}
+    if flat or systems - {"", "repository"} or (len(groups) > 1 and systems - {""}):
         return []
     below = {name: _students(mine, depth + 1, lab) for name, mine in groups.items()}
     if len(groups) == 1:
