@@ -20,8 +20,8 @@ MAX_SIZE = 5 * 2**20
 COLUMNS = {
     "id": ("id", "idnumber", "studentid", "studentnumber", "sisuserid", "sisid", "orgdefinedid", "matriculationnumber",
            "matrikelnummer", "number", "sid"),
-    "login": ("login", "username", "user", "sisloginid", "loginid", "netid", "uid", "userid", "account", "githubusername",
-              "anmeldename"),
+    "login": ("login", "username", "user", "sisloginid", "loginid", "netid", "uid", "userid", "account",
+              "githubusername", "anmeldename"),
     "email": ("email", "emailaddress", "mail", "emailadresse"),
     "name": ("name", "fullname", "student", "studentname", "vollstandigername"),
     "first": ("firstname", "first", "givenname", "vorname", "forename", "forenames"),
@@ -219,13 +219,13 @@ def _line(
     """One student; raises ``ValueError`` for a line without one, or for what stands in an earlier line too."""
     by: dict[str, list[str]] = {}
     for title, kind, value in told:
+        value = value.removeprefix("#") if kind in ("id", "login") else value  # D2L writes one, for spreadsheets
         if kind and value:
             by.setdefault(kind, []).append(value)
-            if (
-                kind in ("id", "login", "email", "system")
-                and (first := seen.setdefault((title, _plain(value)), number)) != number
-            ):
-                raise ValueError(f"{path}, line {number}, column {title!r}: {value!r} stands in line {first} too")
+        if value and kind in ("id", "login", "email", "system"):
+            earlier = seen.setdefault((title, _plain(value)), number)
+            if earlier != number:
+                raise ValueError(f"{path}, line {number}, column {title!r}: {value!r} stands in line {earlier} too")
     system = [re.sub(r".*?(\d+)$", r"\1", value) for value in by.get("system", [])]
     if canvas:
         system += [value for title, _, value in told if title == "ID" and value]
@@ -237,13 +237,7 @@ def _line(
         columns = ", ".join(repr(title) for title, kind, _ in told if kind)
         raise ValueError(f"{path}, line {number}: nothing in the columns {columns}")
     *others, end = name.split() or [""]
-    forms = {
-        name,
-        f"{first} {last}",
-        f"{last} {first}",
-        " ".join(reversed(name.split(","))),
-        f"{end} {' '.join(others)}",
-    }
+    forms = {name, f"{first} {last}", f"{last} {first}", f"{end} {' '.join(others)}", " ".join(name.split(",")[::-1])}
     called = {names.alike(form) for form in forms if form.strip()} | {_words(form) for form in forms if form.strip()}
     id = (by.get("id") or by.get("login") or by.get("email") or by.get("system") or [name])[0]
     return Line(number, id, name, frozenset(system), frozenset(map(_plain, exact)), frozenset(called))
