@@ -23,6 +23,7 @@ from optcourse.grading.submission import Cell
 from optcourse.runtime import in_parallel, interrupts
 
 COLUMNS = ("student", "status", "score", "max_score", "to_read", "flags", "seconds", "file")
+Rows = list[dict[str, str]]
 
 
 def grade_class(
@@ -34,6 +35,7 @@ def grade_class(
     jobs: int = 1,
     again: bool = False,
     done: Callable[[str, Result, bool], None] = lambda student, result, kept: None,
+    arrange: Callable[[Rows], Rows] = lambda rows: rows,
 ) -> bool:
     """Grade ``submissions`` into ``output``; calls ``done(student, result, kept)`` after each. False if interrupted.
 
@@ -59,7 +61,7 @@ def grade_class(
                 fresh[submission.student] = result
                 done(submission.student, result, False)
     gradebook.record(output / "gradebook.db", lab, fresh)
-    ungraded = write_status(output, lab.name)
+    ungraded = write_status(output, lab.name, arrange)
     gradebook.export(output / "gradebook.db", lab.name, output / "grades.csv", ungraded)
     return not stopped.is_set()
 
@@ -106,18 +108,24 @@ def _save(output: Path, lab: Lab, submission: Submission, limits: Limits, result
     files.write(output / "results" / lab.name / f"{student}.json", json.dumps(data))
 
 
-def write_status(output: Path, lab: str) -> frozenset[str]:
-    """status.csv from the results of this and all earlier runs; returns the students whose file earns no grade."""
-    rows = []
+def write_status(output: Path, lab: str, arrange: Callable[[Rows], Rows] = lambda rows: rows) -> frozenset[str]:
+    """status.csv from the results of this and all earlier runs; returns the students whose file earns no grade.
+
+    ``arrange`` (:class:`~optcourse.grading.collect.roster.Table`) orders and completes the rows.
+    """
+    rows: Rows = []
     for path in sorted((output / "results" / lab).glob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
         score = "" if data["score"] is None else f"{data['score']:g}"
         maximum, seconds = f"{data['max_score']:g}", f"{data['seconds']:.1f}"
-        flags, to_read = "; ".join(data["flags"]), len(data["written"])
-        rows.append((path.stem, data["status"], score, maximum, to_read, flags, seconds, data["file"]))
+        flags, to_read = "; ".join(data["flags"]), str(len(data["written"]))
+        values = (path.stem, data["status"], score, maximum, to_read, flags, seconds, data["file"])
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
+    students = {row["student"] for row in rows}
+    rows = arrange(rows)
     text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow(COLUMNS)
+    table = csv.DictWriter(text, list(dict.fromkeys((*COLUMNS, *(column for row in rows for column in row)))))
+    table.writeheader()
     table.writerows(rows)
     files.write(output / "status.csv", text.getvalue())
-    return frozenset(row[0] for row in rows if row[2] == "")
+    return frozenset(students - {row["student"] for row in rows if row["score"]})
