@@ -14,8 +14,10 @@ import warnings
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -61,6 +63,8 @@ def folder() -> Path:
 
 def load(path: Path, source: str, parts: Iterable[str]) -> dict[str, np.ndarray] | None:
     """The arrays named ``parts``, or None when there is no usable file. It warns of one that is not from ``source``."""
+    import numpy as np  # late, as below: a box needs this module, and none of its arrays
+
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["source"]) != source:
@@ -75,6 +79,8 @@ def load(path: Path, source: str, parts: Iterable[str]) -> dict[str, np.ndarray]
 
 def save(path: Path, arrays: dict[str, np.ndarray], source: str) -> None:
     """Keep arrays for :func:`load`. Where nothing can be written, nothing happens: the next call generates again."""
+    import numpy as np
+
     content = io.BytesIO()
     np.savez(content, source=np.array(source), **arrays)  # pyright: ignore[reportArgumentType]: none is called allow_pickle
     with contextlib.suppress(OSError):

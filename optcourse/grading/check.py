@@ -19,7 +19,7 @@ from typing import Any
 import nbformat
 
 from optcourse.grading import reading
-from optcourse.grading.kernel import Kernel, Ran, described
+from optcourse.grading.box.kernel import Kernel, Ran, described
 from optcourse.grading.lab import Lab, role
 from optcourse.grading.submission import Cell, assemble, read, untouched, written_answers
 
@@ -205,7 +205,7 @@ def _marks(cells: list[Any]) -> set[str]:
 
 
 class Elsewhere:
-    """The same kernel where there are no Unix sockets: :class:`optcourse.grading.kernel.Kernel` by way of nbclient."""
+    """A kernel as :class:`~optcourse.grading.box.kernel.Kernel`, through nbclient: where there are no Unix sockets."""
 
     def __init__(self, *, cwd: str, env: dict[str, str]) -> None:
         from nbclient import NotebookClient

@@ -40,7 +40,7 @@ __all__ = [
 #: The package without what it imports itself: the broker needs nothing of it, and every submission would wait for it.
 WORKER = (
     "import sys, types; sys.modules['optcourse'] = package = types.ModuleType('optcourse'); "
-    f"package.__path__ = [{str(PACKAGE)!r}]; from optcourse.grading.worker import broker; broker()"
+    f"package.__path__ = [{str(PACKAGE)!r}]; from optcourse.grading.box.worker import broker; broker()"
 )
 #: Seconds between two looks at the processes of a box.
 LOOK = 0.4

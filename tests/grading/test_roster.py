@@ -297,7 +297,7 @@ def test_a_class_without_the_lab_says_what_is_there_instead(tmp_path):
 
 
 def test_a_table_of_a_hundred_has_a_line_for_each(tmp_path, capsys):
-    from optcourse.grading import commands
+    from optcourse.grading.commands import grade as commands
 
     with (tmp_path / "status.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, batch.COLUMNS)

@@ -1,4 +1,4 @@
-"""What a box is made of, and what bounds it.
+"""What a box is made of, what bounds it, and what runs inside.
 
 =============  =============================================================
 ``bubble``     bubblewrap's walls, and what is inside
@@ -7,5 +7,7 @@
 ``groups``     the same, counted by the kernel, where control groups allow it
 ``talk``       what it may say
 ``syscalls``   what the kernel does not do for them
+``worker``     inside: one who listens to the grader, and a notebook
+``kernel``     a Jupyter kernel, driven without a server
 =============  =============================================================
 """

@@ -1,6 +1,6 @@
 """A real Jupyter kernel, driven without a notebook server: what runs a notebook in the box and in ``labs check``.
 
-The process is ipykernel's own (:func:`optcourse.grading.worker.notebook` starts it), so whatever runs in JupyterLab
+The process is ipykernel's own (:func:`optcourse.grading.box.worker.notebook` starts it), so whatever runs in JupyterLab
 runs here: magics, plots, threads, ``await``, subprocesses, ``sys.stdout`` in all its parts. It listens on Unix
 sockets in a folder, needs no network, and speaks Jupyter's protocol. Whatever it says is data of a stranger: it is
 cut to a bounded size here, and nothing of it is trusted.
@@ -13,17 +13,17 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from optcourse import files
 
 #: Longest line that is passed on, in bytes.
 MAX_LINE = 64 * 2**20
@@ -31,9 +31,7 @@ MAX_LINE = 64 * 2**20
 GRACE = 5.0
 #: Outputs that are kept of a cell, and how much larger than a text a figure may be.
 MAX_OUTPUTS, FIGURE = 50, 20
-#: Longest path of a Unix socket (107 bytes on Linux, 103 on macOS), less what is appended to the folder.
-MAX_PATH = 103 - len("/kernel-5")
-NOTEBOOK = "from optcourse.grading.worker import notebook; notebook()"
+NOTEBOOK = "from optcourse.grading.box.worker import notebook; notebook()"
 
 
 class Lines:
@@ -83,12 +81,15 @@ class Kernel(contextlib.AbstractContextManager):
     """One kernel process; to be closed, or used in a ``with`` statement.
 
     ``output`` is the number of characters kept of each stream of a cell. The process runs in ``cwd`` with the
-    environment ``env``. Raises ``ValueError`` when no folder for temporary files has a path short enough for a socket.
+    environment ``env``. Raises ``ValueError`` where no Unix socket can be made.
     """
 
     def __init__(self, *, output: int = 20_000, cwd: str | None = None, env: dict[str, str] | None = None) -> None:
         self.output = output
-        self.folder = _short_folder()
+        self.ends = contextlib.ExitStack()
+        if (folder := self.ends.enter_context(files.socket_folder())) is None:
+            raise ValueError("TMPDIR: the kernel needs a folder in which Unix sockets can be made; none was found")
+        self.folder = folder
         ports = {f"{name}_port": i for i, name in enumerate(("shell", "iopub", "stdin", "control", "hb"), 1)}
         file = Path(self.folder, "kernel.json")
         file.write_text(json.dumps({**ports, "ip": f"{self.folder}/kernel", "transport": "ipc", "key": ""}))
@@ -103,6 +104,7 @@ class Kernel(contextlib.AbstractContextManager):
             # The broker imports nothing of the student's, a notebook does: as in Jupyter, its folder is on the path.
             env={**(os.environ if env is None else env), "PYTHONSAFEPATH": "", "IPYTHONDIR": f"{self.folder}/ipython"},
             pass_fds=[theirs.fileno()],
+            start_new_session=True,
         )
         theirs.close()
         import zmq  # while the process starts
@@ -117,11 +119,13 @@ class Kernel(contextlib.AbstractContextManager):
 
     def __exit__(self, *_: object) -> None:
         """End the process, without a last word of its own, and remove its folder."""
+        with contextlib.suppress(OSError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
         self.line.close()
         self.context.destroy(linger=0)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.ends.close()
 
     def close(self) -> None:
         """What leaving a ``with`` statement does."""
@@ -220,20 +224,6 @@ class Kernel(contextlib.AbstractContextManager):
             except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # no message of a kernel: the notebook wrote to the socket
         return found
-
-
-def _short_folder() -> str:
-    """A fresh folder for sockets."""
-    for place in (tempfile.gettempdir(), "/tmp"):
-        with contextlib.suppress(OSError):
-            folder = os.path.abspath(tempfile.mkdtemp(prefix=".k-", dir=place))
-            if len(os.fsencode(folder)) <= MAX_PATH:
-                return folder
-            os.rmdir(folder)
-    raise ValueError(
-        f"TMPDIR: the kernel needs a folder whose path has at most {MAX_PATH - 12} bytes, and neither "
-        f"{tempfile.gettempdir()!r} nor /tmp is one that can be written to"
-    )
 
 
 class _Outputs:

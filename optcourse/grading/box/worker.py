@@ -31,7 +31,7 @@ import threading
 import time
 from typing import Any
 
-from optcourse.grading.kernel import MAX_LINE, Kernel, Lines
+from optcourse.grading.box.kernel import MAX_LINE, Kernel, Lines
 
 #: Seconds until a kernel that has nothing to do makes a copy of itself.
 PATIENCE = 30.0
