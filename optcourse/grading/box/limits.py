@@ -15,7 +15,7 @@ RESERVED = 8 * GB
 #: Room for files in the sandbox, in bytes: once in /tmp, once in /dev/shm.
 SCRATCH = 256 * 2**20
 #: What the processes of one submission may be and hold together.
-MAX_PROCESSES, MAX_THREADS, MAX_FILES, MAX_OPEN = 100, 500, 20_000, 5_000
+MAX_PROCESSES, MAX_THREADS, MAX_FILES, MAX_OPEN = 100, 500, 20_000, 10_000
 #: The most that a submission gets unasked, the least that one can be graded with, and what one should have, in GB.
 MOST, LEAST, USUAL = 4.0, 0.5, 1.0
 #: How much of the machine's memory is for submissions; the rest is the grader's and everybody else's.
