@@ -1,13 +1,12 @@
 """Grade labs: strangers' notebooks run in a box, and are compared outside it.
 
-============================  ==============================================================
-``lab``, ``release``          a lab as the grader knows it; what students get of it
-``collect``                   who submitted what
-``reading``                   one file, as plain bounded data
-``matching``, ``submission``  its cells and the lab's; what runs
-``sandbox``, ``worker``       the box; what runs inside it
-``grade``, ``batch``          one submission; a class, stopped and resumed
-``gradebook``, ``feedback``   nbgrader's; a page for each student
-``check``, ``commands``       the same tests for a student; the command line
-============================  ==============================================================
+===========================  ===============================================================
+``lab``, ``release``         a lab as the grader knows it; what students get of it
+``collect``                  who submitted what
+``reading``, ``submission``  one file, cleaned; put together with its lab
+``sandbox``, ``worker``      the box; what runs inside it
+``grade``, ``batch``         one submission; a class, stopped and resumed
+``gradebook``, ``feedback``  nbgrader's; a page for each student
+``check``, ``commands``      the same tests for a student; the command line
+===========================  ===============================================================
 """

@@ -16,9 +16,8 @@ import re
 import warnings
 from typing import Any
 
-#: The largest file, in bytes.
-MAX_BYTES = 20 * 2**20
-MAX_CELLS = 2000
+#: The largest file, in bytes, and the most cells.
+MAX_BYTES, MAX_CELLS = 20 * 2**20, 2000
 #: Characters of one cell, and of all cells together.
 MAX_SOURCE, MAX_TEXT = 200_000, 4_000_000
 #: Objects and lists of a file: a notebook of this size has far fewer.
@@ -26,8 +25,8 @@ MAX_PARTS = 2_000_000
 #: Characters of all pasted pictures together, in base64.
 MAX_PICTURES = 12_000_000
 SMALLER = "clear its outputs, save it, hand it in again"
-#: Statements of one cell that are looked at one by one.
-MAX_STATEMENTS = 2000
+#: Statements, and names that they bind, of one file that are looked at one by one.
+MAX_STATEMENTS = 20_000
 #: Flags of one file, and pictures of one cell.
 MAX_FLAGS, MAX_ATTACHED = 50, 50
 #: Kinds of pictures that are kept, and how their bytes begin.
@@ -39,10 +38,7 @@ FIELDS |= {"locked", "task", "points", "schema_version"}
 #: Files that are often handed in by mistake, by their first bytes.
 KINDS = (
     ((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF"), "a picture"),
-    (
-        (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"),
-        "an archive; unpack it",
-    ),
+    ((b"PK\3\4", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"), "an archive; unpack it"),
     ((b"%PDF", b"{\\rtf", b"\xd0\xcf\x11\xe0"), "a document (PDF, RTF, Word)"),
     (b"SQLite format 3", "a database"),
     (b"\x00\x05\x16\x07", "what macOS stores beside a file, not the file itself"),
@@ -65,9 +61,7 @@ def read(raw: bytes) -> dict[str, Any]:
     2 to 4 of the format are read. Raises :class:`Unreadable`.
     """
     if len(raw) > MAX_BYTES:  # the rest was perhaps not even read: no number is said
-        raise Unreadable(
-            f"the file is larger than {MAX_BYTES // 2**20} MB; clear its outputs, save it, hand it in again"
-        )
+        raise Unreadable(f"the file is larger than {MAX_BYTES // 2**20} MB; {SMALLER}")
     if not raw.strip(b"\xef\xbb\xbf\0 \t\r\n"):
         raise Unreadable("the file is empty")
     flags: list[str] = []
@@ -78,23 +72,21 @@ def read(raw: bytes) -> dict[str, Any]:
         raise Unreadable(f"the file is not a notebook: none of its {len(found)} cells can be read")
     if (size := sum(len(cell["source"]) for cell in cells)) > MAX_TEXT:
         raise Unreadable(f"the notebook has {size:,} characters of code and text, more than {MAX_TEXT:,}")
-    room = MAX_PICTURES
+    room, statements = MAX_PICTURES, MAX_STATEMENTS
     for cell in cells:
         room -= (size := sum(len(data) for bundle in cell["attachments"].values() for data in bundle.values()))
         if room < 0:
             room, cell["attachments"] = room + size, {}
             _flag(flags, f"pictures were left out: more than {MAX_PICTURES // 10**6} MB of them")
-    metadata = _dict(notebook.get("metadata"))
-    kernel, info = _dict(metadata.get("kernelspec")), _dict(metadata.get("language_info"))
+        cell["parts"] = parts(cell["source"], statements) if cell["cell_type"] == "code" else []
+        statements -= sum(1 + len(part["binds"]) for part in cell["parts"])
+    kernel, info = (_dict(_dict(notebook.get("metadata")).get(key)) for key in ("kernelspec", "language_info"))
     return {
         "cells": cells,
         "kernel": _text(kernel.get("name"))[:100],
         "language": (_text(kernel.get("language")) or _text(info.get("name")))[:100],
         "flags": flags,
     }
-
-
-# The file ------------------------------------------------------------------------------------------------------
 
 
 def _parse(raw: bytes, flags: list[str]) -> dict[str, Any]:
@@ -164,9 +156,6 @@ def _raw_cells(notebook: dict[str, Any]) -> list[Any]:
     return cells
 
 
-# A cell --------------------------------------------------------------------------------------------------------
-
-
 def _flag(flags: list[str], note: str) -> None:
     if len(flags) < MAX_FLAGS and note not in flags:
         flags.append(note)
@@ -211,15 +200,14 @@ def _cell(cell: Any, flags: list[str]) -> dict[str, Any] | None:
         "source": text[:MAX_SOURCE],
         "metadata": {"nbgrader": grading, "tags": [_text(tag)[:100] for tag in tags[:20]]},
         "attachments": pictures,
-        "parts": parts(text[:MAX_SOURCE]) if kind == "code" else [],
     }
 
 
-def parts(source: str) -> list[dict[str, Any]]:
+def parts(source: str, most: int = MAX_STATEMENTS) -> list[dict[str, Any]]:
     """The statements of a code cell: ``first`` and ``last`` line, the names it ``binds``, and ``key``, its meaning.
 
-    The key stays when comments and spaces change. What is no Python is one part without a key; it binds the functions
-    and classes that it seems to define.
+    The key stays when comments, docstrings and spaces change. What is no Python, or is and binds more than ``most``,
+    is one part without a key; it binds the functions and classes that it seems to define.
     """
     lines = source.split("\n")
     magic = re.match(r"\s*%%(\w+)", source)
@@ -228,24 +216,27 @@ def parts(source: str) -> list[dict[str, Any]]:
     for text in () if magic and magic[1] not in TIMERS else (source, plain):
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            body = ast.parse(text).body
-            if len(body) > MAX_STATEMENTS:
-                break
-            return _statements(body)
+            found = _statements(ast.parse(text).body)
+            if sum(1 + len(part["binds"]) for part in found) <= most:
+                return found
     names = [] if magic else re.findall(r"^(?:async +)?(?:def|class) +(\w+)", source, re.M)
-    return [{"key": "", "first": 0, "last": len(lines) - 1, "binds": names[:MAX_STATEMENTS]}]
+    return [{"key": "", "first": 0, "last": len(lines) - 1, "binds": names[: max(0, most)]}]
 
 
 def _statements(body: list[ast.stmt]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for node in body:
         first = min(n.lineno for n in (node, *getattr(node, "decorator_list", ()))) - 1
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
         key = hashlib.sha256(ast.dump(node).encode("utf-8", "replace")).hexdigest()[:16]
         part = {"key": key, "first": first, "last": (node.end_lineno or node.lineno) - 1, "binds": _binds(node)}
         if found and first <= found[-1]["last"]:  # two on one line are one
-            before = found.pop()
-            part |= {"first": before["first"], "key": before["key"] + key, "binds": before["binds"] + part["binds"]}
-        found.append(part)
+            key = hashlib.sha256(f"{found[-1]['key']} {key}".encode()).hexdigest()[:16]
+            found[-1] |= {"last": part["last"], "key": key}
+            found[-1]["binds"] += part["binds"]
+        else:
+            found.append(part)
     return found
 
 

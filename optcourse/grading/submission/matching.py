@@ -7,6 +7,7 @@ Editors drop ids and metadata; students cut, join, copy and move cells. Nothing 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,13 +51,20 @@ class Outline:
         #: Code that is the lab's to write: tests, and what they need.
         self.given = [name for name in self.parts if name not in self.own]
         self.tests = {name for name in self.given if is_test(self.cells[name])}
-        self.stubs = {part["key"] for name in self.parts if name in self.own for part in self.parts[name]}
+        #: What a student is to replace: definitions that raise ``NotImplementedError``.
+        self.stubs = {part["key"] for name in self.own & self.parts.keys() for part in self._unwritten(name)}
+        self.keys = {name: {part["key"] for part in found if part["key"]} for name, found in self.parts.items()}
         #: Cells that nbgrader knows.
         self.graded = {name for name, cell in self.cells.items() if role(cell)}
         #: Given code whose names other cells use: it runs before them, wherever a student has moved it.
         words = {name: set(re.findall(r"\w+", self.cells[name].source)) for name in self.parts}
         used = {n: set[str]().union(*(words[other] for other in self.parts if other != n)) for n in self.given}
         self.base = {name for name in self.given if name not in self.tests and self.binds[name] & used[name]}
+
+    def _unwritten(self, name: str) -> list[dict[str, Any]]:
+        lines = self.cells[name].source.split("\n")
+        texts = ("\n".join(lines[part["first"] : part["last"] + 1]) for part in self.parts[name])
+        return [part for part, text in zip(self.parts[name], texts, strict=True) if "NotImplementedError" in text]
 
     def name(self, cell: dict[str, Any]) -> str | None:
         """The cell of the lab that a submitted cell says it is, by grade id or cell id, or is by its unchanged text."""
@@ -68,7 +76,7 @@ class Outline:
 
     def is_part(self, part: dict[str, Any], name: str) -> bool:
         """Whether a statement is one of this cell's: the same, or the test function that it defines."""
-        if part["key"] and any(part["key"] == other["key"] for other in self.parts[name]):
+        if part["key"] in self.keys[name]:
             return True
         test = {n for n in self.binds[name] if n.startswith("test")} if name in self.tests else set()
         return bool(test & set(part["binds"]))
@@ -91,48 +99,78 @@ class Outline:
             rest = _rest(source, self.cells[name].source)
             return [Piece(kind, "", name), Piece(kind, rest, None, attachments=cell["attachments"])]
         inside = self.within(cell["parts"], name)
-        lines, begin, kept, found = source.split("\n"), 0, list[str](), list[Piece]()
-
-        def cut() -> None:
-            if text := "\n".join(kept).strip("\n"):
-                found.append(self.piece(text, name if name in self.own else None))
-            kept.clear()
-
         owner = [next((n for n in inside if self.is_part(part, n)), None) for part in cell["parts"]]
+        cut = _Cut(source, lambda text, found: self.piece(text, name if name in self.own else None, found))
         for index, part in enumerate(cell["parts"]):
-            text = "\n".join(lines[begin : part["last"] + 1])
-            begin, of = part["last"] + 1, owner[index]
-            if of in self.tests or of is None:
-                if of is None and not self.settled(part, text, name):
-                    kept.append(text)
-            elif of not in owner[:index]:  # a provided cell stands where its first statement stood
-                cut()
-                found.append(Piece(kind, "", of))
-            if of in self.tests and of not in owner[index + 1 :]:  # a test, where its last one stood
-                cut()
-                found.append(Piece(kind, "", of))
-        if kept or not cell["parts"]:
-            kept.append("\n".join(lines[begin:]))
-        cut()
+            of = owner[index]
+            if of is None:
+                cut.take(part, kept=not self.settled(part, source, name))
+                continue
+            cut.take(part, kept=False)
+            # A provided cell stands where its first statement stood; a test, where its last one stood.
+            if of not in (owner[index + 1 :] if of in self.tests else owner[:index]):
+                cut.put(Piece(kind, "", of))
+        found = cut.all()
         if name in self.given and all(piece.of != name for piece in found):
             found.insert(len(found) if name in self.tests else 0, Piece(kind, "", name))
         if any(n != name for n in inside) and len(found) > 1:
             flags.append(f"in one cell with other code: {', '.join(n for n in inside if n != name)}")
         return found
 
-    def settled(self, part: dict[str, Any], text: str, name: str | None) -> bool:
+    def settled(self, part: dict[str, Any], source: str, name: str | None) -> bool:
         """Whether a statement in an edited provided cell is its own matter: names it would set anyway, checks."""
         if name not in self.given or not part["key"]:
             return False
-        return set(part["binds"]) <= self.binds[name] if part["binds"] else text.lstrip().startswith("expect(")
+        if part["binds"]:
+            return set(part["binds"]) <= self.binds[name]
+        return source.split("\n")[part["first"]].lstrip().startswith("expect(")
 
-    def piece(self, source: str, name: str | None) -> Piece:
+    def piece(self, source: str, name: str | None, found: list[dict[str, Any]]) -> Piece:
         """Code of the student's; what no Python reads defines what its cell should."""
-        found = parts(source)
         fresh = {n for part in found if part["key"] not in self.stubs for n in part["binds"]}
         if name is not None and any(not part["key"] for part in found):
             fresh |= self.binds[name]
         return Piece("code", source, name, found, frozenset(fresh))
+
+
+class _Cut:
+    """A cell of code, cut between statements; comments stay with the statement below them."""
+
+    def __init__(self, source: str, piece: Callable[[str, list[dict[str, Any]]], Piece]) -> None:
+        self.source, self.lines, self.piece = source, source.split("\n"), piece
+        self.begin, self.whole = 0, True
+        self.kept: list[str] = []
+        self.parts: list[dict[str, Any]] = []
+        self.found: list[Piece] = []
+
+    def take(self, part: dict[str, Any], *, kept: bool) -> None:
+        """Go on to the end of a statement."""
+        if kept:
+            shift = len(self.kept) - self.begin
+            self.kept += self.lines[self.begin : part["last"] + 1]
+            self.parts.append({**part, "first": part["first"] + shift, "last": part["last"] + shift})
+        self.begin, self.whole = part["last"] + 1, self.whole and kept
+
+    def put(self, piece: Piece) -> None:
+        """End a piece of the student's here, and let another follow."""
+        self._end()
+        self.found.append(piece)
+
+    def all(self) -> list[Piece]:
+        """The pieces; the text of a cell that nothing was cut from is what it was."""
+        if self.whole:
+            return [self.piece(self.source, self.parts)]
+        if self.kept:
+            self.kept += self.lines[self.begin :]
+        self._end()
+        return self.found
+
+    def _end(self) -> None:
+        blank = next((i for i, line in enumerate(self.kept) if line.strip()), len(self.kept))
+        if text := "\n".join(self.kept[blank:]).rstrip():
+            moved = [{**part, "first": part["first"] - blank, "last": part["last"] - blank} for part in self.parts]
+            self.found.append(self.piece(text, moved))
+        self.kept, self.parts = [], []
 
 
 def _rest(source: str, original: str) -> str:

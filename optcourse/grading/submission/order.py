@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optcourse.grading.lab import Lab, is_written, role
-from optcourse.grading.matching import Outline, Piece, foreign, headings, looks_like, same
-from optcourse.grading.reading import MAX_BYTES as MAX_BYTES
-from optcourse.grading.reading import Unreadable as Unreadable
-from optcourse.grading.reading import read as read
+from optcourse.grading.submission.matching import Outline, Piece, foreign, headings, looks_like, same
 
-#: Less of a lab than this share is another notebook (:func:`optcourse.grading.matching.looks_like`).
+#: What stands for a stub that was deleted: the stub itself could overwrite what a program or a module defines.
+DELETED = "# This cell is missing in the submission."
+#: Less of a lab than this share is another notebook (:func:`~optcourse.grading.submission.matching.looks_like`).
 ALIKE = 0.2
 
 
@@ -221,16 +220,16 @@ class _Arranged:
 
     def _put(self, name: str) -> None:
         cell, provided = self.outline.cells[name], name not in self.outline.own
-        self._add(Cell(name, cell.cell_type, cell.source, name in self.outline.tests, provided))
+        deleted = not provided and cell.cell_type == "code"
+        source = DELETED if deleted else cell.source
+        self._add(Cell(name, cell.cell_type, source, name in self.outline.tests, provided))
 
     def _mine(self, piece: Piece, name: str | None) -> None:
         """A piece of the student's, without stubs of what is defined elsewhere."""
         lost = [
             part
             for part in piece.parts
-            if part["key"] in self.outline.stubs
-            and part["binds"]
-            and (name is None or set(part["binds"]) <= self.fresh)
+            if part["key"] in self.outline.stubs and part["binds"] and set(part["binds"]) <= self.fresh
         ]
         source = piece.source
         if lost:
@@ -258,10 +257,10 @@ def _joined(pieces: list[Piece]) -> Piece:
 
 
 def untouched(lab: Lab, cells: list[Cell], names: tuple[str, ...]) -> bool:
-    """Whether these cells still hold the stub."""
+    """Whether these cells still hold the stub, or are missing, and no other cell defines what they ask for."""
     originals = {role(c)["grade_id"]: c.source for c in lab.release.cells if role(c)}
     mine = {cell.name: cell.source for cell in cells}
-    return all(name not in mine or same(mine[name], originals[name]) for name in names)
+    return all(name not in mine or mine[name] == DELETED or same(mine[name], originals[name]) for name in names)
 
 
 def written_answers(lab: Lab, cells: list[Cell]) -> dict[str, str]:
