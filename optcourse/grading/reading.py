@@ -25,10 +25,8 @@ MAX_PARTS = 2_000_000
 #: Characters of all pasted pictures together, in base64.
 MAX_PICTURES = 12_000_000
 SMALLER = "clear its outputs, save it, hand it in again"
-#: Statements, and names that they bind, of one file that are looked at one by one.
-MAX_STATEMENTS = 20_000
-#: Flags of one file, and pictures of one cell.
-MAX_FLAGS, MAX_ATTACHED = 50, 50
+#: Statements of one file, with the names they bind; flags of one file; pictures of one cell.
+MAX_STATEMENTS, MAX_FLAGS, MAX_ATTACHED = 20_000, 50, 50
 #: Kinds of pictures that are kept, and how their bytes begin.
 PICTURES = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
 #: Fields that are kept; every other is dropped while the file is read.
@@ -134,13 +132,14 @@ def _mistaken(text: str, error: json.JSONDecodeError) -> str:
         return "full of the marks of a merge conflict (<<<<<<<); solve the conflict in git first"
     if start.startswith("<"):
         return "a web page; download the notebook itself (the raw file)"
-    if start.startswith("{") and (error.msg.startswith("Unterminated") or error.pos >= len(text.rstrip("\0 \t\r\n"))):
+    ends = error.pos >= len(text.rstrip("\0 \t\r\n")) - 8 and error.msg != "Extra data"  # perhaps in a word
+    if start.startswith("{") and (ends or error.msg.startswith("Unterminated")):
         return "cut off in the middle; save it and hand it in again"
     if start.startswith("{"):
         return f"damaged at line {error.lineno:,}, column {error.colno:,} ({error.msg})"
     if re.search(r"^\s*(import \w|from [\w.]+ import |def \w+\(|class \w+|# ?%%|#!.*python|%\w)", start, re.M):
         return "a Python script; hand in the .ipynb file"
-    return "a text" if start.isprintable() or "\0" not in start else "no text"
+    return "no text" if "\0" in start else "a text"
 
 
 def _raw_cells(notebook: dict[str, Any]) -> list[Any]:
