@@ -30,7 +30,8 @@ class Piece:
         """Whether it is written for a person: a text, or in a code cell what is no code."""
         if self.kind != "code":
             return bool(self.source.strip() or self.attachments)
-        return not self.parts or all(not part["key"] and not part["binds"] for part in self.parts)
+        words = len(re.findall(r"[^\W\d_]{2,}", self.source)) >= 3 and self.source.lstrip()[0] not in "%!"
+        return words and all(not part["key"] and not part["binds"] for part in self.parts)
 
 
 def same(a: str, b: str) -> bool:

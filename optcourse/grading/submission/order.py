@@ -43,7 +43,7 @@ def assemble(lab: Lab, submitted: dict[str, Any]) -> tuple[list[Cell], list[str]
     arranged = _Arranged(lab, outline, pieces)
     cells = arranged.all()
     notes = [*submitted["flags"], *foreign(submitted)]
-    if looks_like(lab, submitted) >= ALIKE:
+    if looks_like(lab, submitted) >= ALIKE or 2 * len(arranged.found) > len(outline.cells):
         notes += flags + [
             f"missing cell {name!r}" for name in outline.cells if name in arranged.missing & outline.graded
         ]
