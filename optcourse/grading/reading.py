@@ -18,12 +18,10 @@ from typing import Any
 
 #: The largest file, in bytes, and the most cells.
 MAX_BYTES, MAX_CELLS = 20 * 2**20, 2000
-#: Characters of one cell, and of all cells together.
-MAX_SOURCE, MAX_TEXT = 200_000, 4_000_000
+#: Characters of one cell, of all cells together, and of all pasted pictures together (in base64).
+MAX_SOURCE, MAX_TEXT, MAX_PICTURES = 200_000, 4_000_000, 12_000_000
 #: Objects and lists of a file: a notebook of this size has far fewer.
 MAX_PARTS = 2_000_000
-#: Characters of all pasted pictures together, in base64.
-MAX_PICTURES = 12_000_000
 SMALLER = "clear its outputs, save it, hand it in again"
 #: Statements of one file, with the names they bind; flags of one file; pictures of one cell.
 MAX_STATEMENTS, MAX_FLAGS, MAX_ATTACHED = 20_000, 50, 50
@@ -35,14 +33,15 @@ FIELDS |= {"nbgrader", "tags", "kernelspec", "language_info", "name", "language"
 FIELDS |= {"locked", "task", "points", "schema_version"}
 #: Files that are often handed in by mistake, by their first bytes.
 KINDS = (
-    ((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF"), "a picture"),
-    ((b"PK\3\4", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"), "an archive; unpack it"),
-    ((b"%PDF", b"{\\rtf", b"\xd0\xcf\x11\xe0"), "a document (PDF, RTF, Word)"),
-    (b"SQLite format 3", "a database"),
-    (b"\x00\x05\x16\x07", "what macOS stores beside a file, not the file itself"),
+    (b"PK\3\4", "a zip archive (or a Word file); unpack it"), (b"7z\xbc\xaf", "a 7z archive"), (b"Rar!", "a rar archive"),
+    (b"\x1f\x8b", "compressed with gzip"), (b"BZh", "compressed with bzip2"), (b"\xfd7zXZ", "compressed with xz"),
+    (b"\x89PNG", "a picture (PNG)"), (b"\xff\xd8\xff", "a picture (JPEG)"), (b"GIF8", "a picture (GIF)"),
+    (b"RIFF", "a picture or a recording"), (b"%PDF", "a PDF"), (b"{\\rtf", "a text document (RTF)"),
+    (b"\xd0\xcf\x11\xe0", "an old Office document"), (b"SQLite format 3", "a database"),
+    (b"\0\5\x16\7", "what macOS stores beside a file, not the file itself"),
     (b"version https://git-lfs", "a pointer of git LFS, not the file itself"),
     (b"[InternetShortcut]", "a link to a web page"),
-)
+)  # fmt: skip
 #: Cell magics whose text is Python in the notebook's own names.
 TIMERS = ("time", "timeit", "capture", "prun")
 
@@ -77,7 +76,7 @@ def read(raw: bytes) -> dict[str, Any]:
             room, cell["attachments"] = room + size, {}
             _flag(flags, f"pictures were left out: more than {MAX_PICTURES // 10**6} MB of them")
         cell["parts"] = parts(cell["source"], statements) if cell["cell_type"] == "code" else []
-        statements -= sum(1 + len(part["binds"]) for part in cell["parts"])
+        statements -= max(len(cell["source"]) // 40, sum(1 + len(part["binds"]) for part in cell["parts"]))
     kernel, info = (_dict(_dict(notebook.get("metadata")).get(key)) for key in ("kernelspec", "language_info"))
     return {
         "cells": cells,
@@ -88,9 +87,8 @@ def read(raw: bytes) -> dict[str, Any]:
 
 
 def _parse(raw: bytes, flags: list[str]) -> dict[str, Any]:
-    for start, kind in KINDS:
-        if raw.startswith(start):
-            raise Unreadable(f"the file is not a notebook: it is {kind}")
+    if kind := next((kind for start, kind in KINDS if raw.startswith(start)), None):
+        raise Unreadable(f"the file is not a notebook: it is {kind}")
     encoding = json.detect_encoding(raw)
     if not encoding.startswith("utf-8"):
         _flag(flags, f"the file is saved as {encoding}, not as UTF-8")
@@ -212,14 +210,17 @@ def parts(source: str, most: int = MAX_STATEMENTS) -> list[dict[str, Any]]:
     magic = re.match(r"\s*%%(\w+)", source)
     # What IPython understands and Python does not, on a line of its own, stands for nothing.
     plain = "\n".join(re.sub(r"^(\s*)([%!?].*|[\w.]+\?+\s*)$", r"\1pass", line) for line in lines)
-    for text in () if magic and magic[1] not in TIMERS else (source, plain):
+    for text in () if most <= 0 or (magic and magic[1] not in TIMERS) else (source, plain):
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = _statements(ast.parse(text).body)
-            if sum(1 + len(part["binds"]) for part in found) <= most:
-                return found
+            if len(body := ast.parse(text).body) > most:
+                break
+            found = _statements(body)
+            if sum(1 + len(part["binds"]) for part in found) > most:
+                break
+            return found
     names = [] if magic else re.findall(r"^(?:async +)?(?:def|class) +(\w+)", source, re.M)
-    return [{"key": "", "first": 0, "last": len(lines) - 1, "binds": names[: max(0, most)]}]
+    return [{"key": "", "first": 0, "last": len(lines) - 1, "binds": names[:100]}]
 
 
 def _statements(body: list[ast.stmt]) -> list[dict[str, Any]]:

@@ -101,15 +101,14 @@ class Outline:
             return [Piece(kind, "", name), Piece(kind, rest, None, attachments=cell["attachments"])]
         inside = self.within(cell["parts"], name)
         owner = [next((n for n in inside if self.is_part(part, n)), None) for part in cell["parts"]]
+        last = {of: index for index, of in enumerate(owner)}
+        first = {of: len(owner) - 1 - index for index, of in enumerate(reversed(owner))}
         cut = _Cut(source, lambda text, found: self.piece(text, name if name in self.own else None, found))
         for index, part in enumerate(cell["parts"]):
             of = owner[index]
-            if of is None:
-                cut.take(part, kept=not self.settled(part, source, name))
-                continue
-            cut.take(part, kept=False)
+            cut.take(part, kept=of is None and not self.settled(part, cut.lines[part["first"]], name))
             # A provided cell stands where its first statement stood; a test, where its last one stood.
-            if of not in (owner[index + 1 :] if of in self.tests else owner[:index]):
+            if of is not None and index == (last if of in self.tests else first)[of]:
                 cut.put(Piece(kind, "", of))
         found = cut.all()
         if name in self.given and all(piece.of != name for piece in found):
@@ -118,13 +117,13 @@ class Outline:
             flags.append(f"in one cell with other code: {', '.join(n for n in inside if n != name)}")
         return found
 
-    def settled(self, part: dict[str, Any], source: str, name: str | None) -> bool:
+    def settled(self, part: dict[str, Any], line: str, name: str | None) -> bool:
         """Whether a statement in an edited provided cell is its own matter: names it would set anyway, checks."""
         if name not in self.given or not part["key"]:
             return False
         if part["binds"]:
             return set(part["binds"]) <= self.binds[name]
-        return source.split("\n")[part["first"]].lstrip().startswith("expect(")
+        return line.lstrip().startswith("expect(")
 
     def piece(self, source: str, name: str | None, found: list[dict[str, Any]]) -> Piece:
         """Code of the student's; what no Python reads defines what its cell should."""

@@ -98,8 +98,7 @@ class _Arranged:
         defining = {n: found for n in asked if (found := self._defining(n))}
         at = -1
         for index, piece in enumerate(self.pieces):
-            again = any(at < i < index for found in defining.values() for i in found)
-            if piece.of == test and (at < 0 or again):
+            if piece.of == test and (at < 0 or any(at < i < index for found in defining.values() for i in found)):
                 at = index
         own = at >= 0
         for found in defining.values():
