@@ -33,7 +33,7 @@ FIELDS |= {"nbgrader", "tags", "kernelspec", "language_info", "name", "language"
 FIELDS |= {"locked", "task", "points", "schema_version"}
 #: Files that are often handed in by mistake, by their first bytes.
 KINDS = (
-    (b"PK\3\4", "a zip archive (or a Word file); unpack it"), (b"7z\xbc\xaf", "a 7z archive"), (b"Rar!", "a rar archive"),
+    (b"PK\3\4", "a zip archive (or a Word file)"), (b"7z\xbc\xaf", "a 7z archive"), (b"Rar!", "a rar archive"),
     (b"\x1f\x8b", "compressed with gzip"), (b"BZh", "compressed with bzip2"), (b"\xfd7zXZ", "compressed with xz"),
     (b"\x89PNG", "a picture (PNG)"), (b"\xff\xd8\xff", "a picture (JPEG)"), (b"GIF8", "a picture (GIF)"),
     (b"RIFF", "a picture or a recording"), (b"%PDF", "a PDF"), (b"{\\rtf", "a text document (RTF)"),

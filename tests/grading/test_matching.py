@@ -723,7 +723,7 @@ CONFLICT = GOOD.replace(b'"cells"', b'\n<<<<<<< HEAD\n"cells"').replace(b"Tiny",
     [
         (b"", "empty"), (b"\xef\xbb\xbf \n", "empty"), (bytes(5000), "empty"), (CONFLICT, "merge conflict"),
         (base64.b64decode(PNG), "a picture (PNG)"), (b"\xff\xd8\xff\xe0JFIF", "a picture (JPEG)"), (b"GIF89a..", "(GIF)"),
-        (zipped(), "a zip archive (or a Word file); unpack it"), (gzip.compress(GOOD), "with gzip"), (b"Rar!\x1a\x07", "a rar archive"),
+        (zipped(), "a zip archive (or a Word file)"), (gzip.compress(GOOD), "with gzip"), (b"Rar!\x1a\x07", "a rar archive"),
         (b"%PDF-1.7 ...", "a PDF"), (b"<!DOCTYPE html><html>", "a web page"), (b"\n<html>", "a web page"),
         (b"import numpy as np\n\n# %%\n", "a Python script"), (b"# %% [markdown]\nx = 1", "a Python script"),
         (GOOD[:-40], "cut off"), (GOOD[: len(GOOD) // 2], "cut off"), (GOOD.replace(b": ", b" ", 1), "damaged at line 1"),
