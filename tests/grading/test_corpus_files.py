@@ -114,7 +114,8 @@ for number, path in enumerate(<TARGETS>):
     for make in (os.symlink, os.link):
         try:
             make(path, f"/tmp/{number}")
-            print("LEAK", open(f"/tmp/{number}").read()[:50])
+            text = open(f"/tmp/{number}").read()
+            if not (path == "/etc/passwd" and "root" not in text): print("LEAK", text[:50])  # the box has one of its own
         except OSError: pass
 """
 NETWORK = """
