@@ -6,6 +6,7 @@
 ``sandbox``, ``worker``      the box; what runs inside it
 ``grade``, ``batch``         one submission; a class, stopped and resumed
 ``gradebook``, ``feedback``  nbgrader's; a page for each student
+``harmless``                 what strangers wrote, as both show it
 ``check``, ``commands``      the same tests for a student; the command line
 ===========================  ===============================================================
 """
