@@ -142,7 +142,7 @@ REST = r"""[^\s()<>"'\\`\[\]]{0,2000}"""
 ARMED = (
     (re.compile(r"<(?=[a-z/!?])", re.I), "< "),
     (re.compile(r"!\["), "! ["),
-    (re.compile(rf"\b(https?:)//(?!{HOST})", re.I), r"\1 //"),
+    (re.compile(rf"(https?:)//(?!{HOST})", re.I), r"\1 //"),
     (re.compile(rf"""\]\((?!(?:https?://{HOST}|mailto:|\#){REST}(?:[ ]"[^"\n]{{0,200}}")?\))""", re.I), "] ("),
     (re.compile(rf"\]:(?![ ]{{0,9}}https?://{HOST}{REST}[ ]{{0,9}}$)", re.I | re.M), "] :"),
     (re.compile(r"^([ \t>*+\-\d.)]{0,40}(?:`{3,9}|~{3,9})[ \t]{0,9})mermaid", re.I | re.M), r"\1text mermaid"),
@@ -164,7 +164,8 @@ def disarmed(source: str, pictures: dict[str, Picture]) -> tuple[str, dict[str, 
         if name in names:
             shown.append(name)
             words = re.sub(r"[^\w .,-]", " ", found["text"] or "picture")
-            parts += [_broken(source[end : found.start()]), f"![{words}](attachment:{_own(names, name)})"]
+            before = re.sub(r"(\S)$", r"\1 ", source[end : found.start()])  # else an address may go on into the picture
+            parts += [_broken(before), f"![{words}](attachment:{_own(names, name)})"]
             end = found.end()
     parts.append(_broken(source[end:]))
     parts += [f"\n\n![picture](attachment:{_own(names, name)})" for name in names if name not in shown]

@@ -183,7 +183,6 @@ def assert_harmless(source):
             assert ADDRESS.fullmatch(attrs.get("href", "#")), said
             if tag == "img":
                 assert re.match(r"data:image/png;base64,|attachment:picture-1$", attrs["src"]), said
-        assert "javascript" not in " ".join(attrs.get("href", "") for _, attrs in Read(html).tags).lower()
 
 
 @pytest.mark.parametrize("source", HOSTILE)
