@@ -58,11 +58,16 @@ CHECKS = (
 #: Flags are written for the instructor; what a student needs to know of them. No sentence: nothing of interest.
 FLAGS = (
     (r"metadata stripped", "Your editor removed the notebook's labels. The cells were recognized without them."),
-    (r"cell (.+): (type|tags|locked|points|grade|solution|task|schema_version|grade_id)( changed)?", ""),
+    (r"cell (.+): (type|tags|metadata stripped|.+ changed)", ""),
     (r"edited (?:test|provided) cell (.+)", "You changed {}. The lab's own version of it was run instead."),
     (r"missing cell (.+)", "Your file does not have {}."),
     (r"duplicate cell (.+)", "Your file has {} more than once."),
     (r"unknown graded cell .+", "Your file has a cell that looks like a test and is not from this lab."),
+    (r"(.+) is solved in a cell of its own", "You solved {} in a cell of your own; that is fine."),
+    (r"(.+) is solved in the cell of another exercise", "You solved {} in the cell of another exercise; it counts."),
+    (r"(.+) is defined again after its test; .+", "You define {} again after its test; what stood before it counts."),
+    (r"the answer (.+) is in a cell of its own", "Your answer was found in a cell of your own."),
+    (r"a name much like .+|may be lines .+|the same line of the roster as .+", ""),
     (r"cells in another order", "The cells are in another order than in the lab."),
     (r"no cell of this lab", "No cell of this lab was found in your file. Is it the right notebook?"),
     (r"foreign kernel (.+)", "The file names another kernel than Python. It was run with Python."),
@@ -188,7 +193,7 @@ class _Page:
             if encoded := output.get("data", {}).get("image/png"):
                 parts.append(_image("image/png", encoded, f"figure {number} of {where}"))
             else:
-                parts.append(self._pre(output["text"]))
+                parts.append(_pre(output["text"]))  # counted already
         error = self.result.errors.get(name)
         if error and not (solved and error.get("name") == "NotImplementedError"):  # the hint of a stub
             parts.append(self._error(name, *(plain(error.get(key, "")) for key in ("name", "message", "where"))))
@@ -219,8 +224,7 @@ class _Page:
         return parts
 
     def _pre(self, text: str, kind: str = "") -> str:
-        label = f" class='{kind}'" if kind else ""
-        return f"<pre{label} tabindex='0'>{escape(self.budget.take(text))}</pre>" if text.strip() else ""
+        return _pre(self.budget.take(text), kind) if text.strip() else ""
 
     def _note(self, flag: str) -> str:
         """A flag in words for the student; empty where it is the instructor's business only."""
@@ -238,7 +242,12 @@ class _Page:
             return f"the test of “{title}”"
         if name in self.stubs:
             return f"the cell “{name}”" + (f" of “{title}”" if title else "")
-        return "a cell of your own" if re.fullmatch(r"extra-\d+", name) else self.budget.take(visible(part), 300)
+        return "a cell of your own" if re.fullmatch(r"extra-\d+", name) else self.budget.take(visible(name), 300)
+
+
+def _pre(text: str, kind: str = "") -> str:
+    label = f" class='{kind}'" if kind else ""
+    return f"<pre{label} tabindex='0'>{escape(text)}</pre>"
 
 
 def _image(mime: str, encoded: str, words: str) -> str:

@@ -144,7 +144,41 @@ HOSTILE = [
     '[x](https://ok.example/ "t" onmouseover="alert(1)")',
     "[x](https://ok.example/\" onmouseover=\"alert(1))",
 ]  # fmt: skip
-TAGS = ["a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "input", "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul", "div", "dl", "dt", "dd"]
+TAGS = [
+    "a",
+    "blockquote",
+    "br",
+    "code",
+    "del",
+    "em",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "img",
+    "input",
+    "li",
+    "ol",
+    "p",
+    "pre",
+    "s",
+    "span",
+    "strong",
+    "table",
+    "tbody",
+    "td",
+    "th",
+    "thead",
+    "tr",
+    "ul",
+    "div",
+    "dl",
+    "dt",
+    "dd",
+]
 ADDRESS = re.compile(r"https?://[a-z][\w-]*(\.[\w-]+)+([/?#:][^\s]*)?|mailto:[^\s]*|#[^\s]*", re.I)
 
 
