@@ -53,7 +53,7 @@ A["<img src=x onerror='window.canary = 11'>"]
 """
 OUTPUT = """from IPython.display import HTML, SVG, Javascript, Markdown, display
 attack = "<img src=x onerror='window.canary = 12'><script>window.canary = 13; fetch('http://canary.example/k')</script>"
-svg = f"<svg xmlns='http://www.w3.org/2000/svg' onload='window.canary = 14'>{attack}</svg>"
+svg = "<svg xmlns='http://www.w3.org/2000/svg' onload='window.canary = 14'/>"
 for kind in (HTML(attack), SVG(svg), Javascript("window.canary = 15"), Markdown(attack)):
     display(kind)
 print(attack)
