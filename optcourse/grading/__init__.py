@@ -7,6 +7,7 @@
 ``sandbox``, ``box``         a box; what it is made of, what bounds it, what runs inside
 ``grade``, ``batch``         one submission; a class, stopped and resumed
 ``gradebook``, ``feedback``  nbgrader's; a page for each student
+``harmless``                 what strangers wrote, as both show it
 ``check``, ``commands``      the same tests for a student; the command line
 ===========================  ===============================================================
 """
