@@ -11,7 +11,7 @@ from typing import Any
 from optcourse.grading import sandbox
 from optcourse.grading.lab import Exercise, Lab
 from optcourse.grading.submission import Cell, Unreadable, assemble, read, untouched, written_answers
-from optcourse.labs.values import decode, difference
+from optcourse.labs.cells import Case
 
 #: Sandboxes per submission: after a cell that kills or hangs its process, the others get another chance without it.
 ATTEMPTS = 4
@@ -214,11 +214,8 @@ def _mark(lab: Lab, exercise: Exercise, cells: list[Cell], run: _Run) -> Mark:
     return mark
 
 
-def _judge(case: Any, answer: Any) -> str | None:
+def _judge(case: Case, answer: Any) -> str | None:
     if not isinstance(answer, dict) or "value" not in answer:
         error = answer.get("error") if isinstance(answer, dict) else None
         return f"raised {error.get('name')}: {error.get('message')}" if isinstance(error, dict) else "no answer"
-    try:
-        return difference(decode(answer["value"]), decode(case.expected), case.tol)
-    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
-        return f"not data: {error}"
+    return case.wrong(answer["value"])
