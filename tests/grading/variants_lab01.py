@@ -634,10 +634,7 @@ def cross_entropy(s, y):
     def log_sum(row):
         return row[0] if len(row) == 1 else np.logaddexp(row[0], log_sum(row[1:]))
 
-    def total(i):
-        return 0.0 if i == len(y) else log_sum(s[i]) - s[i, y[i]] + total(i + 1)
-
-    return total(0) / len(y)
+    return sum(log_sum(row) - row[right] for row, right in zip(s, y)) / len(y)
 """,
             "deep-gradients": """\
 def deep_gradients(weights, xi, t):
