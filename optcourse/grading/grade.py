@@ -97,45 +97,57 @@ class _Run:
         self.errors: dict[str, dict[str, str]] = {}
         self.skip: set[str] = set()
         self.slow: set[str] = set()
+        self.alone: set[str] = set()
 
     def all(self) -> None:
         """Run, and run again without the cell that ended a run."""
         for _ in range(ATTEMPTS):
             culprit = self.once()
-            waiting = {e.name for e in self.lab.exercises} - self.answers.keys() - self.failed.keys()
+            waiting = {e.name for e in self.lab.exercises} - self.answers.keys() - self.failed.keys() - self.alone
             if culprit is None or not waiting or culprit in self.skip or self.stopped.is_set():
-                return
+                break
             self.skip.add(culprit)
+        for exercise in self.lab.exercises:
+            if exercise.name in self.alone - self.answers.keys() - self.failed.keys() and not self.stopped.is_set():
+                self.once(exercise)
 
-    def once(self) -> str | None:
-        """One sandbox; returns the cell in which it ended, if it ended too early."""
+    def once(self, live: Exercise | None = None) -> str | None:
+        """One sandbox; returns the cell in which it ended, if it ended too early.
+
+        With ``live`` it runs the cells up to that exercise's test again, and puts its questions to the notebook itself.
+        """
         current, culprit = None, None
-        tests = {exercise.name: exercise for exercise in self.lab.exercises}
+        tests = {exercise.name: exercise for exercise in ([live] if live else self.lab.exercises)}
         job = [
             {"id": c.name, "source": "" if c.name in self.skip else c.source, "snapshot": c.test}
             for c in self.cells
             if c.kind == "code"
         ]
+        if live:
+            job = job[: 1 + next(i for i, cell in enumerate(job) if cell["id"] == live.name)]
         try:
             with sandbox.session(self.limits, self.deadline, self.stopped) as box:
-                box.send({"cells": job, "limit": self.limits.cell, "output": self.limits.output})
+                limits = {"limit": self.limits.cell, "output": self.limits.output}
+                box.send({"cells": job, **limits, "live": live is not None})
                 while not (message := box.receive(self.limits.cell + PATIENCE)).get("done"):
                     if isinstance(message.get("start"), str) and message["start"] in self.names:
                         current = message["start"]
                     self._note(message)
+                    if isinstance(name := message.get("threads"), str) and name in tests and not live:
+                        self.alone.add(name)
                     if "interrupted" in message:
                         self.slow.add(str(current))
                         self._flag(f"interrupted after {self.limits.cell:g} s in cell {current!r}")
                     if "died" in message:
                         culprit = current
                         self._ended("timeout" if message["died"] == "timeout" else "crashed", current)
-                if culprit is None and tests.keys() - self.outputs.keys():
+                if culprit is None and not live and tests.keys() - self.outputs.keys():
                     culprit = current  # it said "done" on its own account
                     self._ended("crashed", current)
                 current = None
                 # Who could not end before will hardly end now: the others first.
                 for name, exercise in sorted(tests.items(), key=lambda item: item[0] in self.slow):
-                    if name not in self.answers and name not in self.failed:
+                    if name not in {*self.answers, *self.failed} and (live or name not in self.alone):
                         current = name
                         self._ask(box, exercise)
         except sandbox.Gone as gone:

@@ -1,292 +1,244 @@
-"""What runs inside the sandbox: a broker, a student's notebook, and a snapshot of it after every test cell.
+"""What runs inside the sandbox: a broker, a student's notebook in a Jupyter kernel, and a copy after every test cell.
 
-The *broker* (this process) talks to the grader in JSON lines and runs no student code. It forks the *notebook*, which
-executes the cells one after the other. After each test cell the notebook forks a *snapshot*: a copy that waits
-and later answers questions with the functions as they were then. No question enters the sandbox before the last
-output has left it, so no cell can print one; and a snapshot that hangs or dies takes nothing with it.
+The *broker* (this process) talks to the grader in JSON lines and runs no student code. It starts a kernel and lets it
+execute the cells one after the other. After each test cell the kernel forks a *copy*, which waits and later answers
+questions with the functions as they were then. No question enters the sandbox before the last output has left it, so
+no cell can print one; and a copy that hangs or dies takes nothing with it.
 
-The grader sends  {"cells": [{"id", "source", "snapshot"}], "limit": seconds per cell, "output": characters per cell},
+A fork has one thread. Where the notebook has started others that still run (a pool, a worker that a solution hands its
+work to, OpenMP after ``torch.set_num_threads(2)``) a copy would wait for them for ever, so none is made: the broker
+says so, and the grader asks in a fresh sandbox, which runs the cells up to that test once more, throws their output
+away and then puts the questions to the kernel itself ("live"). That costs one more run of these cells per exercise.
+
+The grader may send  {"read": the bytes of a file, in base64}  first, and is answered {"notebook"} or {"unreadable"};
+then  {"cells": [{"id", "source", "snapshot"}], "limit": seconds per cell, "output": characters per cell, "live": bool},
 then any number of {"ask": id, "cases": [{"expression", "setup", "data"}], "limit": seconds}.
-The worker sends  {"start": id}, {"cell": id, "outputs", "error"}, {"snapshot": id}, {"interrupted": true},
-{"died": reason}, {"done": true}, and {"answers": id, "values": [...]} or {"answers": id, "failed": reason}.
+The worker sends  {"start": id}, {"cell": id, "outputs", "error"}, {"snapshot": id}, {"threads": id},
+{"interrupted": true}, {"died": reason}, {"done": true}, and
+{"answers": id, "values": [...]} or {"answers": id, "failed": reason}.
 """
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import sys
+import threading
 import time
 from typing import Any
 
-#: Longest line the broker passes on, in bytes.
-MAX_LINE = 64 * 2**20
-#: Seconds a cell has to react to an interrupt before its process is killed.
-GRACE = 3.0
+from optcourse.grading.kernel import MAX_LINE, Kernel, Lines
 
-
-class Lines:
-    """JSON lines over a socket or a pipe, with a time limit for each."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd, self.buffer = fd, bytearray()
-
-    def read(self, timeout: float | None = None) -> dict[str, Any] | None:
-        """The next message; ``None`` at the end; ``TimeoutError`` after ``timeout`` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        searched = 0
-        while (end := self.buffer.find(b"\n", searched)) < 0:
-            searched = len(self.buffer)
-            rest = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self.fd], [], [], rest)[0]:
-                raise TimeoutError
-            piece = os.read(self.fd, 1 << 20)
-            if not piece or len(self.buffer) > MAX_LINE:
-                return None
-            self.buffer += piece
-        line, self.buffer = self.buffer[:end], self.buffer[end + 1 :]
-        message = json.loads(line)
-        return message if isinstance(message, dict) else {}
-
-    def write(self, message: dict[str, Any]) -> None:
-        """Send one message."""
-        data = memoryview(json.dumps(message).encode() + b"\n")
-        while data:
-            data = data[os.write(self.fd, data) :]
+#: Seconds until a kernel that has nothing to do makes a copy of itself.
+PATIENCE = 30.0
+#: Characters of a cell's output that leave the kernel.
+MAX_OUTPUT = 200_000
 
 
 # The broker ------------------------------------------------------------------------------------------------
 
 
 def broker() -> None:
-    """Fork the notebook, pass its messages on, then let snapshots answer."""
+    """Run the notebook, pass on what it did, then let its copies answer."""
     grader_in, grader_out = Lines(os.dup(0)), Lines(os.dup(1))
     quiet = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(quiet, fd)
-    job = grader_in.read()
-    if job is None:
+    if (job := grader_in.read()) is None:
         return
-    links = {cell["id"]: socket.socketpair() for cell in job["cells"] if cell["snapshot"]}
-    ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
-        for fd in (grader_in.fd, grader_out.fd, ours.fileno(), *(link[0].fileno() for link in links.values())):
-            os.close(fd)
-        notebook(job, Lines(theirs.fileno()), {name: link[1] for name, link in links.items()})
-        os._exit(0)
-    theirs.close()
-    for link in links.values():
-        link[1].close()
-    snapshots = run_cells(pid, Lines(ours.fileno()), grader_out, job["limit"])
-    grader_out.write({"done": True})
-    while (question := grader_in.read()) is not None:
-        name = question["ask"]
-        link = Lines(links[name][0].fileno())
-        try:
-            if name not in snapshots:
-                raise LookupError
-            link.write(question)
-            answer = link.read(question["limit"])
-            reply = {"failed": "crashed"} if answer is None else {"values": answer.get("values")}
-        except TimeoutError:
-            reply = {"failed": "timeout"}
-        except LookupError:
-            reply = {"failed": "not reached"}
-        except (OSError, ValueError, RecursionError):
-            reply = {"failed": "crashed"}
-        if name in snapshots:
-            with contextlib.suppress(OSError):
-                os.kill(snapshots[name], signal.SIGKILL)
-        grader_out.write({"answers": name, **reply})
+    with Kernel(output=job["output"]) as kernel:
+        copies = run_cells(kernel, job, grader_out)
+        if not job.get("live"):
+            kernel.process.kill()  # atexit handlers and threads get no say
+        grader_out.write({"done": True})
+        while (question := grader_in.read()) is not None:
+            if job.get("live"):
+                copies[question["ask"]] = kernel.interlocutor("live"), kernel.process.pid
+            copy = copies.get(question["ask"])
+            reply = ask(question, *copy) if copy else {"failed": "not reached"}
+            grader_out.write({"answers": question["ask"], **reply})
 
 
-def run_cells(pid: int, kernel: Lines, grader: Lines, limit: float) -> dict[str, int]:
-    """Pass on what the notebook says until it ends or hangs; returns the snapshots' process ids."""
-    snapshots: dict[str, int] = {}
-    interrupted = False
-    while True:
-        try:
-            message = kernel.read(GRACE if interrupted else limit)
-        except TimeoutError:
-            if interrupted:
-                grader.write({"died": "timeout"})
-                break
-            os.kill(pid, signal.SIGINT)
-            grader.write({"interrupted": True})
-            interrupted = True
-            continue
-        except (ValueError, RecursionError):
-            message = None
-        if message is None:
-            grader.write({"died": "crashed"})
-            break
-        if message.get("done"):
-            break
-        interrupted = interrupted and "start" not in message
-        if isinstance(message.get("snapshot"), str) and type(message.get("pid")) is int and message["pid"] > 1:
-            snapshots[message["snapshot"]] = message["pid"]
-        grader.write(message)
-        if "start" in message:
-            kernel.write({"go": True})
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    return snapshots
-
-
-# The notebook and its snapshots ----------------------------------------------------------------------------
-
-
-def notebook(job: dict[str, Any], broker: Lines, links: dict[str, socket.socket]) -> None:
-    """Execute the cells; fork a snapshot after each test cell."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    shell = make_shell()
+def run_cells(kernel: Kernel, job: dict[str, Any], grader: Lines) -> dict[str, tuple[socket.socket, int]]:
+    """Execute the cells until one ends the process; returns the copies, a line to each and its process id."""
+    copies: dict[str, tuple[socket.socket, int]] = {}
+    if not kernel.start():
+        grader.write({"died": "crashed"})
+        return copies
     for cell in job["cells"]:
-        broker.write({"start": cell["id"]})
-        broker.read()  # from here on the grader knows which cell is to blame
-        outputs, error = run_cell(shell, cell["source"], job["output"])
-        broker.write({"cell": cell["id"], "outputs": outputs, "error": error})
-        if cell["snapshot"]:
-            pid = os.fork()
-            link = links.pop(cell["id"])
-            if pid == 0:
-                for other in links.values():
-                    other.close()
-                answer(shell, Lines(link.fileno()))
-                os._exit(0)
-            link.close()
-            broker.write({"snapshot": cell["id"], "pid": pid})
-    broker.write({"done": True})
-    signal.pause()  # the broker ends this process; atexit handlers and threads get no say
+        grader.write({"start": cell["id"]})  # from here on the grader knows which cell is to blame
+        ran = kernel.run(cell["source"], job["limit"])
+        if ran.interrupted:
+            grader.write({"interrupted": True})
+        if ran.died:
+            grader.write({"died": ran.died})
+            return copies
+        grader.write({"cell": cell["id"], "outputs": ran.outputs, "error": ran.error})
+        if cell["snapshot"] and not job.get("live"):
+            link = kernel.interlocutor("copy")
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                pid = (Lines(link.fileno()).read(PATIENCE) or {}).get("pid")
+                if type(pid) is int and pid > 1:
+                    copies[cell["id"]] = link, pid
+            grader.write({"snapshot" if cell["id"] in copies else "threads": cell["id"]})
+    return copies
 
 
-def make_shell() -> Any:
-    """An IPython shell without history, colours or a terminal; figures become PNGs."""
-    import builtins
-
-    from IPython.core.displayhook import DisplayHook
-    from IPython.core.displaypub import CapturingDisplayPublisher
-    from IPython.core.interactiveshell import InteractiveShell
-    from traitlets.config import Config
-
-    class Results(DisplayHook):
-        """The value of a cell's last line goes where displayed figures go."""
-
-        def write_output_prompt(self) -> None:
-            pass
-
-        def write_format_data(self, format_dict: dict, md_dict: dict | None = None) -> None:
-            shell.display_pub.publish(format_dict, md_dict)
-
-        def finish_displayhook(self) -> None:
-            pass
-
-    def no_input(*_: Any, **__: Any) -> str:
-        raise EOFError("input() has nobody to ask while a notebook is graded")
-
-    builtins.input = no_input
-    config = Config()
-    config.HistoryManager.enabled = False
-    config.InteractiveShell.colors = "NoColor"
-    shell = InteractiveShell.instance(config=config)
-    shell.display_pub = CapturingDisplayPublisher()
-    shell.displayhook = shell.display_trap.hook = Results(shell=shell, cache_size=0)
-    shell.showtraceback = shell.showsyntaxerror = lambda *_, **__: None
-    shell.user_ns["__name__"] = "__main__"
-    return shell
-
-
-class Capped:
-    """A text stream that keeps the first characters and counts the rest."""
-
-    encoding, errors = "utf-8", "replace"
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.kept, self.dropped, self.parts = limit, 0, 0, []
-
-    def write(self, text: str) -> int:
-        """Keep what still fits."""
-        piece = str(text)[: max(0, self.limit - self.kept)]
-        self.parts.append(piece)
-        self.kept += len(piece)
-        self.dropped += len(text) - len(piece)
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def isatty(self) -> bool:
-        """It is none."""
-        return False
-
-    def text(self) -> str:
-        """What was kept, and a note of what was not."""
-        note = f"\n… {self.dropped:,} more characters were dropped\n" if self.dropped else ""
-        return "".join(self.parts).encode("utf-8", "replace").decode() + note
-
-
-def run_cell(shell: Any, source: str, limit: int) -> tuple[list[dict], dict | None]:
-    """Outputs in the notebook format, and the error if there was one."""
-    shell.display_pub.outputs.clear()
-    before, streams = (sys.stdout, sys.stderr), (Capped(limit), Capped(limit))
-    sys.stdout, sys.stderr = streams
+def ask(question: dict[str, Any], link: socket.socket, pid: int) -> dict[str, Any]:
+    """The answer of the process ``pid`` at the other end of ``link``, which then has done its work."""
     try:
-        result = shell.run_cell(source, store_history=False)
-        error = result.error_before_exec or result.error_in_exec
-    except BaseException as escaped:  # what IPython lets through, KeyboardInterrupt among it
-        error = escaped
+        lines = Lines(link.fileno())
+        lines.write(question)
+        answer = lines.read(question["limit"])
+        return {"failed": "crashed"} if answer is None else {"values": answer.get("values")}
+    except TimeoutError:
+        return {"failed": "timeout"}
+    except (OSError, ValueError, RecursionError):
+        return {"failed": "crashed"}
     finally:
-        sys.stdout, sys.stderr = before
-    outputs: list[dict[str, Any]] = [
-        {"output_type": "stream", "name": name, "text": stream.text()}
-        for name, stream in zip(("stdout", "stderr"), streams, strict=True)
-        if stream.kept
-    ]
-    for data in (item["data"] for item in shell.display_pub.outputs):
-        kept = {kind: data[kind] for kind in ("text/plain", "image/png") if isinstance(data.get(kind), str)}
-        if sum(map(len, kept.values())) < 20 * limit:
-            outputs.append({"output_type": "display_data", "data": kept, "metadata": {}})
-    return outputs[:50], describe(error)
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
-def describe(error: BaseException | None) -> dict[str, str] | None:
-    """Name and message of an exception, and the lines of the cell it came through."""
-    if error is None:
-        return None
-    import traceback
+# The notebook and its copies -------------------------------------------------------------------------------
 
+
+def notebook() -> None:
+    """A Jupyter kernel, as JupyterLab starts it; arguments: its connection file, and the line to the broker."""
+    file, line = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
+    sys.argv = ["ipykernel_launcher.py", "-f", file]
+    sys.modules["debugpy"] = None  # type: ignore[assignment]  # no debugger listens here, and it takes long to load
+    from ipykernel.kernelapp import IPKernelApp
+    from tornado.ioloop import IOLoop
+
+    app = IPKernelApp.instance()
+    app.initialize(["-f", file, "--HistoryManager.enabled=False"])
+    del sys.modules["debugpy"]
+    inside = _Inside(app)
+    IOLoop.current().add_handler(line.fileno(), lambda *_: inside.heard(line), IOLoop.READ)
+    app.start()
+
+
+class _Inside:
+    """What the kernel process keeps for the broker: Python's own names as they were, and who ran at the start."""
+
+    def __init__(self, app: Any) -> None:
+        self.app, self.shell = app, app.shell
+        self.pristine = dict(vars(builtins))
+        self.tasks, self.room = 0, [0]
+        app.kernel.raw_input = app.kernel.getpass = _nobody
+        self.streams: tuple[Any, Any] = sys.stdout, sys.stderr
+        for stream in self.streams:
+            _cap(stream, self.room)
+        self.shell.events.register("pre_run_cell", self.begin)
+
+    def begin(self, *_: Any) -> None:
+        """A cell begins."""
+        self.room[0] = MAX_OUTPUT
+        self.tasks = self.tasks or _tasks()
+
+    def heard(self, line: socket.socket) -> None:
+        """The broker wants somebody to talk to."""
+        kind, fds, _, _ = socket.recv_fds(line, 16, 1)
+        if not fds:
+            os._exit(1)  # the broker is gone
+        with socket.socket(fileno=fds[0]) as link:
+            if kind == b"live":
+                self.answer(Lines(link.fileno()))
+            elif self.threads():
+                Lines(link.fileno()).write({"threads": True})
+            elif (child := os.fork()) == 0:
+                try:
+                    if os.fork() == 0:  # a grandchild: the notebook may wait for children of its own
+                        self.copy(line, Lines(link.fileno()))
+                finally:
+                    os._exit(0)
+            else:
+                with contextlib.suppress(OSError):
+                    os.waitpid(child, 0)
+
+    def threads(self) -> bool:
+        """Whether threads run that a fork would lack; one that has just been joined may need a moment to vanish."""
+        for _ in range(10):
+            idle = sum(type(thread).__module__ == "tqdm._monitor" for thread in threading.enumerate())
+            if _tasks() - idle <= self.tasks:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def copy(self, line: socket.socket, link: Lines) -> None:
+        """Of the kernel's threads only this one is left: what is shown goes nowhere, and no lock of theirs is held."""
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2, line.fileno()):
+            os.dup2(quiet, fd)
+        self.app.iopub_thread.schedule = lambda function: None
+        for stream in self.streams:
+            stream._buffer_lock = threading.RLock()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        link.write({"pid": os.getpid()})
+        self.answer(link)
+
+    def answer(self, link: Lines) -> None:
+        """Wait for one list of cases, evaluate each, say the values.
+
+        Names that hide one of Python's own are the notebook's affair: here they mean what they mean in Python.
+        """
+        from optcourse.labs.values import decode, encode
+
+        if (question := link.read()) is None:
+            return
+        builtins.__dict__.update(self.pristine)
+        names = {name: value for name, value in self.shell.user_ns.items() if name not in self.pristine}
+        values, room = [], MAX_LINE * 3 // 4
+        for case in question["cases"]:
+            try:
+                data = {name: decode(value) for name, value in case["data"].items()}
+                space = {**names, **data, "__builtins__": builtins}
+                exec(case["setup"], space)
+                value = encode(eval(case["expression"], space))
+                room -= len(json.dumps(value))
+                values.append({"value": value if room > 0 else encode(object)})
+            except BaseException as error:
+                values.append({"error": _told(error)})
+        link.write({"values": values})
+
+
+def _told(error: BaseException) -> dict[str, str]:
     try:
-        name, message = type(error).__name__, str(error)
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "ipython-input" in f.filename]
+        return {"name": type(error).__name__[:80], "message": str(error)[:2000]}
     except BaseException:
-        return {"name": "Exception", "message": "it could not be shown", "where": ""}
-    where = "\n".join(f"line {frame.lineno}: {frame.line}" for frame in frames[-5:])
-    return {"name": name[:80], "message": message[:2000], "where": where[:1000]}
+        return {"name": "Exception", "message": "it could not be shown"}
 
 
-def answer(shell: Any, link: Lines) -> None:
-    """A snapshot: wait for one list of cases, evaluate each, say the values."""
-    from optcourse.labs.values import decode, encode
+def _nobody(*_: Any, **__: Any) -> str:
+    raise EOFError("input() has nobody to ask: this notebook is run from top to bottom, and no one sits before it")
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    question = link.read()
-    if question is None:
-        return
-    values = []
-    sys.stdout = sys.stderr = Capped(0)
-    for case in question["cases"]:
-        try:
-            space = {**shell.user_ns, **{name: decode(value) for name, value in case["data"].items()}}
-            exec(case["setup"], space)
-            values.append({"value": encode(eval(case["expression"], space))})
-        except BaseException as error:
-            values.append({"error": describe(error)})
-    link.write({"values": values})
+
+def _cap(stream: Any, room: list[int]) -> None:
+    """Let no more leave ``stream`` than there is ``room`` in this cell: text that nobody keeps costs memory."""
+    write = stream.write
+
+    def capped(text: str) -> int:
+        if isinstance(text, str):
+            piece, room[0] = text[: max(0, room[0])], room[0] - len(text)
+            if piece or not text:
+                write(piece)
+            return len(text)
+        return write(text)  # and its complaint
+
+    stream.write = capped
+
+
+def _tasks() -> int:
+    """Threads of this process, those of libraries included (Linux; elsewhere Python's own)."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
 
 
 if __name__ == "__main__":

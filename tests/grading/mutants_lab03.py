@@ -19,7 +19,7 @@ MUTANTS = [
         old="        m = momentum * m + gradient(x)\n        x = x - lr * m\n",
         new="        x = x - lr * m\n        m = momentum * m + gradient(x)\n",
         exercise="test-heavy-ball",
-        score=1.0,
+        score=0.0,
     ),
     Mutant(
         "an average in place of a sum",
