@@ -136,7 +136,7 @@ def nesterov(gradient, p0, lr, momentum, steps):
 def largest_root(gamma_lambda, momentum, nesterov=False):
     gamma_lambda = 1 - np.asarray(gamma_lambda)
     c = np.array(momentum + 0 * gamma_lambda, dtype=complex)
-    b = c + gamma_lambda
+    b = np.array(c + gamma_lambda)
     if nesterov:
         b[...] = (1 + c) * gamma_lambda
         c *= gamma_lambda
