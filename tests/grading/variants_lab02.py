@@ -683,7 +683,6 @@ def steps_needed(L, delta0, sigma2, batch_size, eps):
         "functools, itertools and tuples",
         cells={
             "epoch-batches": """\
-from functools import partial, reduce
 from itertools import accumulate, chain, islice, repeat, takewhile
 
 
@@ -697,6 +696,9 @@ def sgd(gradient, x, lr, steps, rng):
     return np.stack(tuple(accumulate(range(steps), step, initial=np.asarray(x, dtype=float))))
 """,
             "minibatch-gradient": """\
+from functools import partial, reduce
+
+
 def minibatch_gradient(A, b, x, batch):
     one = lambda g, i: g + A[i] * (A[i].dot(x) - b[i])
     return reduce(one, batch, np.zeros_like(x)) / len(batch)
