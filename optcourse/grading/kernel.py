@@ -79,7 +79,7 @@ class Ran:
     died: str | None = None
 
 
-class Kernel:
+class Kernel(contextlib.AbstractContextManager):
     """One kernel process; to be closed, or used in a ``with`` statement.
 
     ``output`` is the number of characters kept of each stream of a cell. The process runs in ``cwd`` with the
@@ -114,21 +114,17 @@ class Kernel:
         self.iopub.subscribe(b"")
         self.ready = False
 
-    def __enter__(self) -> Kernel:
-        """The kernel."""
-        return self
-
     def __exit__(self, *_: object) -> None:
-        """End it."""
-        self.close()
-
-    def close(self) -> None:
         """End the process, without a last word of its own, and remove its folder."""
         self.process.kill()
         self.process.wait()
         self.line.close()
         self.context.destroy(linger=0)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """What leaving a ``with`` statement does."""
+        self.__exit__()
 
     def start(self) -> bool:
         """Wait until the process listens; whether it does."""

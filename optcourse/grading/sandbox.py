@@ -28,7 +28,11 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
-WORKER = "from optcourse.grading.worker import broker; broker()"
+#: The package without what it imports itself: the broker needs nothing of it, and every submission would wait for it.
+WORKER = (
+    "import sys, types; sys.modules['optcourse'] = package = types.ModuleType('optcourse'); "
+    f"package.__path__ = [{str(PACKAGE)!r}]; from optcourse.grading.worker import broker; broker()"
+)
 NOT_CONTAINED = (
     "bubblewrap does not work here: submissions run with limits on time, memory and file size, but they can read and "
     "write every file you can (this course's solutions and other submissions among them), use the network, stop "

@@ -131,6 +131,7 @@ class _Inside:
         self.pristine = dict(vars(builtins))
         self.tasks, self.room = 0, [0]
         app.kernel.raw_input = app.kernel.getpass = _nobody
+        self.shell.ask_exit = lambda: None  # exit() ends a cell; the next one runs, as after sys.exit()
         self.streams: tuple[Any, Any] = sys.stdout, sys.stderr
         for stream in self.streams:
             _cap(stream, self.room)
