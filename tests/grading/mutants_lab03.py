@@ -134,6 +134,14 @@ MUTANTS = [
         score=1.0,
     ),
     Mutant(
+        "only q and r are on their pieces",
+        cell="cycle",
+        old="if p < 1 and q < 1 and r >= 2 else",
+        new="if q < 1 and r >= 2 else",
+        exercise="test-cycle",
+        score=3.0,
+    ),
+    Mutant(
         "the constant 24 with the wrong sign",
         cell="cycle",
         old="-24 * lr",
