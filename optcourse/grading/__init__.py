@@ -3,7 +3,7 @@
 ===========================  ===============================================================
 ``lab``, ``release``         a lab as the grader knows it; what students get of it
 ``collect``                  who submitted what
-``reading``, ``submission``  one file, cleaned; back in the order of the lab
+``reading``, ``submission``  one file, cleaned; put together with its lab
 ``sandbox``, ``box``         a box; what it is made of, what bounds it, what runs inside
 ``grade``, ``batch``         one submission; a class, stopped and resumed
 ``gradebook``, ``feedback``  nbgrader's; a page for each student

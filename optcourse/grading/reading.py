@@ -1,20 +1,23 @@
 """A stranger's bytes become a notebook of plain, bounded data, or a sentence that says what the file is instead.
 
-It runs where the bytes can do no harm (in the box), so it imports next to nothing. What the grader does not need
-(outputs, unknown fields) is dropped while the JSON is read: a file may hold millions of empty objects.
+It runs where the bytes can do no harm (in the box), so it imports little. What the grader does not need (outputs,
+unknown fields) is dropped while the JSON is read: a file may hold millions of empty objects.
 """
 
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
+import contextlib
+import hashlib
 import json
 import re
+import warnings
 from typing import Any
 
-#: The largest file, in bytes.
-MAX_BYTES = 20 * 2**20
-MAX_CELLS = 2000
+#: The largest file, in bytes, and the most cells.
+MAX_BYTES, MAX_CELLS = 20 * 2**20, 2000
 #: Characters of one cell, and of all cells together.
 MAX_SOURCE, MAX_TEXT = 200_000, 4_000_000
 #: Objects and lists of a file: a notebook of this size has far fewer.
@@ -22,6 +25,8 @@ MAX_PARTS = 2_000_000
 #: Characters of all pasted pictures together, in base64.
 MAX_PICTURES = 12_000_000
 SMALLER = "clear its outputs, save it, hand it in again"
+#: Statements, and names that they bind, of one file that are looked at one by one.
+MAX_STATEMENTS = 20_000
 #: Flags of one file, and pictures of one cell.
 MAX_FLAGS, MAX_ATTACHED = 50, 50
 #: Kinds of pictures that are kept, and how their bytes begin.
@@ -32,24 +37,16 @@ FIELDS |= {"nbgrader", "tags", "kernelspec", "language_info", "name", "language"
 FIELDS |= {"locked", "task", "points", "schema_version"}
 #: Files that are often handed in by mistake, by their first bytes.
 KINDS = (
-    (b"PK\x03\x04", "a zip archive (or a Word file)"),
-    (b"\x1f\x8b", "compressed with gzip"),
-    (b"BZh", "compressed with bzip2"),
-    (b"\xfd7zXZ", "compressed with xz"),
-    (b"7z\xbc\xaf", "a 7z archive"),
-    (b"Rar!", "a rar archive"),
-    (b"\x89PNG", "a picture (PNG)"),
-    (b"\xff\xd8\xff", "a picture (JPEG)"),
-    (b"GIF8", "a picture (GIF)"),
-    (b"RIFF", "a picture or a recording"),
-    (b"%PDF", "a PDF"),
-    (b"{\\rtf", "a text document (RTF)"),
-    (b"\xd0\xcf\x11\xe0", "an old Office document"),
+    ((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF"), "a picture"),
+    ((b"PK\3\4", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"), "an archive; unpack it"),
+    ((b"%PDF", b"{\\rtf", b"\xd0\xcf\x11\xe0"), "a document (PDF, RTF, Word)"),
     (b"SQLite format 3", "a database"),
     (b"\x00\x05\x16\x07", "what macOS stores beside a file, not the file itself"),
     (b"version https://git-lfs", "a pointer of git LFS, not the file itself"),
     (b"[InternetShortcut]", "a link to a web page"),
 )
+#: Cell magics whose text is Python in the notebook's own names.
+TIMERS = ("time", "timeit", "capture", "prun")
 
 
 class Unreadable(ValueError):
@@ -60,13 +57,11 @@ def read(raw: bytes) -> dict[str, Any]:
     """The notebook in ``raw``: ``cells``, ``kernel``, ``language`` and ``flags`` (what was dropped, in words).
 
     A cell is ``cell_type`` (code, markdown or raw), ``id`` (text or ``None``), ``source``, ``metadata`` (``nbgrader``
-    with plain values, ``tags``) and ``attachments`` (pictures in base64). Versions 2 to 4 of the format are read.
-    Raises :class:`Unreadable`.
+    with plain values, ``tags``), ``attachments`` (pictures in base64) and ``parts`` (:func:`parts`, of code). Versions
+    2 to 4 of the format are read. Raises :class:`Unreadable`.
     """
     if len(raw) > MAX_BYTES:  # the rest was perhaps not even read: no number is said
-        raise Unreadable(
-            f"the file is larger than {MAX_BYTES // 2**20} MB; clear its outputs, save it, hand it in again"
-        )
+        raise Unreadable(f"the file is larger than {MAX_BYTES // 2**20} MB; {SMALLER}")
     if not raw.strip(b"\xef\xbb\xbf\0 \t\r\n"):
         raise Unreadable("the file is empty")
     flags: list[str] = []
@@ -77,18 +72,21 @@ def read(raw: bytes) -> dict[str, Any]:
         raise Unreadable(f"the file is not a notebook: none of its {len(found)} cells can be read")
     if (size := sum(len(cell["source"]) for cell in cells)) > MAX_TEXT:
         raise Unreadable(f"the notebook has {size:,} characters of code and text, more than {MAX_TEXT:,}")
-    _bound_pictures(cells, flags)
-    metadata = _dict(notebook.get("metadata"))
-    kernel, info = _dict(metadata.get("kernelspec")), _dict(metadata.get("language_info"))
+    room, statements = MAX_PICTURES, MAX_STATEMENTS
+    for cell in cells:
+        room -= (size := sum(len(data) for bundle in cell["attachments"].values() for data in bundle.values()))
+        if room < 0:
+            room, cell["attachments"] = room + size, {}
+            _flag(flags, f"pictures were left out: more than {MAX_PICTURES // 10**6} MB of them")
+        cell["parts"] = parts(cell["source"], statements) if cell["cell_type"] == "code" else []
+        statements -= sum(1 + len(part["binds"]) for part in cell["parts"])
+    kernel, info = (_dict(_dict(notebook.get("metadata")).get(key)) for key in ("kernelspec", "language_info"))
     return {
         "cells": cells,
         "kernel": _text(kernel.get("name"))[:100],
         "language": (_text(kernel.get("language")) or _text(info.get("name")))[:100],
         "flags": flags,
     }
-
-
-# The file ------------------------------------------------------------------------------------------------------
 
 
 def _parse(raw: bytes, flags: list[str]) -> dict[str, Any]:
@@ -158,9 +156,6 @@ def _raw_cells(notebook: dict[str, Any]) -> list[Any]:
     return cells
 
 
-# A cell --------------------------------------------------------------------------------------------------------
-
-
 def _flag(flags: list[str], note: str) -> None:
     if len(flags) < MAX_FLAGS and note not in flags:
         flags.append(note)
@@ -176,41 +171,90 @@ def _text(value: Any) -> str:
 
 
 def _cell(cell: Any, flags: list[str]) -> dict[str, Any] | None:
-    kind = _dict(cell).get("cell_type")
-    old = {"html": "markdown", "heading": "markdown"}  # of version 3
-    kind = old.get(kind, kind) if isinstance(kind, str) else None
+    named = _text(_dict(cell).get("cell_type"))[:40]
+    kind = "markdown" if named in ("html", "heading") else named  # both of version 3
     if kind not in ("code", "markdown", "raw"):
-        _flag(flags, f"a cell of an unknown type was left out: {_text(_dict(cell).get('cell_type'))[:40]!r}")
+        _flag(flags, f"a cell of an unknown type was left out: {named!r}")
         return None
     source = cell.get("source", cell.get("input"))
-    parts = source if isinstance(source, list) else [source]
-    if not all(isinstance(part, str) for part in parts):
+    pieces = source if isinstance(source, list) else [source]
+    texts = [piece for piece in pieces if isinstance(piece, str)]
+    if len(texts) < len(pieces):
         _flag(flags, "a cell holds something that is no text; it was left out")
-        if not any(isinstance(part, str) for part in parts):
+        if not texts:
             return None
-    text = _text("".join(part for part in parts if isinstance(part, str))).replace("\r\n", "\n")
-    if cell["cell_type"] == "heading":
-        level = cell.get("level")
-        text = f"{'#' * (level if type(level) is int and 0 < level < 7 else 1)} {text}"
-    attachments = _dict(cell.get("attachments"))
-    pictures = _pictures(attachments, flags)
+    text = _text("".join(texts)).replace("\r\n", "\n").replace("\r", "\n")
+    if named == "heading":
+        text = f"{'#' * (int(level) if (level := cell.get('level')) in (2, 3, 4, 5, 6) else 1)} {text}"
+    pictures = _pictures(_dict(cell.get("attachments")), flags)
     if kind != "code":
         text = _inlined(text, pictures)
     if len(text) > MAX_SOURCE:
         _flag(flags, f"a cell of {len(text):,} characters was cut at {MAX_SOURCE:,}")
     metadata = _dict(cell.get("metadata"))
-    tags = metadata.get("tags")
+    tags = tags if isinstance(tags := metadata.get("tags"), list) else []
     grading = {key: _plain(value) for key, value in _dict(metadata.get("nbgrader")).items() if key in FIELDS}
     return {
         "cell_type": kind,
         "id": _text(cell.get("id"))[:200] or None,
         "source": text[:MAX_SOURCE],
-        "metadata": {
-            "nbgrader": grading,
-            "tags": [_text(tag)[:100] for tag in tags[:20]] if isinstance(tags, list) else [],
-        },
+        "metadata": {"nbgrader": grading, "tags": [_text(tag)[:100] for tag in tags[:20]]},
         "attachments": pictures,
     }
+
+
+def parts(source: str, most: int = MAX_STATEMENTS) -> list[dict[str, Any]]:
+    """The statements of a code cell: ``first`` and ``last`` line, the names it ``binds``, and ``key``, its meaning.
+
+    The key stays when comments, docstrings and spaces change. What is no Python, or is and binds more than ``most``,
+    is one part without a key; it binds the functions and classes that it seems to define.
+    """
+    lines = source.split("\n")
+    magic = re.match(r"\s*%%(\w+)", source)
+    # What IPython understands and Python does not, on a line of its own, stands for nothing.
+    plain = "\n".join(re.sub(r"^(\s*)([%!?].*|[\w.]+\?+\s*)$", r"\1pass", line) for line in lines)
+    for text in () if magic and magic[1] not in TIMERS else (source, plain):
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = _statements(ast.parse(text).body)
+            if sum(1 + len(part["binds"]) for part in found) <= most:
+                return found
+    names = [] if magic else re.findall(r"^(?:async +)?(?:def|class) +(\w+)", source, re.M)
+    return [{"key": "", "first": 0, "last": len(lines) - 1, "binds": names[: max(0, most)]}]
+
+
+def _statements(body: list[ast.stmt]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for node in body:
+        first = min(n.lineno for n in (node, *getattr(node, "decorator_list", ()))) - 1
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        key = hashlib.sha256(ast.dump(node).encode("utf-8", "replace")).hexdigest()[:16]
+        part = {"key": key, "first": first, "last": (node.end_lineno or node.lineno) - 1, "binds": _binds(node)}
+        if found and first <= found[-1]["last"]:  # two on one line are one
+            key = hashlib.sha256(f"{found[-1]['key']} {key}".encode()).hexdigest()[:16]
+            found[-1] |= {"last": part["last"], "key": key}
+            found[-1]["binds"] += part["binds"]
+        else:
+            found.append(part)
+    return found
+
+
+def _binds(statement: ast.stmt) -> list[str]:
+    """The names of the notebook that a statement gives a value."""
+    names: list[str] = []
+    waiting: list[ast.AST] = [statement]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names += [(alias.asname or alias.name).partition(".")[0] for alias in node.names]
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.append(node.id)
+        elif not isinstance(node, (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+            waiting += ast.iter_child_nodes(node)
+    return names
 
 
 def _plain(value: Any) -> Any:
@@ -254,15 +298,3 @@ def _inlined(text: str, pictures: dict[str, dict[str, str]]) -> str:
         return f"attachment:{name}"
 
     return re.sub(r"data:(image/(?:png|jpeg|gif));base64,([A-Za-z0-9+/=]+)", moved, text, flags=re.I)
-
-
-def _bound_pictures(cells: list[dict[str, Any]], flags: list[str]) -> None:
-    room = MAX_PICTURES
-    for cell in cells:
-        for name, bundle in list(cell["attachments"].items()):
-            size = sum(map(len, bundle.values()))
-            if size > room:
-                del cell["attachments"][name]
-                _flag(flags, f"the picture {name!r} was left out: more than {MAX_PICTURES // 10**6} MB of pictures")
-            else:
-                room -= size

@@ -63,7 +63,7 @@ BROKEN = [
     broken("deep JSON", b'{"cells":' + b"[" * 100_000, "nested too deeply"),
     broken("list of numbers", b"[1, 2, 3]", "not a notebook"),
     broken("cells of the wrong kind", with_cells([1, None, "x"]), "not a notebook"),
-    broken("source of the wrong kind", with_cells([{"cell_type": "code", "source": {}}]), "missing", "flagged", 0.0),
+    broken("source of the wrong kind", with_cells([{"cell_type": "code", "source": {}}]), "none of its 1 cells"),
     broken("empty notebook", with_cells([]), "no cell of this lab", "flagged", 0.0),
     broken("another lab", other_lab, "no cell of this lab", "flagged", 0.0),
     broken("huge notebook", lambda: tiny_lab.raw(tiny_lab.notebook(softmax="#" * 30_000_000)), "20 MB"),
