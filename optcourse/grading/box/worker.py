@@ -211,7 +211,7 @@ class _Inside:
         if (question := link.read()) is None:
             return
         now = {**vars(builtins), **self.shell.user_ns}
-        honest = self.pristine, self.given
+        honest = self.pristine, {**self.pristine, **self.given}
         redefined = [name for name in self.pristine if all(now.get(name) is not names.get(name) for names in honest)]
         builtins.__dict__.update(self.pristine)
         names = {name: value for name, value in self.shell.user_ns.items() if name not in self.pristine}
