@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +84,8 @@ def digest(then: str, value: Any, data: dict[str, Any]) -> Any:
     return eval(then, space)
 
 
-def builtin_names(space: dict[str, Any]) -> set[str]:
-    """The names in ``space`` that hide one of Python's own, ``sum`` or ``str``."""
+def builtin_names(space: Iterable[str]) -> set[str]:
+    """The names in ``space`` that are Python's own, ``sum`` or ``str``."""
     return {name for name in space if name in vars(builtins) and not name.startswith("_")}
 
 

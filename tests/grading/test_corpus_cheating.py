@@ -100,8 +100,9 @@ PATCHES = [
     cheat("patched expect", f"import optcourse.labs\nexpect = optcourse.labs.expect = optcourse.labs.hidden = {YES}"),
     cheat("patched builtins", "import builtins\nbuiltins.eval = builtins.exec = lambda *_: 1.0\n"
           f"builtins.isinstance = builtins.hasattr = builtins.all = {YES}\nbuiltins.print = builtins.len = None",
-          score=0.0),
-    cheat("patched eval", "import builtins\nbuiltins.eval = lambda *_: 1.0"),
+          "flagged", 0.0, "the notebook redefines `eval`, `exec`"),
+    cheat("patched eval", "import builtins\nbuiltins.eval = lambda *_: 1.0", "flagged", 3.0,
+          "the notebook redefines `eval`"),
     cheat("patched json", "import json\njson.dumps = lambda *_, **__: '{\"values\": [{\"value\": 1}, {\"value\": 1}]}'",
           "timeout"),
     cheat("patched encode", f"import optcourse.labs.values as v\nv.encode = v.decode = v.difference = {YES}",

@@ -193,7 +193,7 @@ class Kernel(contextlib.AbstractContextManager):
     def interrupt(self) -> None:
         """What the stop button of a notebook does."""
         with contextlib.suppress(OSError):
-            os.kill(self.process.pid, signal.SIGINT)
+            os.killpg(self.process.pid, signal.SIGINT)  # what a cell started too, as Jupyter does
 
     # Jupyter's protocol, as much of it as is needed -----------------------------------------------------------
 

@@ -20,6 +20,7 @@ The worker sends  {"start": id}, {"cell": id, "outputs", "error"}, {"snapshot": 
 
 from __future__ import annotations
 
+import base64
 import builtins
 import contextlib
 import json
@@ -48,19 +49,34 @@ def broker() -> None:
     quiet = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(quiet, fd)
-    if (job := grader_in.read()) is None:
-        return
-    with Kernel(output=job["output"]) as kernel:
-        copies = run_cells(kernel, job, grader_out)
-        if not job.get("live"):
-            kernel.process.kill()  # atexit handlers and threads get no say
-        grader_out.write({"done": True})
-        while (question := grader_in.read()) is not None:
-            if job.get("live"):
-                copies[question["ask"]] = kernel.interlocutor("live"), kernel.process.pid
-            copy = copies.get(question["ask"])
-            reply = ask(question, *copy) if copy else {"failed": "not reached"}
-            grader_out.write({"answers": question["ask"], **reply})
+    copies: dict[str, tuple[socket.socket, int]] = {}
+    live = False
+    with Kernel() as kernel:  # it starts while the file is read, and put together outside
+        while (message := grader_in.read()) is not None:
+            if "read" in message:
+                grader_out.write(read(message["read"]))
+            elif "cells" in message:
+                kernel.output, live = message["output"], message.get("live")
+                copies = run_cells(kernel, message, grader_out)
+                if not live:
+                    kernel.process.kill()  # atexit handlers and threads get no say
+                grader_out.write({"done": True})
+            else:
+                name = message["ask"]
+                copy = (kernel.interlocutor("live"), kernel.process.pid) if live else copies.get(name)
+                grader_out.write({"answers": name, **(ask(message, *copy) if copy else {"failed": "not reached"})})
+
+
+def read(raw: str) -> dict[str, Any]:
+    """What the file ``raw``, in base64, holds, or why it is no notebook."""
+    from optcourse.grading import reading
+
+    try:
+        return {"notebook": reading.read(base64.b64decode(raw))}
+    except reading.Unreadable as error:
+        return {"unreadable": str(error)}
+    except Exception as error:  # of a kind that nobody thought of: the file's fault all the same
+        return {"unreadable": f"the file is not a notebook ({type(error).__name__})"}
 
 
 def run_cells(kernel: Kernel, job: dict[str, Any], grader: Lines) -> dict[str, tuple[socket.socket, int]]:
@@ -94,14 +110,14 @@ def ask(question: dict[str, Any], link: socket.socket, pid: int) -> dict[str, An
         lines = Lines(link.fileno())
         lines.write(question)
         answer = lines.read(question["limit"])
-        return {"failed": "crashed"} if answer is None else {"values": answer.get("values")}
+        return {"failed": "crashed"} if answer is None else {key: answer.get(key) for key in ("values", "redefines")}
     except TimeoutError:
         return {"failed": "timeout"}
     except (OSError, ValueError, RecursionError):
         return {"failed": "crashed"}
     finally:
         with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)  # and what the answer has started
 
 
 # The notebook and its copies -------------------------------------------------------------------------------
@@ -116,7 +132,8 @@ def notebook() -> None:
     from tornado.ioloop import IOLoop
 
     app = IPKernelApp.instance()
-    app.initialize(["-f", file, "--HistoryManager.enabled=False"])
+    # A large figure that is sent without copying it starts three threads, for good: no copy of this process could be made.
+    app.initialize(["-f", file, "--HistoryManager.enabled=False", f"--Session.copy_threshold={2**40}"])
     del sys.modules["debugpy"]
     inside = _Inside(app)
     IOLoop.current().add_handler(line.fileno(), lambda *_: inside.heard(line), IOLoop.READ)
@@ -128,7 +145,7 @@ class _Inside:
 
     def __init__(self, app: Any) -> None:
         self.app, self.shell = app, app.shell
-        self.pristine = dict(vars(builtins))
+        self.pristine, self.given = dict(vars(builtins)), dict[str, Any]()
         self.tasks, self.room = 0, [0]
         app.kernel.raw_input = app.kernel.getpass = _nobody
         self.shell.ask_exit = lambda: None  # exit() ends a cell; the next one runs, as after sys.exit()
@@ -140,7 +157,8 @@ class _Inside:
     def begin(self, *_: Any) -> None:
         """A cell begins."""
         self.room[0] = MAX_OUTPUT
-        self.tasks = self.tasks or _tasks()
+        if not self.tasks:
+            self.tasks, self.given = _tasks(), dict(self.shell.user_ns)  # IPython has an open() of its own
 
     def heard(self, line: socket.socket) -> None:
         """The broker wants somebody to talk to."""
@@ -173,6 +191,7 @@ class _Inside:
 
     def copy(self, line: socket.socket, link: Lines) -> None:
         """Of the kernel's threads only this one is left: what is shown goes nowhere, and no lock of theirs is held."""
+        os.setpgid(0, 0)  # an interrupt is for the cells that run
         quiet = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2, line.fileno()):
             os.dup2(quiet, fd)
@@ -192,6 +211,9 @@ class _Inside:
 
         if (question := link.read()) is None:
             return
+        now = {**vars(builtins), **self.shell.user_ns}
+        honest = self.pristine, {**self.pristine, **self.given}
+        redefined = [name for name in self.pristine if all(now.get(name) is not names.get(name) for names in honest)]
         builtins.__dict__.update(self.pristine)
         names = {name: value for name, value in self.shell.user_ns.items() if name not in self.pristine}
         values, room = [], MAX_LINE * 3 // 4
@@ -205,7 +227,7 @@ class _Inside:
                 values.append({"value": value if room > 0 else encode(object)})
             except BaseException as error:
                 values.append({"error": _told(error)})
-        link.write({"values": values})
+        link.write({"values": values, "redefines": redefined})
 
 
 def _told(error: BaseException) -> dict[str, str]:
