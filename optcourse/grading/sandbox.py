@@ -28,7 +28,7 @@ from typing import Any
 from optcourse.files import PACKAGE
 from optcourse.grading.box import groups, syscalls
 from optcourse.grading.box.bubble import NOT_CONTAINED, bubblewrap, command, environment, strength, weakness
-from optcourse.grading.box.limits import MAX_PROCESSES, Limits
+from optcourse.grading.box.limits import MAX_PROCESSES, MAX_THREADS, Limits
 from optcourse.grading.box.talk import MAX_ANSWER, MAX_LINE, MAX_TALK, parse
 from optcourse.grading.box.usage import Account, family, tasks
 
@@ -80,7 +80,7 @@ class Session:
         self.home = None if bwrap else tempfile.mkdtemp(prefix="lab-")
         self.group = groups.new(limits)
         enter = self.group.enter if self.group else lambda: None
-        most = tasks() + 2 * MAX_PROCESSES
+        most = tasks() + 2 * MAX_PROCESSES + MAX_THREADS
 
         def confine() -> None:
             enter()

@@ -87,7 +87,12 @@ REFUSED = [
         f"open('/proc/{name}', 'w')"
         for name in ("sysrq-trigger", "sys/kernel/core_pattern", "sys/vm/drop_caches", "sys/kernel/hostname")
     ), "open('/sys/power/state', 'w')"),
-    refused("its own excuse when memory ends", "open('/proc/self/oom_score_adj', 'w').write('-1000')"),
+    harmless("whatever of the kernel can be written", (
+        "for folder, _, names in os.walk('/proc'):\n    if folder.split('/')[2:3] and folder.split('/')[2].isdigit(): continue\n"
+        "    for name in names:\n        try: os.close(os.open(f'{folder}/{name}', os.O_WRONLY))\n        except OSError: continue\n"
+        "        print('LEAK', folder, name)"
+    )),
+    refused("its own excuse when memory ends", "os.write(os.open('/proc/self/oom_score_adj', 1), b'-1000')"),
     refused("the clock", "time.clock_settime(time.CLOCK_REALTIME, 0)"),
     refused("the name of the machine", "socket.sethostname('mine')"),
     refused("restart", "assert os.getpid() != 1; call2 = libc.reboot(0x1234567)\n    if call2 < 0: raise OSError"),
@@ -131,7 +136,10 @@ if os.uname().machine == "x86_64":
 HARMLESS = [
     harmless("a look at every process", LOOK_AROUND),
     harmless("calls of 32 bits", THIRTY_TWO_BITS),
-    harmless("keys that can be seen", "if open('/proc/keys').read() + open('/proc/key-users').read(): print('LEAK')"),
+    harmless("keys that can be seen", (
+        "for name in ('keys', 'key-users'):\n    try:\n        if open(f'/proc/{name}').read(): print('LEAK')\n"
+        "    except OSError: pass"
+    )),
     harmless("the first process killed", "for s in (9, 15, 19, 6): os.kill(1, s)"),
     harmless("set-user-id programs", (
         "import glob, stat\n"
@@ -172,32 +180,34 @@ HARMLESS = [
     )),
 ]  # fmt: skip
 PIPE_OF_THE_BROKER = """
-out = [fd for fd in os.scandir(f"/proc/{os.getppid()}/fd") if os.readlink(fd.path).startswith("pipe:")]
-def say(data):
-    for entry in out:
-        try: fd = os.open(entry.path, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError: continue
-        os.set_blocking(fd, True)
-        while data: data = data[os.write(fd, data):]
+def say(data, end=1):
+    here = f"/proc/{os.getppid()}"
+    for fd in os.listdir(f"{here}/fd"):
+        flags = int(open(f"{here}/fdinfo/{fd}").read().split("flags:")[1].split()[0], 8)
+        if os.readlink(f"{here}/fd/{fd}").startswith("pipe:") and flags & 3 == end:
+            to, data = os.open(f"{here}/fd/{fd}", os.O_WRONLY), memoryview(data)
+            while data: data = data[os.write(to, data):]
+            return
 """
+FORGED = """{"done": true}\n{"answers": "test-softmax", "values": [{"value": 1}, {"value": 1}]}\n"""
 CHEATS = [
-    cheat("answers written for the broker", (
-        f"{BOX}{PIPE_OF_THE_BROKER}\n"
-        "say(b'{\"done\": true}\\n{\"answers\": \"softmax\", \"values\": [{\"value\": 1}, {\"value\": 1}]}\\n')"
-    ), "crashed", 0.0),
+    cheat("answers in the broker's name", f"{BOX}{PIPE_OF_THE_BROKER}\nsay({FORGED!r}.encode())", "crashed", 0.0),
+    cheat("questions in the grader's name", (
+        f"{BOX}{PIPE_OF_THE_BROKER}\nsay(b'{{\"ask\": \"test-softmax\", \"cases\": [], \"limit\": 1}}\\n', 0)"
+    ), "crashed", None),
     cheat("code for the next process", (
         f"{BOX}for path in ('/tmp/sitecustomize.py', '/tmp/usercustomize.py', '/tmp/ipython/profile_default/startup/a.py'):\n"
         "    os.makedirs(os.path.dirname(path), exist_ok=True); open(path, 'w').write('raise SystemExit')\n"
         "t = threading.Thread(target=time.sleep, args=(5,)); t.start()"
     )),
 ]  # fmt: skip
-THREADS = "for _ in range(600): threading.Thread(target=time.sleep, args=(100,), daemon=True).start()"
+THREADS = "threading.stack_size(2**18)\nfor _ in range(600): threading.Thread(target=time.sleep, args=(100,), daemon=True).start()"
 FILES = "for i in range(60_000): {}\n"
 SHARED = "m = mmap.mmap(-1, 3 * 2**30)\nfor i in range(0, len(m), 4096): m[i] = 1"
 CHILDREN = "for _ in range({}):\n    if os.fork() == 0:\n        {}\n        time.sleep(100); os._exit(0)"
 BOUNDED = [
-    bounded("threads", THREADS, ""),
-    bounded("threads of children", CHILDREN.format(4, THREADS.replace("600", "150")), ""),
+    bounded("threads", THREADS, "too many threads"),
+    bounded("threads of children", CHILDREN.format(4, THREADS.replace("600", "150").replace("\n", "\n        ")), "too many threads"),
     bounded("children in sessions of their own", CHILDREN.format(150, "os.setsid()"), "too many processes"),
     bounded("children that nobody waits for", "for _ in range(150):\n    if os.fork() == 0: os._exit(0)", "too many processes"),
     bounded("empty files", FILES.format("open(f'/tmp/{i}', 'w').close()"), "too many files"),
@@ -207,29 +217,30 @@ BOUNDED = [
     bounded("links", FILES.format("os.symlink('x' * 3000, f'/tmp/{i}')"), "too many files"),
     bounded("named pipes", FILES.format("os.mkfifo(f'/tmp/{i}')"), "too many files"),
     bounded("shared memory without a name", SHARED, "too much memory"),
-    bounded("shared memory that it let go of", SHARED.replace("\nfor", "\nl = len(m)\nfor").replace(
-        "= 1", "= 1\n    if i % 2**24 == 0: m.madvise(mmap.MADV_DONTNEED)"), "too much memory"),
+    bounded("shared memory that it let go of", (
+        "m = mmap.mmap(-1, 3 * 2**30)\nfor i in range(0, len(m), 2**24):\n    m[i : i + 2**24] = bytes(2**24)\n"
+        "    m.madvise(mmap.MADV_DONTNEED)"
+    ), "too much memory"),
     bounded("shared memory of a hidden process", f"libc.prctl(4, 0, 0, 0, 0)\n{SHARED}", "too much memory"),
     bounded("pages of tables", CHILDREN.format(90, (
         "m = mmap.mmap(-1, 8 * 2**30, flags=0x4022)\n        for i in range(0, len(m), 2**21): m[i]"
     )), "too much memory"),
     bounded("full pipes", CHILDREN.format(90, (
         "pipes = [os.pipe() for _ in range(90)]\n        for _, end in pipes: os.write(end, bytes(65536))"
-    )), "too m"),
+    )), "too many open files"),
     bounded("full sockets", CHILDREN.format(50, (
         "pairs = [socket.socketpair() for _ in range(90)]\n        for pair in pairs:\n            for end in pair:\n"
         "                end.setblocking(False)\n                try:\n                    while True: end.send(bytes(65536))\n"
         "                except OSError: pass"
-    )), "too m"),
-    bounded("files of many children", CHILDREN.format(90, "kept = [os.open('/dev/null', 0) for _ in range(200)]"), "too many open"),
+    )), "too much memory"),
+    bounded("files of many children", CHILDREN.format(90, "kept = [os.open('/dev/null', 0) for _ in range(200)]"), "too many open files"),
     bounded("one line of 210 MB", f"{PIPE_OF_THE_BROKER}\nsay(b'[' + b'[],' * 70_000_000)", "too much output"),
     bounded("a million empty lists", f"{PIPE_OF_THE_BROKER}\nsay(b'{{\"a\": [' + b'[],' * 10**6 + b'0]}}\\n')", "too much output"),
     bounded("letters of four bytes", f"{PIPE_OF_THE_BROKER}\nsay(b'\"' + '\\U0001f600'.encode() * 10**6 + b'\"\\n')", "the process ended"),
-    bounded("every descriptor kept", "kept = []\ntry:\n    while True: kept.append(os.open('/dev/null', 0))\nexcept OSError: pass\nraise SystemExit", "the process ended"),
-    bounded("garbage on every descriptor", (
-        "for fd in range(3, 256):\n    try:\n        os.set_blocking(fd, False)\n        os.write(fd, b'garbage\\n' * 100)\n"
-        "    except OSError: pass"
-    ), "the process ended"),
+    in_cell("garbage on every descriptor", (
+        f"{BOX}for fd in range(3, 256):\n    try:\n        os.set_blocking(fd, False)\n"
+        "        os.write(fd, b'garbage\\n' * 100)\n    except OSError: pass"
+    ), "timeout", flag="no end in cell 'extra-"),
 ]  # fmt: skip
 CASES = [*REFUSED, *HARMLESS, *CHEATS, *BOUNDED]
 
