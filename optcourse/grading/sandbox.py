@@ -28,7 +28,7 @@ from typing import Any
 from optcourse.files import PACKAGE
 from optcourse.grading.box import groups, syscalls
 from optcourse.grading.box.bubble import NOT_CONTAINED, bubblewrap, command, environment, strength, weakness
-from optcourse.grading.box.limits import MAX_PROCESSES, Limits
+from optcourse.grading.box.limits import MAX_PROCESSES, MAX_THREADS, Limits
 from optcourse.grading.box.talk import MAX_ANSWER, MAX_LINE, MAX_TALK, parse
 from optcourse.grading.box.usage import Account, family, tasks
 
@@ -64,11 +64,23 @@ class Session:
     def __init__(self, limits: Limits, deadline: float, stopped: threading.Event) -> None:
         self.limits, self.deadline, self.stopped = limits, deadline, stopped
         self.heard, self.most, self.buffer, self.looked = 0, MAX_LINE, bytearray(), 0.0
+        self.home = self.group = None
+        try:
+            self.process = self._start(limits)
+        except (OSError, subprocess.SubprocessError) as error:  # no bubblewrap any more, no memory, no files
+            self._remove()
+            raise NotStarted(f"the sandbox did not start: {error}") from None
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+        self.account = Account(self.process.pid)
+        self._mark()
+
+    def _start(self, limits: Limits) -> subprocess.Popen[bytes]:
         bwrap = bubblewrap()
         self.home = None if bwrap else tempfile.mkdtemp(prefix="lab-")
         self.group = groups.new(limits)
         enter = self.group.enter if self.group else lambda: None
-        most = tasks() + 2 * MAX_PROCESSES
+        most = tasks() + 2 * MAX_PROCESSES + MAX_THREADS
 
         def confine() -> None:
             enter()
@@ -82,26 +94,18 @@ class Session:
             else:
                 line, fds = [sys.executable, "-c", _SHIELD, *program], []
             before = self.group.command if self.group and bwrap else []
-            try:
-                self.process = subprocess.Popen(
-                    [*before, *line],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    # Of bubblewrap itself, which stays readable in the box: nothing of ours (systemd-run needs it).
-                    env=None if before else {} if bwrap else environment(str(self.home)),
-                    cwd=self.home or "/",
-                    start_new_session=True,
-                    pass_fds=fds,
-                    preexec_fn=confine,
-                )
-            except (OSError, subprocess.SubprocessError) as error:
-                self._remove()
-                raise NotStarted(f"the sandbox did not start: {error}") from None
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.stdin, self.stdout = self.process.stdin, self.process.stdout
-        self.account = Account(self.process.pid)
-        self._mark()
+            return subprocess.Popen(
+                [*before, *line],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                # Of bubblewrap itself, which stays readable in the box: nothing of ours (systemd-run needs it).
+                env=None if before else {} if bwrap else environment(str(self.home)),
+                cwd=self.home or "/",
+                start_new_session=True,
+                pass_fds=fds,
+                preexec_fn=confine,
+            )
 
     def send(self, message: dict[str, Any]) -> None:
         """One message to the worker."""
@@ -235,12 +239,17 @@ class Session:
 
 
 #: Stands between the grader and the worker where there is no box: "kill my parent" ends this, not the grader, and
-#: orphans become its children (36 is PR_SET_CHILD_SUBREAPER), so that they are found and ended with it.
+#: orphans become its children (36 is PR_SET_CHILD_SUBREAPER), so that they are found and ended with it. It ends with
+#: the grader (1 is PR_SET_PDEATHSIG), and the worker with it.
 _SHIELD = """
 import contextlib, ctypes, os, signal, subprocess, sys
+def follow():
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+follow()
 with contextlib.suppress(AttributeError):
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
-subprocess.run(sys.argv[1:])
+subprocess.run(sys.argv[1:], preexec_fn=follow)
 os.closerange(0, 3)
 signal.pause()
 """

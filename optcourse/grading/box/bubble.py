@@ -104,6 +104,8 @@ def _box(more: list[str]) -> list[str]:
     # First the empty folders: what is shown below may lie in one of them.
     options += ["--proc", "/proc", "--dev", "/dev", "--size", str(SCRATCH), "--tmpfs", "/tmp"]
     options += ["--size", str(SCRATCH), "--tmpfs", "/dev/shm"]
+    for path in _switches():
+        options += ["--ro-bind-try", path, path]
     # The names of keys are shown to whoever is the same user outside.
     options += ["--ro-bind-try", "/dev/null", "/proc/keys", "--ro-bind-try", "/dev/null", "/proc/key-users"]
     for path in shown:
@@ -117,6 +119,17 @@ def _box(more: list[str]) -> list[str]:
     for name, value in environment("/tmp").items():
         options += ["--setenv", name, value]
     return options
+
+
+def _switches() -> list[str]:
+    """What ``/proc`` has besides processes and can be written: it is the machine's, and root's box is root to it."""
+    found = []
+    for entry in os.scandir("/proc") if os.path.isdir("/proc") else ():
+        with contextlib.suppress(OSError):
+            plain = not entry.is_symlink() and not entry.name.isdigit()
+            if plain and (entry.is_dir() or entry.stat().st_mode & 0o222):
+                found.append(entry.path)
+    return sorted(found)
 
 
 def environment(home: str) -> dict[str, str]:

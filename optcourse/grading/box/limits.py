@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,9 @@ class Limits:
 
     def confine(self, tasks: int) -> None:
         """Bound this process and its children; ``tasks`` is how many the user may have (not counted for root)."""
+        if self.cores:
+            with contextlib.suppress(OSError):  # taken from this machine meanwhile
+                os.sched_setaffinity(0, self.cores)
         seconds = int(self.total) + 30
         bounds = {
             resource.RLIMIT_DATA: self.memory,
@@ -81,6 +85,17 @@ def share(jobs: int | None = None, memory: float | None = None) -> tuple[int, in
         )
     each = room / jobs
     return jobs, int(GB * (each if memory is not None else min(MOST, each)))
+
+
+def portions(jobs: int) -> list[frozenset[int]]:
+    """The cores of each of ``jobs`` submissions at a time, so that none takes another's while there are enough.
+
+    Empty sets where a process cannot be bound to cores.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return [frozenset()] * jobs
+    mine = sorted(os.sched_getaffinity(0))
+    return [frozenset(mine[job % len(mine) :: jobs]) for job in range(jobs)]
 
 
 def machine_memory(root: Path = Path("/")) -> float:

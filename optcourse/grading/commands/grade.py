@@ -23,11 +23,13 @@ BAD = ("crashed", "timeout", "unreadable", "error")
 SHOWN = 20
 
 
-def _number(least: float, most: float, unit: str) -> Callable[[click.Context, click.Parameter, float], float]:
+def _number(
+    least: float, most: float, unit: str
+) -> Callable[[click.Context, click.Parameter, float | None], float | None]:
     """A check of a number's range, which also refuses nan."""
 
-    def check(_: click.Context, __: click.Parameter, value: float) -> float:
-        if not least <= value <= most:
+    def check(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+        if value is not None and not least <= value <= most:
             raise click.BadParameter(f"{value:g} is not in the range {least:g} to {most:g} {unit}")
         return value
 
@@ -53,9 +55,7 @@ def _number(least: float, most: float, unit: str) -> Callable[[click.Context, cl
     "--memory",
     type=float,
     callback=_number(0.5, 1024, "gigabytes"),
-    default=4.0,
-    show_default=True,
-    help="Gigabytes per process.",
+    help="Gigabytes for all of these together.  [default: three quarters of this machine's, at most 4 for each]",
 )
 @click.option("--output", type=FOLDER, default="build/grades", show_default=True, help="Where everything goes.")
 @click.option("--student", "students", multiple=True, help="Grade this student again, and no other. May be repeated.")
@@ -66,7 +66,7 @@ def grade(
     listed: Path | None,
     jobs: int | None,
     timeout: float,
-    memory: float,
+    memory: float | None,
     output: Path,
     students: tuple[str, ...],
     folder: Path | None,
@@ -76,16 +76,20 @@ def grade(
     PATH is a folder of STUDENT/LAB.ipynb, of STUDENT_LAB.ipynb files, an export of Moodle, Canvas, Blackboard, D2L,
     Gradescope or nbgrader's exchange, or a zip of any. What is in no row is named in left_out.csv. Run it again to
     resume: only what is new or changed is graded. Exit status: 0 when every submission has a definite status, 1 when
-    the grader itself failed on one, 2 for wrong usage, 130 when interrupted.
+    the grader itself failed on one or could not write, 2 for wrong usage, 130 when interrupted.
     """
     needs_nbgrader()
     from tqdm import tqdm
 
     from optcourse.grading import batch, sandbox
+    from optcourse.grading.box.limits import share
     from optcourse.grading.collect import roster, survey
     from optcourse.grading.lab import from_source
-    from optcourse.runtime import cores
 
+    try:
+        jobs, each = share(jobs, memory)
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from None
     (source,) = notebooks(folder, "source", (name,))
     output = output.resolve()
     if not (above := next(path for path in (output, *output.parents) if path.exists())).is_dir():
@@ -107,10 +111,10 @@ def grade(
             raise click.UsageError(f"{why} {text!r} under {', '.join(map(str, paths))}; --student may be {there}")
     again = {student for meant in wanted.values() for student in meant}
     chosen = [s for s in found.submissions if not again or s.student in again]
-    if sandbox.bubblewrap() is None:
-        click.echo(f"optcourse: warning: {sandbox.NOT_CONTAINED}", err=True)
+    if weakness := sandbox.weakness():
+        click.echo(f"optcourse: warning: {weakness}", err=True)
     lab = from_source(source)
-    limits = sandbox.Limits(timeout, min(30.0, timeout / 6), min(15.0, timeout / 10), int(memory * 2**30))
+    limits = sandbox.Limits(timeout, min(30.0, timeout / 6), min(15.0, timeout / 10), each)
     counts: Counter[str] = Counter()
     with tqdm(total=len(chosen), unit="student", leave=False, disable=None) as bar:  # in a terminal only
 
@@ -119,9 +123,15 @@ def grade(
             bar.set_postfix_str(f"{sum(counts[s] for s in BAD)} failed, {counts['flagged']} flagged", refresh=False)
             bar.update()
 
-        finished = batch.grade_class(
-            lab, chosen, output, limits, jobs=jobs or min(8, cores()), again=bool(again), done=done, arrange=table
-        )
+        try:
+            finished = batch.grade_class(
+                lab, chosen, output, limits, jobs=jobs, again=bool(again), done=done, arrange=table
+            )
+        except batch.NotWritten as error:
+            click.echo(
+                f"optcourse: {error}; what was graded before is kept, the same command goes on from there", err=True
+            )
+            return 1
     _table(output, {submission.student for submission in chosen})
     _left_out(output, found.left_out)
     if not finished:
