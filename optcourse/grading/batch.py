@@ -19,6 +19,7 @@ from optcourse.grading import feedback, gradebook
 from optcourse.grading.box.limits import portions
 from optcourse.grading.collect import Submission
 from optcourse.grading.grade import Mark, Result, grade
+from optcourse.grading.harmless import spreadsheet_safe
 from optcourse.grading.lab import Lab
 from optcourse.grading.sandbox import Limits, NotStarted
 from optcourse.grading.submission import Cell
@@ -26,6 +27,7 @@ from optcourse.runtime import in_parallel, interrupts
 
 COLUMNS = ("student", "status", "score", "max_score", "to_read", "flags", "seconds", "file")
 BUSY = "this machine had no core for it, alone and at the end of the class too: grade it again when the machine is idle"
+CHANGED = "answer changed after it was marked"
 Rows = list[dict[str, str]]
 
 
@@ -48,9 +50,10 @@ def grade_class(
 
     A student whose file, lab and limits are unchanged since the last time is not graded again unless ``again``.
     Written before the same job takes the next one: ``results/LAB/STUDENT.json``, ``feedback/STUDENT/LAB.html``,
-    ``autograded/STUDENT/LAB/LAB.ipynb`` and ``status.csv``, in which students of earlier runs keep their rows, and which
-    ``arrange`` (:class:`~optcourse.grading.collect.roster.Table`) orders and completes; at the end ``gradebook.db`` and
-    ``grades.csv``. Whose time was up while this machine had no core for them is graded again at the end, alone. Raises
+    ``autograded/STUDENT/LAB/LAB.ipynb`` and ``status.csv``, in which students of earlier runs keep their rows, and
+    which ``arrange`` (:class:`~optcourse.grading.collect.roster.Table`) orders and completes; at the end
+    ``gradebook.db`` and ``grades.csv``. Whose time was up while this machine had no core for them is graded again at
+    the end, alone. Raises
     :class:`NotWritten`.
     """
     from sqlalchemy.exc import SQLAlchemyError  # nbgrader's
@@ -62,7 +65,8 @@ def grade_class(
             waiting = [submission for submission in submissions if again or not ledger.keeps(submission)]
             ledger.grade(waiting, jobs, stopped)
             ledger.grade(ledger.starved, 1, stopped, last=True)
-        gradebook.record(database, lab, ledger.marks)
+        ledger.remarked = gradebook.record(database, lab, ledger.marks)
+        ledger.status()
         gradebook.export(database, lab.name, output / "grades.csv", ledger.ungraded())
     except SQLAlchemyError as error:
         raise NotWritten(f"{database} cannot be written: {getattr(error, 'orig', error)}") from None
@@ -88,6 +92,7 @@ class _Ledger:
         self.rows = {student: _row(student, data) for student, data in found.items() if data is not None}
         self.marks: dict[str, Result] = {}
         self.starved: list[Submission] = []
+        self.remarked: frozenset[str] = frozenset()
         self.lock = threading.Lock()
         self.status()  # an output that takes nothing is found out before hours of work
 
@@ -171,14 +176,18 @@ class _Ledger:
 
     def table(self) -> Rows:
         """The rows of this and all earlier runs."""
-        return self.arrange([row for _, row in sorted(self.rows.items())])
+        rows = [dict(row) for _, row in sorted(self.rows.items())]
+        for row in rows:
+            if row["student"] in self.remarked:
+                row["flags"] = "; ".join(filter(None, (row["flags"], CHANGED)))
+        return self.arrange(rows)
 
     def status(self) -> None:
         """Write status.csv."""
         rows, text = self.table(), io.StringIO(newline="")
         table = csv.DictWriter(text, list(dict.fromkeys((*COLUMNS, *(column for row in rows for column in row)))))
         table.writeheader()
-        table.writerows(rows)
+        table.writerows({name: spreadsheet_safe(value) for name, value in row.items()} for row in rows)
         files.write(self.output / "status.csv", text.getvalue())
 
     def ungraded(self) -> frozenset[str]:

@@ -148,7 +148,9 @@ def _table(output: Path, chosen: set[str]) -> None:
     from rich.table import Table
 
     from optcourse.grading.collect import readable
+    from optcourse.grading.harmless import spreadsheet_safe
 
+    chosen = {spreadsheet_safe(student) for student in chosen}
     with (output / "status.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["student"] in chosen or row["status"] == "missing"]
     table = Table()
@@ -172,11 +174,12 @@ def _left_out(output: Path, left_out: list[LeftOut]) -> None:
     import io
 
     from optcourse.grading.collect.names import printable
+    from optcourse.grading.harmless import spreadsheet_safe
 
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(("file", "reason"))
-    table.writerows((file, reason) for file, reason, _ in left_out)
+    table.writerows((spreadsheet_safe(file), spreadsheet_safe(reason)) for file, reason, _ in left_out)
     files.write(output / "left_out.csv", text.getvalue())
     missed = [out for out in left_out if not out.junk]
     if missed:
