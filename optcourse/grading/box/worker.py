@@ -132,7 +132,7 @@ def notebook() -> None:
     from tornado.ioloop import IOLoop
 
     app = IPKernelApp.instance()
-    # A large figure that is sent without copying it starts three threads, for good: no copy could be made any more.
+    # A large figure that is sent without copying it starts threads, for good: no copy of this process could be made.
     app.initialize(["-f", file, "--HistoryManager.enabled=False", f"--Session.copy_threshold={2**40}"])
     del sys.modules["debugpy"]
     inside = _Inside(app)
