@@ -48,10 +48,10 @@ def grade_class(
 
     A student whose file, lab and limits are unchanged since the last time is not graded again unless ``again``.
     Written before the same job takes the next one: ``results/LAB/STUDENT.json``, ``feedback/STUDENT/LAB.html``,
-    ``autograded/STUDENT/LAB/LAB.ipynb`` and ``status.csv``, in which students of earlier runs keep their rows, and which
-    ``arrange`` (:class:`~optcourse.grading.collect.roster.Table`) orders and completes; at the end ``gradebook.db`` and
-    ``grades.csv``. Whose time was up while this machine had no core for them is graded again at the end, alone. Raises
-    :class:`NotWritten`.
+    ``autograded/STUDENT/LAB/LAB.ipynb`` and ``status.csv``, in which students of earlier runs keep their rows, and
+    which ``arrange`` (:class:`~optcourse.grading.collect.roster.Table`) orders and completes; at the end
+    ``gradebook.db`` and ``grades.csv``. Whose time was up while this machine had no core for them is graded again at
+    the end, alone. Raises :class:`NotWritten`.
     """
     from sqlalchemy.exc import SQLAlchemyError  # nbgrader's
 
