@@ -53,8 +53,7 @@ def grade_class(
     ``autograded/STUDENT/LAB/LAB.ipynb`` and ``status.csv``, in which students of earlier runs keep their rows, and
     which ``arrange`` (:class:`~optcourse.grading.collect.roster.Table`) orders and completes; at the end
     ``gradebook.db`` and ``grades.csv``. Whose time was up while this machine had no core for them is graded again at
-    the end, alone. Raises
-    :class:`NotWritten`.
+    the end, alone. Raises :class:`NotWritten`.
     """
     from sqlalchemy.exc import SQLAlchemyError  # nbgrader's
 
@@ -107,7 +106,7 @@ class _Ledger:
             result = Result(marks=marks, cells=[Cell(**cell) for cell in data.pop("cells")], **data)
         except (KeyError, TypeError):
             return False
-        if _starved(result):
+        if result.starved:
             return False
         self._note(submission.student, result, True)
         return True
@@ -135,7 +134,7 @@ class _Ledger:
 
     def enter(self, submission: Submission, result: Result, last: bool) -> None:
         """Put a result on disk."""
-        if _starved(result) and last:
+        if result.starved and last:
             result = replace(result, flags=[*result.flags, BUSY])
         with self.lock:
             try:
@@ -148,7 +147,7 @@ class _Ledger:
                 data = self._save(submission, result)
             self.rows[submission.student] = _row(submission.student, data)
             self.status()
-            if _starved(result) and not last:
+            if result.starved and not last:
                 self.starved.append(submission)
             else:
                 self._note(submission.student, result, False)
@@ -209,10 +208,6 @@ def _grade(lab: Lab, limits: Limits, stopped: threading.Event, submission: Submi
 def _failed(lab: Lab, error: Exception) -> Result:
     """A fault of ours, which must not stop the class, nor look like the student's."""
     return Result("error", None, lab.max_score, [f"the grader failed: {type(error).__name__}: {error}"], 0.0)
-
-
-def _starved(result: Result) -> bool:
-    return getattr(result, "starved", False)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -242,12 +242,12 @@ def test_without_bubblewrap_a_warning_says_what_is_not_contained(tmp_path):
         assert word in run.stderr
 
 
-def in_process(folder: Path, lab: Lab, **options: int) -> tuple[list[str], dict[str, dict[str, str]]]:
+def in_process(folder: Path, lab: Lab, jobs: int = 1) -> tuple[list[str], dict[str, dict[str, str]]]:
     """Who was done, in order, and status.csv."""
     order: list[str] = []
     submissions = collect.find([folder / "class"], "tiny")
     done = lambda student, result, kept: order.append(student)  # noqa: E731
-    assert batch.grade_class(lab, submissions, folder / "out", Limits(), done=done, **options)
+    assert batch.grade_class(lab, submissions, folder / "out", Limits(), done=done, jobs=jobs)
     return order, table(folder / "out/status.csv", "student")
 
 

@@ -127,7 +127,7 @@ def test_jobs_share_no_core_while_there_are_enough(monkeypatch):
 @pytest.mark.skipif(not syscalls.program(), reason="no filter of system calls for this processor")
 def test_the_key_ring_of_the_login_stays_with_the_grader():
     """A process in a new session ring does not find what its parent put into its own."""
-    add, control = syscalls.REFUSED["add_key"][syscalls._MACHINE], syscalls._KEYCTL
+    add, control = syscalls.REFUSED["add_key"][syscalls._MACHINE or 0], syscalls._KEYCTL
     code = f"""
 import ctypes, os
 from optcourse.grading.box.syscalls import leave_keyring
