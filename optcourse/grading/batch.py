@@ -53,10 +53,8 @@ def grade_class(
     ``autograded/STUDENT/LAB/LAB.ipynb`` and ``status.csv``, in which students of earlier runs keep their rows, and
     which ``arrange`` (:class:`~optcourse.grading.collect.roster.Table`) orders and completes; at the end
     ``gradebook.db`` and ``grades.csv``. Whose time was up while this machine had no core for them is graded again at
-    the end, alone. Raises :class:`NotWritten`.
+    the end, alone. Raises :class:`NotWritten` and :class:`~optcourse.grading.gradebook.Unusable`.
     """
-    from sqlalchemy.exc import SQLAlchemyError  # nbgrader's
-
     database = output / "gradebook.db"
     try:
         ledger = _Ledger(lab, output, limits, done, arrange)
@@ -67,8 +65,6 @@ def grade_class(
         ledger.remarked = gradebook.record(database, lab, ledger.marks)
         ledger.status()
         gradebook.export(database, lab.name, output / "grades.csv", ledger.ungraded())
-    except SQLAlchemyError as error:
-        raise NotWritten(f"{database} cannot be written: {getattr(error, 'orig', error)}") from None
     except OSError as error:
         raise NotWritten(f"{error.filename or output} cannot be written: {error.strerror or error}") from None
     return not stopped.is_set()

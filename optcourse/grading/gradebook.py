@@ -115,7 +115,7 @@ def _explain(reason: str) -> str:
             "another version of nbgrader wrote it; see 'nbgrader db upgrade'",
         ),
         ("readonly|unable to open|permission", "it cannot be written; look at its folder and its permissions"),
-        ("full", "the disk is full"),
+        ("full|disk i/o", "it cannot be written, for example because the disk is full; make room"),
         ("not a database|malformed", "it is damaged; put a copy of it back, or move it away and mark again"),
     ):
         if re.search(words, reason, re.I):

@@ -69,8 +69,9 @@ def _size(data: bytes) -> tuple[tuple[int, int], str]:
 
 def attached(cell: Cell) -> dict[str, Picture]:
     """The pictures pasted into a text, by the names that the text calls them."""
-    found = getattr(cell, "attachments", None) or {}
-    pictures = {name: next(filter(None, map(picture, kinds.values())), None) for name, kinds in found.items()}
+    pictures = {
+        name: next(filter(None, map(picture, kinds.values())), None) for name, kinds in cell.attachments.items()
+    }
     return {name: shown for name, shown in pictures.items() if shown}
 
 

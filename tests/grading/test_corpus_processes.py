@@ -107,7 +107,7 @@ CASES = [
         "patched os",
         "import os, socket\nos.write = lambda fd, data: len(data)\nos.read = lambda fd, n: b''\nos.fork = lambda: 0\n"
         "os.kill = os._exit = lambda *_: None\nsocket.socket.send = None",
-        "timeout",
+        "crashed",
         None,
     ),
     in_cell("GUI back end", "import matplotlib.pyplot as p\np.switch_backend('tkagg')\np.figure(); p.show()", "graded"),

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -420,7 +421,7 @@ def test_own_cells_stand_where_they_belong(lab):
 def test_pictures_of_an_answer_are_on_the_page(lab):
     made = result(lab, ("passed",), written={"why": "as in ![x](attachment:x.png)"})
     pictures = {"x.png": {"image/png": text(png())}, "bad.svg": {"image/svg+xml": text(b"<svg onload=alert(1)>")}}
-    made.cells[:] = [SimpleNamespace(**vars(c), attachments=pictures) if c.name == "why" else c for c in made.cells]
+    made.cells[:] = [replace(c, attachments=pictures) if c.name == "why" else c for c in made.cells]
     images = [attrs for tag, attrs in Read(page(lab, made)).tags if tag == "img"]
     assert [image["src"] for image in images] == [f"data:image/png;base64,{text(png())}"]
     assert images[0]["alt"] == "the picture x.png that you pasted"

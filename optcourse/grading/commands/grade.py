@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 BAD = ("crashed", "timeout", "unreadable", "error")
 #: Files that were left out and are printed.
 SHOWN = 20
+GO_ON = "the same command goes on from there"
 
 
 def _number(
@@ -81,7 +82,7 @@ def grade(
     needs_nbgrader()
     from tqdm import tqdm
 
-    from optcourse.grading import batch, sandbox
+    from optcourse.grading import batch, gradebook, sandbox
     from optcourse.grading.box.limits import share
     from optcourse.grading.collect import roster, survey
     from optcourse.grading.lab import from_source
@@ -127,15 +128,14 @@ def grade(
             finished = batch.grade_class(
                 lab, chosen, output, limits, jobs=jobs, again=bool(again), done=done, arrange=table
             )
-        except batch.NotWritten as error:
-            click.echo(
-                f"optcourse: {error}; what was graded before is kept, the same command goes on from there", err=True
-            )
+        except (batch.NotWritten, gradebook.Unusable) as error:
+            rest = "" if isinstance(error, gradebook.Unusable) else f"; what was graded before is kept, {GO_ON}"
+            click.echo(f"optcourse: {error}{rest}", err=True)
             return 1
     _table(output, {submission.student for submission in chosen})
     _left_out(output, found.left_out)
     if not finished:
-        click.echo("interrupted; the same command goes on from here", err=True)
+        click.echo(f"interrupted; {GO_ON}", err=True)
         return 130
     return 1 if counts["error"] else 0
 
