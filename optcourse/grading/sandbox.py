@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from optcourse.files import PACKAGE
-from optcourse.grading.box import groups, syscalls
+from optcourse.grading.box import groups, syscalls, worker
 from optcourse.grading.box.bubble import NOT_CONTAINED, bubblewrap, command, environment, strength, weakness
 from optcourse.grading.box.limits import MAX_PROCESSES, MAX_THREADS, Limits
 from optcourse.grading.box.talk import MAX_ANSWER, MAX_LINE, MAX_TALK, parse
@@ -38,9 +38,10 @@ __all__ = [
 ]  # fmt: skip
 
 #: The package without what it imports itself: the broker needs nothing of it, and every submission would wait for it.
+#: (The worker is imported here, too, so that its bytecode lies on the disk: a box writes none.)
 WORKER = (
     "import sys, types; sys.modules['optcourse'] = package = types.ModuleType('optcourse'); "
-    f"package.__path__ = [{str(PACKAGE)!r}]; from optcourse.grading.box.worker import broker; broker()"
+    f"package.__path__ = [{str(PACKAGE)!r}]; from {worker.__name__} import broker; broker()"
 )
 #: Seconds between two looks at the processes of a box.
 LOOK = 0.4

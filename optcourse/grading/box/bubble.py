@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,10 +80,19 @@ def command(bwrap: str, program: list[str], extras: tuple[str, ...]) -> Iterator
             file.write(data)
         return str(end)
 
+    def held(data: bytes) -> str:
+        with tempfile.TemporaryFile() as file:  # more than a pipe holds
+            file.write(data)
+            file.seek(0)
+            fds.append(os.dup(file.fileno()))
+        return str(fds[-1])
+
     try:
         options = _box(sorted(set(extras) - {"filter"}))
         for path, content in PEOPLE.items():
             options += ["--ro-bind-data", pipe(content), path]
+        for name, content in fonts().items():
+            options += ["--file", held(content), f"/tmp/matplotlib/{name}"]
         options += ["--remount-ro", "/"]
         if "filter" in extras:
             options += ["--seccomp", pipe(syscalls.program())]
@@ -130,6 +140,16 @@ def _switches() -> list[str]:
             if plain and (entry.is_dir() or entry.stat().st_mode & 0o222):
                 found.append(entry.path)
     return sorted(found)
+
+
+@functools.cache
+def fonts() -> dict[str, bytes]:
+    """matplotlib's list of this machine's fonts, by file name: else every box looks through them all, anew."""
+    with tempfile.TemporaryDirectory() as home:
+        program = [sys.executable, "-c", "import matplotlib.font_manager"]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(program, capture_output=True, timeout=60, check=False, env=environment(home), cwd=home)
+        return {path.name: path.read_bytes() for path in Path(home, "matplotlib").glob("fontlist*.json")}
 
 
 def environment(home: str) -> dict[str, str]:
