@@ -14,7 +14,9 @@ import tiny_lab
 from click.testing import CliRunner
 
 from optcourse.course.cli import main
-from optcourse.grading import batch, check, commands, grade, sandbox
+from optcourse.grading import batch, check, grade, sandbox
+from optcourse.grading.box import limits as bounds
+from optcourse.grading.commands import grade as commands
 from optcourse.grading.lab import from_source
 
 pytest.importorskip("nbgrader")
@@ -24,6 +26,7 @@ TEXT = (LABS / "README.md").read_text(encoding="utf-8")
 FLOWING = " ".join(TEXT.split())
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.M | re.S)
 CHECK, BATCH, VALUES = "test_check.py", "test_batch.py", "test_values.py"
+PAGES, MATCHING, CONTAINMENT = "test_pages.py", "test_matching.py", "test_containment.py"
 
 
 def table(heading: str) -> list[list[str]]:
@@ -63,11 +66,13 @@ def test_the_table_of_options_is_complete():
 def test_the_defaults_in_the_table_are_the_programs():
     said = {
         "--timeout": "seconds per submission, 300;",
-        "--memory": "4;",
+        "--memory": "three quarters of this machine's (or container's), at most 4 for each. At least 0.5 for each",
         "--output": "`build/grades`",
     }
-    defaults = {option: GRADE[option].default for option in said}
-    assert defaults == {"--timeout": 300.0, "--memory": 4.0, "--output": "build/grades"}
+    context = click.Context(main.commands["grade"])
+    defaults = {option: GRADE[option].get_default(context) for option in said}
+    assert defaults == {"--timeout": 300.0, "--memory": None, "--output": "build/grades"}
+    assert (bounds.SHARE, bounds.MOST, bounds.LEAST) == (0.75, 4.0, 0.5)
     assert all(words in OPTIONS[option] for option, words in said.items())
     assert GRADE["--lab"].required and "(required)" in OPTIONS["--lab"]
     assert GRADE["--student"].multiple and "may be repeated" in OPTIONS["--student"]
@@ -94,8 +99,9 @@ def test_a_cell_gets_a_sixth_and_an_exercise_a_tenth(tmp_path, monkeypatch, time
 
 
 def test_the_numbers_of_the_box_are_the_programs():
-    assert f"it can write {sandbox.SCRATCH // 2**20} MB each in `/tmp` and `/dev/shm`" in FLOWING
-    assert f"at more than {sandbox.MAX_PROCESSES} processes" in FLOWING
+    assert f"it can write {bounds.SCRATCH // 2**20} MB each in `/tmp` and `/dev/shm`" in FLOWING
+    assert f"more than {bounds.MAX_PROCESSES} processes, {bounds.MAX_THREADS} threads" in FLOWING
+    assert f"{bounds.MAX_OPEN:,} open or {bounds.MAX_FILES:,} files" in FLOWING
     assert f"(at most {['no', 'one', 'two', 'three', 'four', 'five'][grade.ATTEMPTS]} runs)" in FLOWING
 
 
@@ -104,7 +110,7 @@ def test_the_numbers_of_the_box_are_the_programs():
 
 def test_the_statuses_are_those_that_exist():
     named = {status for first, _ in table("| status | |") for status in re.findall(r"`(\w+)`", first)}
-    assert named >= {"graded", "flagged", *commands.BAD}
+    assert named >= {"graded", "flagged", *commands.BAD, "missing"}
 
 
 def test_the_columns_of_the_status_table_are_named():
@@ -229,9 +235,61 @@ PROMISES = {
         "test_without_bubblewrap_a_warning_says_what_is_not_contained",
     ),
     "Links are refused": ("test_collect.py", "test_links_are_refused"),
-    "are recognized and flagged": ("test_collect.py", "test_renamed_files_are_recognized_and_flagged"),
+    "Of several versions the newest counts, flagged; so is `Copy of lab01.ipynb`": (
+        "test_collect.py",
+        "test_renamed_files_are_recognized_and_flagged",
+    ),
+    "Every file is in a row or, with the reason, in `left_out.csv`": (
+        "test_corpus_classes.py",
+        "test_every_file_is_in_one_row_or_left_out",
+    ),
+    "an export of Moodle, Canvas, Blackboard, D2L, Gradescope": ("test_corpus_classes.py", "test_everyone_has_a_row"),
+    "A zip in a folder is opened once": ("test_corpus_classes.py", "test_a_zip_in_place_of_a_notebook_is_opened_once"),
+    "who handed in nothing is `missing`, who is not in it is flagged": (
+        "test_roster.py",
+        "test_in_the_order_of_the_roster_with_the_missing_and_the_extra",
+    ),
+    "for all submissions at a time together": (CONTAINMENT, "test_all_boxes_together_fit"),
+    "what was being graded is lost and nothing else": (BATCH, "test_ended_and_resumed"),
+    "or could not write": (BATCH, "test_a_full_disk_is_said_and_the_same_command_goes_on"),
+    "below 5 MB, and it says what it leaves out": (PAGES, "test_the_page_stays_small_and_says_what_it_leaves_out"),
+    "a solution in a cell of its own, above or below the stub, earns its points": (
+        MATCHING,
+        "test_every_point_and_a_flag",
+    ),
+    "Cells run in the student's order": (MATCHING, "test_an_order_of_ones_own_runs_in_that_order"),
+    "the last one before its test counts": (MATCHING, "test_the_last_definition_before_the_test_counts"),
+    "A notebook that redefines Python's own names (`sum`) is flagged": (
+        "test_world.py",
+        "test_redefined_names_are_said_once",
+    ),
+    "No cell of `status.csv` and `grades.csv` begins a formula": (PAGES, "test_grades_csv_is_safe_and_whole"),
+    "A text in a cell below the question counts as the answer": (
+        MATCHING,
+        "test_an_answer_in_a_cell_of_its_own_counts",
+    ),
+    "PNG, JPEG and GIF pictures stay with it": (MATCHING, "test_a_pasted_picture_is_part_of_the_answer"),
+    "the mark counts, the formgrader lists it again": (PAGES, "test_a_mark_stays_and_a_changed_answer_is_named"),
+    "*Nbgrader → Formgrader → Manual Grading*": (
+        "test_formgrader.py",
+        "test_a_mark_typed_in_the_formgrader_is_in_the_next_grades",
+    ),
+    "A gradebook that is locked, damaged or of another nbgrader is named": (
+        PAGES,
+        "test_a_damaged_gradebook_is_named_and_left_alone",
+    ),
+    "no environment variables of yours": (CONTAINMENT, "test_no_process_shows_anything_of_the_grader"),
+    "no capabilities, no user namespaces": (CONTAINMENT, "test_no_privilege_is_left"),
+    "a key ring of its own": (CONTAINMENT, "test_the_key_ring_of_the_login_stays_with_the_grader"),
+    "that of all its processes together": (CONTAINMENT, "test_memory_of_all_processes_is_counted_once"),
+    "cores of its own while there are enough": (CONTAINMENT, "test_jobs_share_no_core_while_there_are_enough"),
+    "graded again at the end, alone": (BATCH, "test_the_starved_are_graded_again_alone_at_the_end"),
+    "pictures from elsewhere and links other than http(s), mailto and # are disarmed": (
+        PAGES,
+        "test_no_markdown_of_a_stranger_opens_fetches_or_runs_anything",
+    ),
     "it grades what is new or changed": (BATCH, "test_a_second_run_grades_nobody_again"),
-    "Press Ctrl-C, later run the same command": (BATCH, "test_interrupted_and_resumed"),
+    "Press Ctrl-C, later run the same command": (BATCH, "test_ended_and_resumed"),
     "No other student's row changes": (BATCH, "test_regrading_one_student_changes_no_other_row"),
     "no hidden tests, no solutions, no scripts": (
         BATCH,
