@@ -25,5 +25,5 @@
 from optcourse.checking import ClaimBroken, check
 from optcourse.runtime import Run, progress, start
 
-__version__ = "0.3.0"  # raised whenever labs or grading change; pyproject.toml reads it here
+__version__ = "0.4.0"  # raised whenever labs or grading change; pyproject.toml reads it here
 __all__ = ["ClaimBroken", "Run", "__version__", "check", "progress", "start"]

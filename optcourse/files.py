@@ -7,13 +7,17 @@ import hashlib
 import io
 import os
 import platform
+import shutil
+import socket
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -59,6 +63,8 @@ def folder() -> Path:
 
 def load(path: Path, source: str, parts: Iterable[str]) -> dict[str, np.ndarray] | None:
     """The arrays named ``parts``, or None when there is no usable file. It warns of one that is not from ``source``."""
+    import numpy as np  # late, as below: a box needs this module, and none of its arrays
+
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["source"]) != source:
@@ -73,10 +79,43 @@ def load(path: Path, source: str, parts: Iterable[str]) -> dict[str, np.ndarray]
 
 def save(path: Path, arrays: dict[str, np.ndarray], source: str) -> None:
     """Keep arrays for :func:`load`. Where nothing can be written, nothing happens: the next call generates again."""
+    import numpy as np
+
     content = io.BytesIO()
     np.savez(content, source=np.array(source), **arrays)  # pyright: ignore[reportArgumentType]: none is called allow_pickle
     with contextlib.suppress(OSError):
         write(path, content.getbuffer())
+
+
+@contextlib.contextmanager
+def socket_folder() -> Iterator[Path | None]:
+    """A fresh folder in which Unix sockets can be bound, gone afterwards; ``None`` where there is none.
+
+    Their paths may have about a hundred bytes (scratch folders of clusters are longer), and some file systems have no
+    sockets: each place is tried.
+    """
+    folder = _bindable()
+    try:
+        yield folder
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bindable() -> Path | None:
+    bases = (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp", "/var/tmp", "/dev/shm")
+    for base in dict.fromkeys(filter(None, bases)) if hasattr(socket, "AF_UNIX") else ():
+        folder = None
+        try:
+            base.encode()  # else a library that takes paths for text cannot name the socket
+            folder = tempfile.mkdtemp(prefix="optcourse-", dir=base)
+            with socket.socket(socket.AF_UNIX) as trial:
+                trial.bind(f"{folder}/kernel-999")
+            return Path(folder)
+        except (OSError, UnicodeError):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+    return None
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:

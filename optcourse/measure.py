@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
 
 from optcourse.arguments import real
 
@@ -64,7 +63,7 @@ def mean(samples: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     real("confidence", confidence, 0, 1, open_low=True, open_high=True)
     apart = x - x[0]  # exactly zero where all samples are equal
     value, stderr = x[0] + apart.mean(0), apart.std(0, ddof=1) / np.sqrt(len(x))
-    half = stdtrit(len(x) - 1, 0.5 + confidence / 2) * stderr
+    half = _student(len(x) - 1, confidence) * stderr
     return Estimate(value, value - half, value + half, stderr, len(x))
 
 
@@ -113,7 +112,7 @@ def ratio_of_means(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> E
     real("confidence", confidence, 0, 1, open_low=True, open_high=True)
     over, under = a.mean(), b.mean()
     (aa, ab), (_, bb) = np.cov(a, b) / len(a)
-    t2 = stdtrit(len(a) - 1, 0.5 + confidence / 2) ** 2
+    t2 = _student(len(a) - 1, confidence) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         value = over / under
         stderr = np.sqrt(max(aa - 2 * value * ab + value**2 * bb, 0.0)) / abs(under)
@@ -208,6 +207,13 @@ def first_below(samples: ArrayLike, target: float) -> np.ndarray:
     """
     below = np.atleast_2d(np.asarray(samples, dtype=float)) <= target
     return np.where(below.any(1), below.argmax(1), np.nan)
+
+
+def _student(freedom: int, confidence: float) -> float:
+    """Half the width of an interval, in standard errors."""
+    from scipy.special import stdtrit  # late: most of the time of "import optcourse", which few need
+
+    return stdtrit(freedom, 0.5 + confidence / 2)
 
 
 def _samples(name: str, samples: ArrayLike) -> np.ndarray:

@@ -13,7 +13,8 @@ import click
 from optcourse import __version__, files
 from optcourse.checking import BROKEN, MARKS, number, tally
 from optcourse.course import catalog
-from optcourse.grading.commands import grade, labs
+from optcourse.grading.commands.grade import grade
+from optcourse.grading.commands.labs import labs
 from optcourse.runtime import DEVICES, PROFILES, cores, exit_status, resolve_device
 
 OUTPUT = Path("build/lectures")

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,11 +32,15 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.execute import remove_error_markers
 from traitlets import Type
 
+from optcourse.files import socket_folder
+
 #: Seconds a single cell may take before it counts as hanging.
 CELL_TIMEOUT = {"quick": 120, "full": 3600}
 SKIPPED = "skipped: no CUDA device\n"
 #: Seconds after which a client that waits for a message looks by itself whether there is one.
 LOOK_AGAIN = 1.0
+#: Seconds that the machinery around a killed kernel has to end. What is still stuck then is left behind.
+GRACE = 10.0
 
 # They log each failure that is reported below in a sentence, and the reader left behind by a killed kernel.
 for library in ("papermill", "asyncio"):
@@ -86,22 +91,43 @@ class Execution:
     on_cell: Callable[[int, int, str], None] = lambda index, total, section: None
     killed: bool = field(default=False, init=False)
     _pid: int | None = field(default=None, init=False)
+    _manager: AsyncKernelManager | None = field(default=None, init=False)
 
     def run(self) -> Outcome:
-        """Execute the notebook. What goes wrong in it is returned as a :class:`Failure`, not raised."""
+        """Execute the notebook. What goes wrong in it is returned as a :class:`Failure`, not raised.
+
+        It ends soon after :meth:`kill`, whatever hangs: the work is done in a thread that can be left behind.
+        """
+        outcome = Outcome(None, 0.0, Failure("Interrupted", "it did not end when it was stopped"))
+
+        def work() -> None:
+            nonlocal outcome
+            try:
+                outcome = self._run()
+            except Exception as error:  # a full disk, no temporary folder
+                outcome = Outcome(None, 0.0, Failure(type(error).__name__, str(error)))
+
+        thread = threading.Thread(target=work, name=self.path.stem, daemon=True)
+        thread.start()
+        while thread.is_alive() and not self.killed:
+            thread.join(0.1)
+        thread.join(GRACE)
+        return outcome
+
+    def _run(self) -> Outcome:
         start = time.monotonic()
         try:
             text = self.path.read_text(encoding="utf-8")
             sections = section_of_cell(nbformat.reads(text, as_version=4))
         except Exception as error:
             return Outcome(None, 0.0, Failure("NotANotebook", f"{self.path.name} is not a notebook: {error}"))
-        with TemporaryDirectory(prefix="optcourse-") as folder:
-            # Papermill reads its paths as format strings, and this one is free of braces.
+        with TemporaryDirectory(prefix="optcourse-", ignore_cleanup_errors=True) as folder, socket_folder() as near:
             source, target = Path(folder, "source.ipynb"), Path(folder, "executed.ipynb")
             source.write_text(text, encoding="utf-8")
-            failure = self._execute(source, target, sections)
+            failure = self._execute(source, target, sections, near)
             seconds = time.monotonic() - start
-            notebook = nbformat.read(target if target.exists() else source, as_version=4)
+            whole = target.exists() and target.stat().st_size > 0
+            notebook = nbformat.read(target if whole else source, as_version=4)
         return Outcome(self._finish(notebook, failure), seconds, failure)
 
     def kill(self) -> None:
@@ -118,7 +144,7 @@ class Execution:
             else:
                 os.kill(self._pid, signal.SIGTERM)
 
-    def _execute(self, source: Path, target: Path, sections: dict[str, str]) -> Failure | None:
+    def _execute(self, source: Path, target: Path, sections: dict[str, str], sockets: Path | None) -> Failure | None:
         current: str | None = None
 
         def on_cell_start(cell: NotebookNode, cell_index: int) -> None:
@@ -131,16 +157,17 @@ class Execution:
 
         settings = self.settings
         timeout = self.cell_timeout or CELL_TIMEOUT[settings.profile]
+        # Papermill reads its paths as format strings.
+        paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, target)]
         try:
             papermill.execute_notebook(
-                source,
-                target,
+                *paths,
                 parameters={"PROFILE": settings.profile, "SEED": settings.seed, "DEVICE": settings.device},
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
                 execution_timeout=timeout,
-                kernel_manager_class=self._kernel_manager(target.parent),
+                kernel_manager_class=self._kernel_manager(target.parent, sockets),
                 on_cell_start=on_cell_start,
                 # Not papermill's cwd, which would change the directory of this process under other threads.
                 resources={"metadata": {"path": str(self.path.parent)}},
@@ -157,6 +184,10 @@ class Execution:
             return failure(type(error).__name__, str(error))
         finally:
             self._kill_group()  # whatever the kernel left behind
+            if self._manager is not None:
+                # Else the garbage collector closes it, at any moment, and waits for ever for messages to a kernel
+                # that is gone.
+                self._manager.context.destroy(linger=0)
         return None
 
     def _finish(self, notebook: NotebookNode, failure: Failure | None) -> NotebookNode:
@@ -176,10 +207,10 @@ class Execution:
                 cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=SKIPPED)]
         return notebook
 
-    def _kernel_manager(self, folder: Path) -> type[AsyncKernelManager]:
+    def _kernel_manager(self, folder: Path, sockets: Path | None) -> type[AsyncKernelManager]:
         """A manager class whose kernels are this interpreter's, whatever kernels the user has installed.
 
-        Their sockets and connection files are in ``folder``: nothing listens on a network port.
+        Their sockets are in the folder ``sockets``: nothing listens on a network port, unless there is no such folder.
         """
         execution = self
         threads = os.environ.get("OPTCOURSE_THREADS", "1")
@@ -194,8 +225,9 @@ class Execution:
         class LectureKernel(AsyncKernelManager):
             def __init__(self, **options: Any) -> None:
                 options |= {"connection_file": str(folder / "connection.json"), "client_factory": LectureClient}
-                sockets = {"transport": "ipc", "ip": str(folder / "kernel")} if os.name == "posix" else {}
-                super().__init__(**options, **sockets)
+                place = {"transport": "ipc", "ip": str(sockets / "kernel")} if sockets else {}
+                super().__init__(**options, **place)
+                execution._manager = self
 
             @property
             def kernel_spec(self) -> KernelSpec:

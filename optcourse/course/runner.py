@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +38,7 @@ def run(
     status: 0, 1 when a lecture failed, 130 when interrupted by SIGINT or SIGTERM (finished lectures are kept).
     """
     records, done, left = report.load(output), {}, [path.stem for path in notebooks]
+    started: list[Execution] = []
     output.mkdir(parents=True, exist_ok=True)
 
     def info(interrupted: bool) -> report.RunInfo:
@@ -51,6 +56,7 @@ def run(
             for path in paths
             if path.stem not in unchanged
         }
+        started.extend(executions.values())
 
         def lecture(name: str) -> Record | None:
             return _lecture(executions[name], keys[name], output=output, catalog=catalog, display=display)
@@ -65,7 +71,7 @@ def run(
 
     first = [path for path in notebooks if not catalog.lecture(path).after]
     last = [path for path in notebooks if catalog.lecture(path).after]
-    with Display(len(notebooks)) as display, interrupts() as interrupted:
+    with Display(len(notebooks)) as display, _second_signal(started), interrupts() as interrupted:
         execute(first, None)
         if last and len(left) == len(last):
             others = [p for p in sorted(last[0].parent.iterdir()) if p.suffix in (".ipynb", ".toml")]
@@ -85,6 +91,26 @@ def run(
         f"{output / report.INDEX}"
     )
     return FAILED if any(not record.ok for record in done.values()) else OK
+
+
+@contextlib.contextmanager
+def _second_signal(started: list[Execution]) -> Iterator[None]:
+    """What a signal after the first does: no kernel is left, whatever the first was still waiting for."""
+
+    def stop(*_: object) -> None:
+        for execution in started:
+            execution.kill()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _lecture(execution: Execution, key: str, *, output: Path, catalog: Catalog, display: Display) -> Record | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import hashlib
+import io
 import logging
 import os
 import re
@@ -12,47 +15,112 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import nbformat
 
 from optcourse import files
 from optcourse.grading.grade import Result
+from optcourse.grading.harmless import Budget, attached, disarmed, plain, spreadsheet_safe, visible
 from optcourse.grading.lab import Lab, is_written, role
 
-#: Where HTML would begin in a text: the formgrader shows it to the instructor, and must not run it.
-TAG = re.compile(r"<(?=[A-Za-z/!?])")
+#: Seconds to wait while the formgrader, or another command, writes into the gradebook.
+PATIENCE = 20.0
+#: What the written answers were when they were last recorded, in the gradebook itself: a mark belongs to an answer.
+ANSWERS = "CREATE TABLE IF NOT EXISTS optcourse_answer (grade VARCHAR PRIMARY KEY, digest VARCHAR NOT NULL)"
 
 
-def record(database: Path, lab: Lab, results: dict[str, Result]) -> None:
-    """Write the marks of these students, and of no others. Manual marks already given stay."""
+class Unusable(click.ClickException):
+    """A gradebook that cannot be opened or written; the message says why, and what to do."""
+
+
+def record(database: Path, lab: Lab, results: dict[str, Result]) -> frozenset[str]:
+    """Write the marks of these students, and of no others. Manual marks already given stay.
+
+    Returns the students (of this lab, of earlier runs too) whose answer changed after a person had marked it: the mark
+    counts, and the formgrader lists it again. Raises :class:`Unusable`.
+    """
+    from sqlalchemy import text
+
     with _open(database) as book, book.db.no_autoflush:  # nbgrader links objects before it adds them
+        book.db.execute(text(ANSWERS))
         _describe(book, lab)
         for student, result in results.items():
             if result.score is None:
                 continue
             book.update_or_create_student(student)
             submission = book.update_or_create_submission(lab.name, student)
-            for grade in (grade for notebook in submission.notebooks for grade in notebook.grades):
+            for grade in _grades(submission):
                 if grade.name in result.marks:
                     grade.auto_score, grade.needs_manual_grade = result.marks[grade.name].score, False
                 else:
-                    answered = grade.name in result.written
-                    grade.auto_score = None if answered else 0.0
-                    grade.needs_manual_grade = answered and grade.manual_score is None
+                    _record_answer(book, grade, result)
             book.db.commit()
+        submissions = book.assignment_submissions(lab.name)
+        return frozenset(s.student.id for s in submissions if any(map(_is_outdated, _grades(s))))
+
+
+def _grades(submission: Any) -> list[Any]:
+    return [grade for notebook in submission.notebooks for grade in notebook.grades]
+
+
+def _is_outdated(grade: Any) -> bool:
+    return grade.manual_score is not None and bool(grade.needs_manual_grade)
+
+
+def _record_answer(book: Any, grade: Any, result: Result) -> None:
+    """A written answer waits for a person when it is new, and when it is another one than the person marked."""
+    from sqlalchemy import text
+
+    answer = result.written.get(grade.name)
+    content = repr([(answer or "").split(), *(sorted(attached(cell).items()) for cell in result.cells)])
+    where = {"grade": grade.id, "digest": hashlib.sha256(content.encode()).hexdigest()}
+    known = book.db.execute(text("SELECT digest FROM optcourse_answer WHERE grade = :grade"), where).scalar()
+    book.db.execute(text("INSERT OR REPLACE INTO optcourse_answer VALUES (:grade, :digest)"), where)
+    grade.auto_score = None if answer is not None else 0.0
+    if grade.manual_score is None:
+        grade.needs_manual_grade = answer is not None
+    elif known not in (None, where["digest"]):
+        grade.needs_manual_grade = True
 
 
 @contextlib.contextmanager
 def _open(database: Path) -> Iterator[Any]:
     """nbgrader's gradebook. It calls the program ``alembic``, which lies beside Python, on the PATH or not."""
+    import sqlalchemy
     from nbgrader.api import Gradebook
+    from sqlalchemy.exc import DatabaseError
 
     path = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), path))
+    # The name may hold anything, also what means something in an address: not put together by hand.
+    url: Any = sqlalchemy.URL.create("sqlite", database=str(database), query={"timeout": f"{PATIENCE:g}"})
     try:
-        with Gradebook(f"sqlite:///{database}") as book:
+        with Gradebook(url) as book:
+            damage = book.db.execute(sqlalchemy.text("PRAGMA quick_check(1)")).scalar()
+            if damage != "ok":
+                raise Unusable(f"{database}: {_explain(f'malformed: {damage}')}")
             yield book
+    except DatabaseError as error:
+        raise Unusable(f"{database}: {_explain(str(error.orig))}") from error
     finally:
         os.environ["PATH"] = path
+
+
+def _explain(reason: str) -> str:
+    """What is wrong with a gradebook, and what to do; nothing in it was changed, and the results are kept elsewhere."""
+    for words, sentence in (
+        ("locked|busy", "another program is writing into it; wait for it or close it (the formgrader?)"),
+        (
+            "no such (table|column)|no column named",
+            "another version of nbgrader wrote it; see 'nbgrader db upgrade'",
+        ),
+        ("readonly|unable to open|permission", "it cannot be written; look at its folder and its permissions"),
+        ("full|disk i/o", "it cannot be written, for example because the disk is full; make room"),
+        ("not a database|malformed", "it is damaged; put a copy of it back, or move it away and mark again"),
+    ):
+        if re.search(words, reason, re.I):
+            return f"{sentence}, then run the same command again, which grades nobody twice ({reason})"
+    return f"it cannot be used ({reason})"
 
 
 def _describe(book: Any, lab: Lab) -> None:
@@ -87,23 +155,37 @@ def export(database: Path, lab: str, path: Path, ungraded: frozenset[str] = froz
         plugin = CsvExportPlugin(to=str(draft), assignment=[lab], student=students or ["-"])
         plugin.log.setLevel(logging.WARNING)
         plugin.export(book)
-        files.write(path, draft.read_bytes())
+        files.write(path, _rewritten(draft.read_text(encoding="utf-8")))
+
+
+def _rewritten(table: str) -> str:
+    """The exporter's table, which quotes nothing, as a spreadsheet may open it."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([spreadsheet_safe(cell) for cell in row] for row in csv.reader(io.StringIO(table)))
+    return text.getvalue()
 
 
 def autograded(lab: Lab, result: Result) -> nbformat.NotebookNode:
     """The graded notebook with its outputs, for nbgrader's formgrader, where a person marks the written answers."""
     cells = []
     original = {role(cell)["grade_id"]: cell for cell in (lab.source or lab.release).cells if role(cell)}
+    budget = Budget(figures=10_000_000, text=10_000_000)
     for cell in result.cells:
         if cell.kind == "code":
-            outputs = [nbformat.from_dict(output) for output in result.outputs.get(cell.name, [])]
+            outputs = [nbformat.from_dict(o) for o in budget.outputs(result.outputs.get(cell.name, []))]
             if error := result.errors.get(cell.name):
-                name, message = error["name"], error["message"]
-                text = [error["where"], f"{name}: {message}"]
-                outputs.append(nbformat.v4.new_output("error", ename=name, evalue=message, traceback=text))
-            new = nbformat.v4.new_code_cell(cell.source, outputs=outputs)
+                name, message, where = (plain(error.get(key, "")) for key in ("name", "message", "where"))
+                outputs.append(
+                    nbformat.v4.new_output("error", ename=name, evalue=message, traceback=[where, f"{name}: {message}"])
+                )
+            new = nbformat.v4.new_code_cell(visible(cell.source), outputs=outputs)
+        elif cell.provided:
+            new = nbformat.v4.new_markdown_cell(cell.source)
         else:
-            new = nbformat.v4.new_markdown_cell(TAG.sub("< ", cell.source))
+            text, pictures = disarmed(cell.source, attached(cell))
+            new = nbformat.v4.new_markdown_cell(text)
+            if pictures:
+                new["attachments"] = pictures
         if cell.name in original:
             new.metadata["nbgrader"] = role(original[cell.name])
             if is_written(original[cell.name]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -17,45 +18,65 @@ DTYPES = ("bool", "uint8", *(f"int{bits}" for bits in (8, 16, 32, 64)), *(f"floa
 DTYPES += ("complex64", "complex128")
 #: The largest array that is read back, in bytes.
 MAX_BYTES = 32 * 2**20
+#: The longest whole number, in bits: JSON has them as decimals, and Python refuses more than 4,300 digits of a text.
+MAX_BITS = 14_000
 #: Nesting of lists and dicts.
 MAX_DEPTH = 16
 KEY = "$kind"
 
 
 def encode(value: Any, depth: int = 0) -> Any:
-    """``value`` as JSON; what is no data becomes a note of its type."""
+    """``value`` as JSON; what is no data becomes a note of its type.
+
+    Only what a number, text, list, dict or array holds is read: nothing that a class derived from it defines is called.
+    """
     if depth > MAX_DEPTH:
-        return {KEY: "other", "type": "nested too deeply"}
-    if isinstance(value, str) and len(value) > MAX_BYTES:
-        return {KEY: "other", "type": f"text of {len(value) / 2**20:.0f} MB"}
-    if value is None or type(value) in (bool, int, float, str):
+        return _other("nested too deeply")
+    if value is None or type(value) is bool:
         return value
-    if isinstance(value, (np.generic, complex)):
-        value = np.asarray(value)
-    if isinstance(value, np.ndarray):
-        return _encode_array(value, "array")
-    if type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach"):
-        return _encode_tensor(value)
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _encode_array(np.asarray(value), "array")
+    if isinstance(value, str):
+        return str.__str__(value) if str.__len__(value) <= MAX_BYTES else _other("a text of many MB")
+    if isinstance(value, int):
+        return int.__int__(value) if int.bit_length(value) <= MAX_BITS else _other("a number of thousands of digits")
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, complex):
+        return _encode_array(np.asarray(complex.__complex__(value)), "array")
     if isinstance(value, (list, tuple)):
-        return [encode(item, depth + 1) for item in value]
-    if isinstance(value, dict) and all(type(key) in (str, int) for key in value):
-        return {KEY: "dict", "items": [[key, encode(item, depth + 1)] for key, item in value.items()]}
-    return {KEY: "other", "type": type(value).__name__[:80]}
+        plain: Any = list.__iter__ if isinstance(value, list) else tuple.__iter__
+        return [encode(item, depth + 1) for item in plain(value)]
+    if isinstance(value, dict):
+        pairs = list(dict.items(value))
+        if all(type(key) in (str, int) for key, _ in pairs):
+            return {KEY: "dict", "items": [[key, encode(item, depth + 1)] for key, item in pairs]}
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return _encode_tensor(torch.Tensor.as_subclass(value, torch.Tensor))
+    return _other(type(value).__name__)
+
+
+def _other(what: str) -> dict[str, str]:
+    return {KEY: "other", "type": str(what)[:80]}
 
 
 def _encode_array(value: np.ndarray, kind: str) -> Any:
-    if value.dtype.name not in DTYPES or value.nbytes > MAX_BYTES:
-        return {KEY: "other", "type": f"array of {value.nbytes / 2**20:.0f} MB of {value.dtype}"[:80]}
+    room = math.prod(max(1, n) for n in value.shape) * value.dtype.itemsize
+    if value.dtype.name not in DTYPES or room > MAX_BYTES:
+        return _other(f"array of {value.nbytes / 2**20:.0f} MB of {value.dtype}")
     data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
     return {KEY: kind, "dtype": value.dtype.name, "shape": list(value.shape), "data": data}
 
 
 def _encode_tensor(value: Any) -> Any:
+    if math.prod(max(1, n) for n in value.shape) * value.element_size() > MAX_BYTES:
+        return _other("a tensor of many MB")  # before a copy of it is made
     value = value.detach().cpu()
     name = str(value.dtype).removeprefix("torch.")
     if name == "bfloat16":  # NumPy has none; every bfloat16 is a float32
         return {**_encode_array(value.float().numpy(), "tensor"), "dtype_of_tensor": name}
-    return _encode_array(value.resolve_conj().numpy(), "tensor")
+    return _encode_array(value.resolve_conj().resolve_neg().numpy(), "tensor")
 
 
 def decode(data: Any, depth: int = 0) -> Any:
@@ -90,6 +111,8 @@ def _decode_array(data: dict, kind: str) -> Any:
         raise ValueError("not an array")
     if not isinstance(shape, list) or len(shape) > 16 or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
         raise ValueError("not a shape")
+    if math.prod(max(1, n) for n in shape) * np.dtype(dtype).itemsize > MAX_BYTES:
+        raise ValueError("an empty array of a huge shape")  # its sums would not be empty
     raw = base64.b64decode(raw, validate=True)
     if math.prod(shape) * np.dtype(dtype).itemsize != len(raw):
         raise ValueError("shape and data differ")
@@ -100,6 +123,27 @@ def _decode_array(data: dict, kind: str) -> Any:
 
     tensor = torch.from_numpy(array)
     return tensor.bfloat16() if dtype == "float32" and data.get("dtype_of_tensor") == "bfloat16" else tensor
+
+
+def items(data: Any) -> int:
+    """How much a value as JSON is: numbers of its arrays (an empty dimension counts as one), characters, entries."""
+    if isinstance(data, str):
+        return len(data)
+    if isinstance(data, list):
+        return 1 + sum(map(items, data))
+    if isinstance(data, dict):
+        shape = data.get("shape")
+        if data.get(KEY) in ("array", "tensor") and isinstance(shape, list):
+            return math.prod(max(1, n) for n in shape if type(n) is int)
+        return 1 + sum(map(items, data.values()))
+    return 1
+
+
+def has_other(data: Any) -> bool:
+    """Whether something in a value as JSON was no data."""
+    if isinstance(data, list):
+        return any(map(has_other, data))
+    return isinstance(data, dict) and (data.get(KEY) == "other" or any(map(has_other, data.values())))
 
 
 class Other:
@@ -127,11 +171,11 @@ def difference(actual: Any, expected: Any, tol: float) -> str | None:
         return next((f"[{k!r}]: {d}" for k in expected if (d := difference(actual[k], expected[k], tol))), None)
     if isinstance(expected, list):
         if not isinstance(actual, list) or len(actual) != len(expected):
-            return f"expected {len(expected)} values in a row, got {_describe(actual)}"
+            return f"expected {len(expected)} values in a row, got {describe(actual)}"
         pairs = enumerate(zip(actual, expected, strict=True))
         return next((f"[{i}]: {d}" for i, (a, e) in pairs if (d := difference(a, e, tol))), None)
     if expected is None or isinstance(expected, (bool, str)):
-        return None if type(actual) is type(expected) and actual == expected else f"{_describe(actual)}, not equal"
+        return None if type(actual) is type(expected) and actual == expected else f"{describe(actual)}, not equal"
     return _numbers(actual, expected, tol)
 
 
@@ -144,7 +188,8 @@ def _is_array(value: Any) -> bool:
     return hasattr(value, "shape") and value.shape != ()
 
 
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
+    """A few words on what ``value`` is, for messages."""
     if _is_array(value):
         return f"{'a tensor' if hasattr(value, 'detach') else 'an array'} of shape {tuple(value.shape)}"
     return repr(value)[:60] if isinstance(value, Other) else f"a value of type {type(value).__name__}"
@@ -152,9 +197,9 @@ def _describe(value: Any) -> str:
 
 def _numbers(actual: Any, expected: Any, tol: float) -> str | None:
     if isinstance(actual, (bool, str, list, dict, Other)) or actual is None:
-        return f"expected numbers, got {_describe(actual)}"
+        return f"expected numbers, got {describe(actual)}"
     if _is_array(expected) and hasattr(actual, "detach") != hasattr(expected, "detach"):
-        return f"expected {_describe(expected)}, got {_describe(actual)}"
+        return f"expected {describe(expected)}, got {describe(actual)}"
     a, e = (np.asarray(v.double() if hasattr(v, "detach") and v.is_floating_point() else v) for v in (actual, expected))
     if a.shape != e.shape:
         return f"shape {a.shape} instead of {e.shape}"

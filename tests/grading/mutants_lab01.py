@@ -169,7 +169,7 @@ MUTANTS = [
         old="path[-1] - lr",
         new="path[-1] + lr",
         exercise="test-descend",
-        score=1.0,
+        score=0.0,
     ),
     Mutant(
         "the gradient of the starting point at every step",

@@ -57,7 +57,7 @@ MUTANTS = [
         old="x = x - lr(k)",
         new="x -= lr(k)",
         exercise="test-sgd",
-        score=1.0,
+        score=0.0,
     ),
     Mutant(
         "the step sizes start at k = 1",
@@ -81,7 +81,7 @@ MUTANTS = [
         old="(G - G.mean(axis=0)) ** 2",
         new="G**2",
         exercise="test-batch-variance",
-        score=1.0,
+        score=0.0,
     ),
     Mutant(
         "no correction without replacement",
@@ -97,7 +97,7 @@ MUTANTS = [
         old="(n - 1)",
         new="n",
         exercise="test-batch-variance",
-        score=2.0,
+        score=1.0,
     ),
     Mutant(
         "slope on linear axes",

@@ -19,7 +19,7 @@ MUTANTS = [
         old="        m = momentum * m + gradient(x)\n        x = x - lr * m\n",
         new="        x = x - lr * m\n        m = momentum * m + gradient(x)\n",
         exercise="test-heavy-ball",
-        score=1.0,
+        score=0.0,
     ),
     Mutant(
         "an average in place of a sum",
@@ -132,6 +132,14 @@ MUTANTS = [
         new="    p, q, r = np.linalg.solve(np.array(matrix, float), np.array([0, 0, -24 * float(lr)]))",
         exercise="test-cycle",
         score=1.0,
+    ),
+    Mutant(
+        "only q and r are on their pieces",
+        cell="cycle",
+        old="if p < 1 and q < 1 and r >= 2 else",
+        new="if q < 1 and r >= 2 else",
+        exercise="test-cycle",
+        score=3.0,
     ),
     Mutant(
         "the constant 24 with the wrong sign",

@@ -169,7 +169,7 @@ MUTANTS = [
         old="(curvature + weight_decay)",
         new="(curvature + 2 * weight_decay)",
         exercise="test-limits",
-        score=2.0,
+        score=1.0,
     ),
     Mutant(
         "no decay is division by zero",

@@ -47,6 +47,14 @@ MUTANTS = [
         exercise="test-hvp",
         score=0.0,
     ),
+    Mutant(
+        "the vector is scaled where it stands",
+        cell="hvp",
+        old="    (product,) = torch.autograd.grad(gradient @ v, x)\n",
+        new="    (product,) = torch.autograd.grad(gradient @ v, x)\n    v /= v.norm() + 1e-12\n",
+        exercise="test-hvp",
+        score=2.0,
+    ),
     # ---------------------------------------------------------------- Lanczos
     Mutant(
         "the flag is ignored",
@@ -88,6 +96,22 @@ MUTANTS = [
         exercise="test-lanczos",
         score=0.0,
     ),
+    Mutant(
+        "reorthogonalized without the flag, too",
+        cell="lanczos",
+        old="        if reorthogonalize:",
+        new="        if True:",
+        exercise="test-lanczos",
+        score=4.0,
+    ),
+    Mutant(
+        "no left-over where the flag is set",
+        cell="lanczos",
+        old="        q = z / betas[k]\n",
+        new="        q = z / betas[k]\n    if reorthogonalize:\n        betas[-1] = 0.0\n",
+        exercise="test-lanczos",
+        score=4.0,
+    ),
     # ---------------------------------------------------------------- Ritz values
     Mutant(
         "certificates without the left-over",
@@ -113,12 +137,28 @@ MUTANTS = [
         exercise="test-ritz",
         score=0.0,
     ),
+    Mutant(
+        "certificates with the sign of an eigenvector",
+        cell="ritz",
+        old="np.abs(vectors[-1])",
+        new="vectors[-1]",
+        exercise="test-ritz",
+        score=2.0,
+    ),
     # ---------------------------------------------------------------- batch normalization, forward
     Mutant(
         "the remembered variance is the biased one",
         cell="batch-norm",
         old="momentum * n / (n - 1) * var",
         new="momentum * var",
+        exercise="test-batch-norm",
+        score=3.0,
+    ),
+    Mutant(
+        "vectors lose the axis of their one position",
+        cell="batch-norm",
+        old="    return weight[:, None] * normal + bias[:, None], running",
+        new="    return np.squeeze(weight[:, None] * normal + bias[:, None]), running",
         exercise="test-batch-norm",
         score=3.0,
     ),
@@ -224,6 +264,14 @@ MUTANTS = [
         new="np.tanh(h) ** 2, q)",
         exercise="test-phase",
         score=0.0,
+    ),
+    Mutant(
+        "20 steps of V, whether they suffice or not",
+        cell="phase",
+        old="    while abs(q - before) > 1e-12:",
+        new="    for _ in range(20):",
+        exercise="test-phase",
+        score=1.0,
     ),
     # ---------------------------------------------------------------- a hundred layers
     Mutant(

@@ -34,7 +34,7 @@ MUTANTS = [
         }
 """,
         exercise="test-scale-from-batches",
-        score=3.0,
+        score=2.0,
     ),
     Mutant(
         "the large batch's gradient taken as free of noise",
@@ -49,6 +49,14 @@ MUTANTS = [
         cell="scale-from-batches",
         old="trace / square if square > 0 else np.inf",
         new="trace / square",
+        exercise="test-scale-from-batches",
+        score=3.0,
+    ),
+    Mutant(
+        "infinity for a small gradient, too",
+        cell="scale-from-batches",
+        old="if square > 0 else",
+        new="if square > 1 else",
         exercise="test-scale-from-batches",
         score=3.0,
     ),

@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,8 +16,9 @@ import pytest
 import tiny_lab
 
 from optcourse import files
-from optcourse.grading import batch, collect
+from optcourse.grading import batch, collect, sandbox
 from optcourse.grading.grade import Result
+from optcourse.grading.lab import Lab
 from optcourse.grading.sandbox import Limits
 
 COMMAND = "from optcourse.course.cli import main; main()"
@@ -189,7 +192,9 @@ def test_regrading_one_student_changes_no_other_row(tmp_path):
     assert (wrong.returncode, "no submission of 'nobody'" in wrong.stderr) == (2, True)
 
 
-def test_interrupted_and_resumed(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_ended_and_resumed(tmp_path, how):
+    """Who ends the grader, even by force, loses what was being graded and nothing else."""
     tiny_lab.write_lab(tmp_path)
     for number in range(4):
         put(tmp_path, f"a{number}", tiny_lab.notebook())
@@ -197,16 +202,16 @@ def test_interrupted_and_resumed(tmp_path):
     for number in range(4):
         put(tmp_path, f"b{number}", tiny_lab.notebook(softmax=slow))
     running = subprocess.Popen(command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    results = tmp_path / "out/results/tiny"
-    while len(list(results.glob("a*.json"))) < 4 and running.poll() is None:
+    results, status = tmp_path / "out/results/tiny", tmp_path / "out/status.csv"
+    while not (status.exists() and len(table(status, "student")) == 4) and running.poll() is None:
         time.sleep(0.1)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(how)
     _, errors = running.communicate()
-    assert running.returncode == 130, errors
-    assert "goes on from here" in errors
+    assert running.returncode == (130 if how == signal.SIGINT else -how), errors
+    assert ("goes on from there" in errors) == (how == signal.SIGINT)
     assert "Traceback" not in errors
     assert {path.stem for path in results.glob("*.json")} == {"a0", "a1", "a2", "a3"}
-    assert set(table(tmp_path / "out/status.csv", "student")) == {"a0", "a1", "a2", "a3"}
+    assert set(table(status, "student")) == {"a0", "a1", "a2", "a3"}
     kept = {path: path.stat().st_mtime_ns for path in results.glob("a*.json")}
     for number in range(4):
         put(tmp_path, f"b{number}", tiny_lab.notebook(**NO_SOLUTION))
@@ -237,6 +242,126 @@ def test_without_bubblewrap_a_warning_says_what_is_not_contained(tmp_path):
         assert word in run.stderr
 
 
+def in_process(folder: Path, lab: Lab, jobs: int = 1) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Who was done, in order, and status.csv."""
+    order: list[str] = []
+    submissions = collect.find([folder / "class"], "tiny")
+    done = lambda student, result, kept: order.append(student)  # noqa: E731
+    assert batch.grade_class(lab, submissions, folder / "out", Limits(), done=done, jobs=jobs)
+    return order, table(folder / "out/status.csv", "student")
+
+
+@pytest.fixture
+def trio(tmp_path):
+    """Three students who handed in the right solutions; not graded."""
+    for student in ("ann", "bob", "cyd"):
+        put(tmp_path, student, tiny_lab.notebook())
+    return tmp_path, tiny_lab.write_lab(tmp_path)
+
+
+@pytest.mark.parametrize(("twice", "status", "score"), [(False, "graded", "6"), (True, "timeout", "3")])
+def test_the_starved_are_graded_again_alone_at_the_end(trio, monkeypatch, twice, status, score):
+    folder, lab = trio
+    asked: list[str] = []
+    running = threading.Semaphore(2)
+
+    def fake(lab, raw, limits, flags, stopped):
+        student = next(path.parent.name for path in folder.glob("class/*/*") if path.read_bytes() == raw)
+        assert running.acquire(blocking=False)
+        asked.append(student)
+        time.sleep(0.01)
+        running.release()
+        result = Result("graded", 6.0, 6.0, [], 0.0)
+        if student == "bob" and (twice or asked.count("bob") == 1):
+            result = Result("timeout", 3.0, 6.0, ["no end in cell 'step'"], 0.0)
+            result.starved = True  # pyright: ignore[reportAttributeAccessIssue]
+        return result
+
+    for student in ("ann", "bob", "cyd"):
+        put(folder, student, tiny_lab.notebook(why=student))
+    monkeypatch.setattr(batch, "grade", fake)
+    order, rows = in_process(folder, lab, jobs=2)
+    assert order[-1] == asked[-1] == "bob" and sorted(order) == ["ann", "bob", "cyd"] and len(asked) == 4
+    assert (rows["bob"]["status"], rows["bob"]["score"]) == (status, score)
+    assert (batch.BUSY in rows["bob"]["flags"]) == twice
+    assert rows["ann"]["flags"] == rows["cyd"]["flags"] == ""
+    assert ("bob" in table(folder / "out/grades.csv", "student_id")) and {r["score"] for r in rows.values()} == {
+        "6",
+        score,
+    }
+
+
+def test_a_box_that_does_not_start_costs_one_row(trio, monkeypatch):
+    folder, lab = trio
+    real, real_grade = sandbox.bubblewrap(), batch.grade
+
+    def grade(lab, raw, limits, flags, stopped):
+        student = next(path.parent.name for path in folder.glob("class/*/*") if path.read_bytes() == raw)
+        with monkeypatch.context() as patch:
+            patch.setattr(sandbox, "bubblewrap", lambda: "/nonexistent/bwrap" if student == "bob" else real)
+            return real_grade(lab, raw, limits, flags, stopped)
+
+    for student in ("ann", "bob", "cyd"):
+        put(folder, student, tiny_lab.notebook(why=student))
+    monkeypatch.setattr(batch, "grade", grade)
+    _, rows = in_process(folder, lab)
+    assert {name: (row["status"], row["score"]) for name, row in rows.items()} == {
+        "ann": ("graded", "6"), "bob": ("error", ""), "cyd": ("graded", "6"),
+    }  # fmt: skip
+    assert "the sandbox did not start" in rows["bob"]["flags"] and "/nonexistent/bwrap" in rows["bob"]["flags"]
+    monkeypatch.setattr(batch, "grade", real_grade)
+    order, rows = in_process(folder, lab)
+    assert order[-1] == "bob" and {row["status"] for row in rows.values()} == {"graded"}
+
+
+def test_a_page_that_fails_costs_one_row(trio, monkeypatch):
+    folder, lab = trio
+    monkeypatch.setattr(batch, "grade", lambda *_: Result("graded", 6.0, 6.0, [], 0.0))
+    page = batch.feedback.page
+
+    def failing(lab, student, result):
+        if student == "bob" and result.status == "graded":
+            raise KeyError("a fault of ours")
+        return page(lab, student, result)
+
+    monkeypatch.setattr(batch.feedback, "page", failing)
+    _, rows = in_process(folder, lab, jobs=2)
+    assert {name: row["status"] for name, row in rows.items()} == {"ann": "graded", "bob": "error", "cyd": "graded"}
+    assert "the grader failed: KeyError: 'a fault of ours'" in rows["bob"]["flags"]
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on files")
+@pytest.mark.parametrize(
+    ("room", "what", "then"),
+    [(3000, "the result of '", "goes on from there"), (60_000, "gradebook.db", "run the same command again")],
+)
+def test_a_full_disk_is_said_and_the_same_command_goes_on(trio, room, what, then):
+    """The disk takes no file of more than ``room`` bytes: no page, or no gradebook."""
+    folder, _ = trio
+    full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))  # noqa: E731
+    run = subprocess.run(command(folder), capture_output=True, text=True, preexec_fn=full)
+    assert run.returncode == 1, run.stderr
+    assert what in run.stderr and "cannot be written" in run.stderr and then in run.stderr
+    assert "Traceback" not in run.stderr
+    done = table(folder / "out/status.csv", "student")
+    assert len(done) == (0 if room == 3000 else 3)
+    kept = {path: path.stat().st_mtime_ns for path in (folder / "out/results").rglob("*.json")}
+    assert len(kept) == len(done)
+    assert grade(folder).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert {row["score"] for row in table(folder / "out/grades.csv", "student_id").values()} == {"6.0"}
+
+
+def test_an_output_that_cannot_be_written_is_said_before_anything_runs(trio, monkeypatch):
+    folder, lab = trio
+    monkeypatch.setattr(batch, "grade", lambda *_: pytest.fail("somebody was graded"))
+    with pytest.raises(batch.NotWritten, match="/proc/optcourse.* cannot be written"):
+        batch.grade_class(lab, collect.find([folder / "class"], "tiny"), Path("/proc/optcourse"), Limits())
+    run = grade(folder, "--output", "/proc/optcourse")
+    assert (run.returncode, len(run.stderr.strip().splitlines())) == (1, 1)
+    assert "/proc/optcourse cannot be written" in run.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -244,6 +369,9 @@ def test_without_bubblewrap_a_warning_says_what_is_not_contained(tmp_path):
         (["--jobs", "0"], "--jobs"),
         (["--timeout", "0"], "--timeout"),
         (["--memory", "0"], "--memory"),
+        (["--memory", "0.6"], "memory must be at least 0.5 GB for each of 2 submissions at a time, got 0.6"),
+        (["--memory", "1024"], "memory must be at most the"),
+        (["--jobs", "256", "--memory", "1"], "0.5 GB for each of 256 submissions at a time, got 1, or jobs at most 2"),
         (["/nonexistent"], "neither a folder nor a zip"),
         (["--labs", "/nonexistent"], "no folder of labs"),
     ],

@@ -100,28 +100,29 @@ PATCHES = [
     cheat("patched expect", f"import optcourse.labs\nexpect = optcourse.labs.expect = optcourse.labs.hidden = {YES}"),
     cheat("patched builtins", "import builtins\nbuiltins.eval = builtins.exec = lambda *_: 1.0\n"
           f"builtins.isinstance = builtins.hasattr = builtins.all = {YES}\nbuiltins.print = builtins.len = None",
-          score=0.0),
-    cheat("patched eval", "import builtins\nbuiltins.eval = lambda *_: 1.0", score=0.0),
+          "flagged", 0.0, "the notebook redefines `eval`, `exec`"),
+    cheat("patched eval", "import builtins\nbuiltins.eval = lambda *_: 1.0", "flagged", 3.0,
+          "the notebook redefines `eval`"),
     cheat("patched json", "import json\njson.dumps = lambda *_, **__: '{\"values\": [{\"value\": 1}, {\"value\": 1}]}'",
-          "crashed", hangs=True),
+          "timeout"),
     cheat("patched encode", f"import optcourse.labs.values as v\nv.encode = v.decode = v.difference = {YES}",
           score=0.0),
     cheat("patched syntax trees", "import ast\nclass No(ast.NodeTransformer):\n    def visit_Expr(self, node):\n"
           "        return ast.copy_location(ast.Pass(), node)\nget_ipython().ast_transformers.append(No())"),
     cheat("patched formatters", "import sys\nsys.displayhook = sys.excepthook = sys.settrace = None\n"
-          "get_ipython().display_formatter.formatters.clear()\nget_ipython().display_pub = None", "crashed", 3.0),
+          "get_ipython().display_formatter.formatters.clear()\nget_ipython().display_pub = None", "timeout", None),
     cheat("local torch and numpy", LOCAL),
     cheat("local numpy loaded", LOCAL + "for n in list(sys.modules):\n    if n.startswith(('numpy', 'optcourse')):\n"
           "        del sys.modules[n]", "crashed", None),
-    cheat("forged messages", FORGED_LINES, "crashed", 3.0),
+    cheat("forged messages", FORGED_LINES, "timeout", 3.0),
     cheat("forged messages to the grader", ONLY_IN_THE_BOX + "import json\n" + ANSWERS + TO_THE_GRADER, "crashed", 3.0),
     cheat("garbage to the grader", ONLY_IN_THE_BOX + "DATA = bytes(range(256)) * 200 + b'\\n'\n" + TO_THE_GRADER, "crashed", 3.0),
     cheat("deep JSON to the grader", ONLY_IN_THE_BOX + "DATA = b'[' * 60_000 + b'\\n'\n" + TO_THE_GRADER, "crashed", 3.0),
     softmax("long answer",
             "import os\ndef softmax(z):\n    for fd in os.listdir('/proc/self/fd') if len(z) == 5 else ():\n"
-            "        try: os.write(int(fd), b'x' * 10**8)\n        except OSError: pass\n    return z", "crashed"),
+            "        try: os.write(int(fd), b'x' * 10**8)\n        except OSError: pass\n    return z", "timeout"),
     softmax("deep answer", "import os\ndef softmax(z):\n    for fd in os.listdir('/proc/self/fd'):\n"
-            "        try: os.write(int(fd), b'[' * 10**5 + b'\\n')\n        except OSError: pass", "crashed"),
+            "        try: os.write(int(fd), b'[' * 10**5 + b'\\n')\n        except OSError: pass", "timeout"),
 ]  # fmt: skip
 VALUES = [
     softmax("always equal", "class Yes:\n    def __eq__(self, other): return True\n    __hash__ = None\n"
@@ -135,9 +136,9 @@ VALUES = [
     softmax("module", "def softmax(z): return np"),
     softmax("endless generator", "import itertools\ndef softmax(z): return itertools.count()"),
     softmax("endless list", "class Endless(list):\n    def __iter__(self):\n        while True: yield 1\n"
-            "def softmax(z): return Endless()", "timeout"),
+            "def softmax(z): return Endless()"),
     softmax("list in itself", "def softmax(z):\n    x = []\n    x.append(x)\n    return x"),
-    softmax("number of 5,000 digits", "def softmax(z): return 10**5000", "crashed"),
+    softmax("number of 5,000 digits", "def softmax(z): return 10**5000"),
     softmax("text of 100 MB", "def softmax(z): return 'x' * 10**8"),
     softmax("exception of 100 MB", "def softmax(z): raise KeyError('<script>' * 10**7)"),
 ]  # fmt: skip

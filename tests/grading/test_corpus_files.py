@@ -63,7 +63,7 @@ BROKEN = [
     broken("deep JSON", b'{"cells":' + b"[" * 100_000, "nested too deeply"),
     broken("list of numbers", b"[1, 2, 3]", "not a notebook"),
     broken("cells of the wrong kind", with_cells([1, None, "x"]), "not a notebook"),
-    broken("source of the wrong kind", with_cells([{"cell_type": "code", "source": {}}]), "missing", "flagged", 0.0),
+    broken("source of the wrong kind", with_cells([{"cell_type": "code", "source": {}}]), "none of its 1 cells"),
     broken("empty notebook", with_cells([]), "no cell of this lab", "flagged", 0.0),
     broken("another lab", other_lab, "no cell of this lab", "flagged", 0.0),
     broken("huge notebook", lambda: tiny_lab.raw(tiny_lab.notebook(softmax="#" * 30_000_000)), "20 MB"),
@@ -114,7 +114,8 @@ for number, path in enumerate(<TARGETS>):
     for make in (os.symlink, os.link):
         try:
             make(path, f"/tmp/{number}")
-            print("LEAK", open(f"/tmp/{number}").read()[:50])
+            text = open(f"/tmp/{number}").read()
+            if not (path == "/etc/passwd" and "root" not in text): print("LEAK", text[:50])  # the box has one of its own
         except OSError: pass
 """
 NETWORK = """

@@ -7,14 +7,10 @@ from corpus import LEFT_OVER, LIMITS, ONLY_IN_THE_BOX, Case, CorpusTests, cheat,
 
 SWALLOW = "import time\nwhile True:\n    try:\n        while True: time.sleep(0.1)\n    except BaseException: pass\n"
 FORGE_KERNEL = """
-import gc, sys
-import optcourse.grading.worker as worker
-frame = sys._getframe()
-while frame:
-    frame.f_globals["answer"] = lambda _, link: (link.read(), link.write({"values": [{"value": 1}] * 2}))
-    frame = frame.f_back
-worker.answer = lambda _, link: (link.read(), link.write({"values": [{"value": True}] * 2}))
-worker.run_cell = lambda *_: ([], None)
+import gc
+import optcourse.grading.box.worker as worker
+worker._Inside.answer = lambda self, link: (link.read(), link.write({"values": [{"value": 1}] * 2}))
+worker._Inside.threads = lambda self: False
 for thing in gc.get_objects():
     if isinstance(thing, dict) and "snapshot" in thing and "source" in thing:
         thing["source"] = "pass"
@@ -112,7 +108,7 @@ CASES = [
         "import os, socket\nos.write = lambda fd, data: len(data)\nos.read = lambda fd, n: b''\nos.fork = lambda: 0\n"
         "os.kill = os._exit = lambda *_: None\nsocket.socket.send = None",
         "crashed",
-        hangs=True,
+        None,
     ),
     in_cell("GUI back end", "import matplotlib.pyplot as p\np.switch_backend('tkagg')\np.figure(); p.show()", "graded"),
     in_cell("working directory", "import os\nos.mkdir('x'); os.chdir('x'); os.rmdir('../x')", "graded"),

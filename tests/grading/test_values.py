@@ -10,6 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from optcourse.labs.cells import hidden, recording
 from optcourse.labs.values import DTYPES, KEY, MAX_BYTES, Other, decode, difference, encode
 
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False)
@@ -199,3 +200,138 @@ def test_equal(actual, expected):
 )  # fmt: skip
 def test_different(actual, expected):
     assert isinstance(difference(actual, expected, 1e-9), str)
+
+
+class Matrix(np.ndarray):
+    __array_priority__ = 99
+    shape = property(lambda self: (1, 1))
+    tobytes = __array__ = __sub__ = lambda self, *_, **__: 1 / 0
+
+
+class Text(str):
+    __str__ = __len__ = __eq__ = __iter__ = lambda self, *_: 1 / 0
+    __hash__ = None
+
+
+class Real(float):
+    __float__ = __eq__ = __repr__ = __sub__ = lambda self, *_: 1 / 0
+    __hash__ = None
+
+
+class Whole(int):
+    __int__ = __index__ = __eq__ = __repr__ = bit_length = lambda self, *_: 1 / 0
+    __hash__ = None
+
+
+class Row(list):
+    __iter__ = __len__ = __getitem__ = lambda self, *_: 1 / 0
+
+
+class Pair(tuple):
+    __iter__ = __len__ = __getitem__ = lambda self, *_: 1 / 0
+
+
+class Table(dict):
+    items = keys = __iter__ = __len__ = __getitem__ = lambda self, *_: 1 / 0
+
+
+class Tensor(torch.Tensor):
+    detach = cpu = numpy = lambda self, *_: 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (np.arange(3.0).view(Matrix), np.arange(3.0)), (Text("abc"), "abc"), (Real(2.5), 2.5), (Whole(7), 7),
+        (Row([1, 2]), [1, 2]), (Pair([1, 2]), [1, 2]), (Table(a=1), {"a": 1}), ([Real(1.0)], [1.0]),
+        (torch.arange(3.0).as_subclass(Tensor), torch.arange(3.0)), (np.matrix("1 2; 3 4"), np.array([[1, 2], [3, 4]])),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_a_derived_class_travels_as_what_it_holds(value, plain):
+    back = through(value)
+    assert type(back) is type(plain)
+    assert difference(back, plain, 0.0) is None
+
+
+@pytest.mark.parametrize("shape", [(0, 2**30), (2**20, 0, 2**20), (2**33, 0)])
+def test_an_empty_array_of_a_huge_shape_is_no_value(shape):
+    """Its sum over the empty axis takes gigabytes."""
+    assert isinstance(through(np.zeros(shape)), Other)
+    assert isinstance(through(torch.zeros(shape)), Other)
+    with pytest.raises(ValueError, match="empty array of a huge shape"):
+        decode({KEY: "array", "dtype": "float64", "shape": list(shape), "data": ""})
+    np.testing.assert_array_equal(through(np.zeros((0, 5))), np.zeros((0, 5)), strict=True)
+
+
+def test_a_number_of_thousands_of_digits_is_no_value():
+    assert isinstance(through(10**5000), Other)
+    assert through(-(10**4000)) == -(10**4000)
+
+
+def asked(expression, then="", setup="", space=None, **data):
+    """The case that a lab's notebook with the names ``space`` asks."""
+    with recording() as cases:
+        exec("ask(expression, then=then, setup=setup, **data)", {"ask": hidden, **(space or {}), **locals()})
+    return cases[0]
+
+
+def f(x):
+    return x
+
+
+@pytest.mark.parametrize(
+    ("then", "x", "right", "wrong"),
+    [
+        ("str(value.dtype)", np.ones(2, "float32"), np.zeros(9, "float32"), [np.ones(2), "float32", 1.0, [1.0]]),
+        ("bool(39 < value < 161)", 100, 50, [200, 39, True, np.ones(2), "100", None]),
+        ("value is None", None, None, [0, False, "None", []]),
+        ("sorted(value)", [3, 1, 2], [2, 3, 1], [[3, 1], 3, [3, "a", 1], None]),
+        ("[len(part) for part in value]", [[1, 2], [3]], [[0, 0], [5]], [[[1], [2]], 3, [2, 1]]),
+        ("np.sort(np.concatenate(value))", [np.array([2, 1]), np.array([0])], [np.array([0]), np.array([1, 2])],
+         [[np.array([0, 1, 2])] * 2, 5, [1, 2]]),
+        ("list(value.shape) + [torch.is_tensor(value)]", torch.ones(2, 3), torch.zeros(2, 3),
+         [torch.ones(3, 2), np.ones((2, 3)), [2, 3, True]]),
+        ("value @ x", np.eye(3), np.eye(3), [np.ones((3, 3)), np.ones(2), "x"]),
+    ],
+)  # fmt: skip
+def test_then_makes_a_verdict_of_the_value_outside(then, x, right, wrong):
+    case = asked("f(x)", then, space={"f": f}, x=x)
+    assert case.wrong(encode(x)) is None
+    assert case.wrong(encode(right)) is None
+    for value in wrong:
+        assert isinstance(case.wrong(encode(value)), str), value
+
+
+def test_what_then_cannot_digest_is_a_wrong_answer_with_a_reason():
+    case = asked("f(x)", "value @ value.T", space={"f": f}, x=np.ones((3, 1)))
+    assert "ValueError" in case.wrong(encode(np.ones((2, 3, 4))))
+    assert "a text" in case.wrong(encode("text")) or "type str" in case.wrong(encode("text"))
+    assert case.wrong({"$kind": "no"}) == "not data: not a value"
+    assert "larger" in case.wrong(encode(np.ones((10**6, 1))))  # the product would have 8 TB
+    assert "larger" in case.wrong(encode(np.ones((10**6, 1)).tolist()))
+    assert "larger" in case.wrong(encode("x" * 10**6))
+
+
+def test_then_cannot_be_reached_from_the_notebook():
+    """The names of the notebook are not those of ``then``."""
+    case = asked("f(x)", "sum(value)", space={"f": f}, x=[1, 2])
+    assert case.wrong([2, 1]) is None
+    with pytest.raises(NameError):
+        asked("f(x)", "f(value)", space={"f": f}, x=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"expression": "len", "then": "1"}, "no data"),
+        ({"expression": "f", "then": "value is None"}, "no data"),
+        ({"expression": "x", "x": np.nan}, "not finite"),
+        ({"expression": "x", "x": 1, "then": "value / 0 if value == 0 else print"}, "print"),
+        ({"expression": "value", "value": 1}, "take another name"),
+        ({"expression": "round(2.5)", "space": {"round": f}}, "the lab defines round"),
+    ],
+)
+def test_a_question_that_nobody_could_answer_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        asked(**{"space": {"f": f}, **arguments})

@@ -547,4 +547,157 @@ def batch_norm_backward(g, x, weight, eps=1e-5):
 """,
         },
     ),
+    Variant(
+        "helpers with the names that tests like",
+        cells={
+            "hvp": """\
+def hessian_vector_product(value, x, v):
+    at = x.detach().clone().requires_grad_()
+    u = soft(value(at), at)
+    return soft((u * v).sum(), at) if u.requires_grad else torch.zeros_like(v)
+""",
+            "lanczos": """\
+def lanczos(product, start, steps, reorthogonalize=False):
+    Q, T = [chain(start)[0]], []
+    for k in range(steps):
+        H = product(Q[-1])
+        alpha = turn(Q[-1], H)
+        z = H - alpha * Q[-1] - (T[-1][1] * Q[-2] if T else 0)
+        if reorthogonalize:
+            for q in Q:
+                z = z - turn(q, z) * q
+        q, beta = chain(z)
+        T.append((alpha, beta))
+        Q.append(q)
+    alphas, betas = zip(*T)
+    return alphas, betas, np.array(Q[:-1])
+""",
+            "ritz": """\
+def ritz(alphas, betas):
+    theta, s = np.linalg.eigh(whole(alphas, betas[:-1]))
+    return theta, np.square(s[0]), betas[-1] * np.abs(s[-1])
+""",
+            "batch-norm": """\
+def batch_norm(x, weight, bias, running_mean, running_var, training, momentum=0.1, eps=1e-5):
+    old = running_mean, running_var
+    if training:
+        mean, var = two(x)
+        n = x.size / len(mean)
+        new = [one(a, b, momentum) for a, b in zip(old, (mean, var * n / (n - 1)))]
+    else:
+        (mean, var), new = old, old
+    return gain(x, mean, var, eps) * weight[:, None] + bias[:, None], *new
+""",
+            "backward": """\
+def batch_norm_backward(g, x, weight, eps=1e-5):
+    found = gain(x, *two(x), eps)
+    r = (two(x)[1] + eps) ** -0.5
+    parts = [(g * a).mean(axis=(0, 2)) for a in (1, found)]
+    slopes = g - parts[0][:, None] - found * parts[1][:, None]
+    n = x.shape[0] * x.shape[2]
+    return slopes * (weight * r)[:, None], n * parts[1], n * parts[0]
+""",
+        },
+        helpers={
+            "hvp": """\
+soft = lambda y, x: torch.autograd.grad(y, x, create_graph=True)[0]
+""",
+            "lanczos": """\
+def turn(u, v):
+    return float(np.dot(u, v))
+
+
+def chain(z):
+    length = turn(z, z) ** 0.5
+    return z / length, length
+
+
+def whole(diagonal, beside):
+    return np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
+""",
+            "batch-norm": """\
+def one(old, new, share):
+    return old + share * (new - old)
+
+
+def two(x):
+    return x.mean(axis=(0, 2)), x.var(axis=(0, 2))
+
+
+def gain(x, mean, var, eps):
+    return (x - mean[:, None]) / np.sqrt(var + eps)[:, None]
+""",
+        },
+    ),
+    Variant(
+        "variables named data, time, max and sum; partial, caches, prints",
+        cells={
+            "hvp": """\
+import time
+
+data, max = [], 0
+
+
+def hessian_vector_product(value, x, v):
+    began = time.time()
+    x = x.clone().requires_grad_(True)
+    first = torch.autograd.grad(value(x), x, create_graph=True)[0]
+    dot = first @ v.detach()
+    data.append(time.time() - began)
+    return torch.autograd.grad(dot, x)[0].tolist() if dot.requires_grad else [0.0] * len(v)
+""",
+            "ritz": """\
+def ritz(alphas, betas):
+    T = np.zeros((len(alphas),) * 2)
+    np.fill_diagonal(T, alphas)
+    np.fill_diagonal(T[1:], betas[:-1])
+    T = np.tril(T) + np.tril(T, -1).T
+    values, vectors = np.linalg.eigh(T)
+    sum = {"weights": vectors[0] ** 2, "certificates": np.abs(betas[-1] * vectors[-1])}
+    return (values, *sum.values())
+""",
+            "phase": """\
+time, sum = 100, 0
+V = lambda q, w, b: w * gauss_mean(lambda h: np.tanh(h) ** 2, q) + b
+
+
+def phase(sigma_w2, sigma_b2):
+    q = 1.0
+    for step in range(time):
+        q = V(q, sigma_w2, sigma_b2)
+    chi = sigma_w2 * gauss_mean(lambda h: np.cosh(h) ** -4.0, q)
+    print("chi", chi)
+    return {"chi": chi, "depth": float(np.abs(1 / np.log(chi))), "q": q, "V": V}
+""",
+            "critical": """\
+from functools import lru_cache, partial
+
+
+@lru_cache(maxsize=None)
+def both(q):
+    mean = partial(gauss_mean, q=q)
+    return mean(lambda h: np.tanh(h) ** 2), mean(lambda h: (1 - np.tanh(h) ** 2) ** 2)
+
+
+def critical(q):
+    square, slope = both(q)
+    return np.array([1, q * slope - square]) / slope
+""",
+            "signals": """\
+def signals(x, weights, biases, g):
+    lengths, gates = [], []
+    for layer in zip(weights, biases):
+        h = layer[0] @ x + layer[1]
+        x = np.tanh(h)
+        lengths.append(h @ h / len(h))
+        gates.append(np.cosh(h) ** -2.0)
+    slopes = [g @ g / len(g)]
+    while gates:
+        g = weights[len(gates) - 1].T @ (g * gates.pop())
+        slopes.append(g @ g / len(g))
+    slopes.reverse()
+    return tuple({"lengths": lengths, "slopes": slopes}.values())
+""",
+        },
+    ),
 ]

@@ -717,4 +717,57 @@ VARIANTS = [
     Variant("other algebra, arrays in place of tuples", INTERVALS),
     Variant("running quantities", STEPWISE),
     Variant("names of Python's own functions and of test cells used for something else", SHADOWS, SHADOW_HELPERS),
+    Variant(
+        "helpers with the names that tests like, product, id and sum among them",
+        cells={
+            "mean-gradient": """\
+sum, product = 0, lambda a, b: np.asarray(a)[:, None] * b
+
+
+def mean_gradient(gradients, sizes):
+    samples = np.nan_to_num(product(sizes, gradients))
+    return samples.sum(axis=0) / np.sum(sizes)
+""",
+            "scale-from-batches": """\
+id = float("inf")
+
+
+def scale_from_batches(small, large, b, B):
+    found = np.linalg.solve([[1 / b, 1], [1 / B, 1]], [np.mean(small), np.mean(large)])
+    return by_hand(*found)
+
+
+def by_hand(trace, square):
+    return {"trace": trace, "square": square, "noise_scale": trace / square if square > 0 else id}
+""",
+            "scale-from-samples": """\
+def scale_from_samples(gradients):
+    every = np.array(gradients, dtype=np.float64)
+    n = len(every)
+    products = every @ every.T
+    pairs = products.sum() - np.trace(products)
+    square = pairs / (n * (n - 1))
+    return by_hand(np.trace(products) / n - square, square)
+""",
+            "critical-batch": """\
+def critical_batch(batch_sizes, steps):
+    B, S = np.array(batch_sizes, dtype=float), np.array(steps, dtype=float)
+    excess, fewest = np.polyfit(1 / B, S, 1)
+    return [fewest, excess / fewest]
+""",
+            "small-and-large": """\
+def small_and_large(gradients, x0, lr):
+    start, pull = np.array(x0), [gradient(x0) for gradient in gradients]
+    for waves in gradients:
+        start = start - lr * waves(start)
+    return [start, x0 - lr * np.sum(pull, axis=0)]
+""",
+            "scaled-rates": """\
+def scaled_rates(steps, lr, k, warmup):
+    if warmup == 0:
+        return np.full(steps, k * lr)
+    return np.array([lr * (1 + (k - 1) * (t / warmup if t < warmup else 1)) for t in range(steps)])
+""",
+        },
+    ),
 ]

@@ -779,4 +779,77 @@ VARIANTS = [
     GENERATORS,
     GUESSES,
     IMPORTED,
+    Variant(
+        "helpers with the names that tests like, names of Python's own among them",
+        cells={
+            "top-k": """\
+sum = max = 0
+
+
+def top_k(v, k):
+    where = message(v)[:k]
+    where.sort()
+    return v[where], np.array(where, dtype="int32")
+
+
+def message(v):
+    return sorted(range(len(v)), key=lambda i: (-abs(float(v[i])), i))
+""",
+            "bits-per-entry": """\
+def bits_per_entry(levels):
+    return (2 * levels).bit_length()
+""",
+            "qsgd": """\
+def qsgd(v, levels, u):
+    length, codes = read(v), []
+    for x, luck in zip(v, u):
+        share = levels * abs(float(x)) / length if length else 0.0
+        whole = int(share)
+        whole += bool(luck < share - whole)
+        codes.append(levels + whole if x > 0 else levels - whole)
+    return length, np.array(codes)
+
+
+read = lambda v: math.sqrt(math.fsum(float(x) ** 2 for x in v))
+""",
+            "scaled-sign": """\
+def scaled_sign(v):
+    signs = np.sign(v) + (v == 0)
+    return signs * plain(v)
+
+
+def plain(v):
+    return np.linalg.norm(v, 1) / len(v)
+""",
+            "error-feedback": """\
+def error_feedback(gradients, x0, rates, compress, n):
+    x, e = [np.array(x0, dtype=float)], [np.zeros((n, len(x0)))]
+    for rate in rates:
+        told, towards = [], rate * np.asarray(gradients(x[-1])) + e[-1]
+        for used in towards:
+            told.append(np.array(compress(used.copy())))
+        x.append(x[-1] - np.mean(told, axis=0))
+        e.append(towards - told)
+    return np.stack(x), np.stack(e)
+""",
+            "scaffold": """\
+calls = []
+
+
+def scaffold(gradients, x0, lr, tau, rounds, n):
+    x, c = np.array(x0, dtype=float), np.zeros((n, len(x0)))
+    all_x, all_c = [x], [c]
+    for round in range(rounds):
+        push = np.repeat(x[None], n, axis=0)
+        for step in range(tau):
+            calls.append(push)
+            push = push - lr * (gradients(push) - c + c.mean(0))
+        c = c - c.mean(0) + (x - push) / (tau * lr)
+        x = push.mean(0)
+        all_x.append(x)
+        all_c.append(c)
+    return np.array(all_x), np.array(all_c)
+""",
+        },
+    ),
 ]

@@ -1,0 +1,192 @@
+"""What the processes of a box hold and have used, counted from outside through ``/proc`` (elsewhere than on Linux: 0).
+
+Counted are processes, threads, open files, files in the box's folders, seconds of processor time, and memory: that
+of the processes (what they share only once), their page tables, shared memory whether a process shows it or not, the
+box's folders in memory and an allowance for every file, socket and pipe, which lie in the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from optcourse.grading.box.limits import MAX_FILES, MAX_OPEN, MAX_PROCESSES, MAX_THREADS, SCRATCH, Limits
+
+PROC = Path("/proc")
+TICKS, PAGE = os.sysconf("SC_CLK_TCK"), resource.getpagesize()
+#: Bytes that the kernel may hold for a file without content, for a socket, and for a pipe.
+FILE, SOCKET, PIPE = 1024, 2**18, 2**16
+
+
+@dataclass(frozen=True)
+class Process:
+    """One line of the table: seconds of its own, seconds of its children that are no more, and pages."""
+
+    pid: int
+    parent: int
+    seconds: float
+    buried: float
+    threads: int
+    started: int
+    size: int
+    resident: int
+
+
+def table() -> list[Process]:
+    """All the processes that can be seen."""
+    found = []
+    for folder in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            f = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+            own, dead = (int(f[11]) + int(f[12])) / TICKS, (int(f[13]) + int(f[14])) / TICKS
+            numbers = (int(f[i]) for i in (17, 19, 20, 21))
+            found.append(Process(int(folder.name), int(f[1]), own, dead, *numbers))
+    return found
+
+
+def family(pid: int) -> list[Process]:
+    """The children of a process, theirs, and so on."""
+    children = defaultdict(list)
+    for process in table():
+        children[process.parent].append(process)
+    found = list(children[pid])
+    for member in found:
+        found += children[member.pid]
+    return found
+
+
+def tasks() -> int:
+    """How many processes and threads this user has already."""
+    count = 0
+    for folder in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            count += len(os.listdir(folder / "task")) if folder.stat().st_uid == os.getuid() else 0
+    return count
+
+
+class Account:
+    """Of one box: what began with the process ``pid``, which is not counted itself."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.seconds: dict[tuple[int, int], float] = {}
+        self.waits: dict[tuple[int, int], float] = {}
+        self.most = 0.0
+        self.shared: dict[int, tuple[int, dict[str, int]]] = {}
+
+    def look(self) -> list[Process]:
+        """The processes there are now; remembers what they have used."""
+        here = family(self.pid)
+        for process in here:
+            key = (process.pid, process.started)
+            self.seconds[key] = process.seconds
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                self.waits[key] = int((PROC / str(process.pid) / "schedstat").read_text().split()[1]) / 1e9
+        # Children that nobody waited for are in no parent's sum, and short ones are never seen: the larger sum is true.
+        self.most = max(self.most, sum(p.seconds + p.buried for p in here), sum(self.seconds.values()))
+        return here
+
+    @property
+    def used(self) -> float:
+        """Seconds of processor time up to the last look."""
+        return self.most
+
+    @property
+    def waited(self) -> float:
+        """Seconds that its processes could have run and had no core, up to the last look."""
+        return sum(self.waits.values())
+
+    def excess(self, limits: Limits) -> str | None:
+        """Look, and say which limit is exceeded, if any."""
+        here = self.look()
+        if len(here) > MAX_PROCESSES:
+            return "too many processes"
+        if sum(process.threads for process in here) > MAX_THREADS:
+            return "too many threads"
+        if self.used > limits.total:
+            return "too much processor time"
+        opened = [name for process in here for name in _opened(process.pid)]
+        if len(opened) > MAX_OPEN:
+            return "too many open files"
+        scratch, files = _scratch(here)
+        if files > MAX_FILES:
+            return "too many files"
+        names = set(opened)
+        kernel = FILE * files + sum(
+            SOCKET if n[0] == "s" else PIPE for n in names if n.startswith(("socket:", "pipe:"))
+        )
+        fixed = scratch + kernel + self._shared(here)
+        if fixed + sum(p.resident * PAGE + _status(p.pid, "VmSwap", "VmPTE") for p in here) <= limits.memory:
+            return None
+        exact = fixed + sum(_proportional(p.pid) + _status(p.pid, "VmSwap", "VmPTE") for p in here)
+        return "too much memory" if exact > limits.memory else None
+
+    def _shared(self, here: list[Process]) -> int:
+        """Shared memory without a name: it stays when a process lets go of the pages, so its size counts."""
+        for process in here:
+            if self.shared.get(process.pid, (-1, {}))[0] != process.size:
+                self.shared[process.pid] = (process.size, _nameless(process.pid))
+        alive = {process.pid for process in here}
+        self.shared = {pid: kept for pid, kept in self.shared.items() if pid in alive}
+        held: dict[str, int] = {}
+        for _, sizes in self.shared.values():
+            for inode, size in sizes.items():
+                held[inode] = max(held.get(inode, 0), size)
+        return sum(held.values())
+
+
+def _opened(pid: int) -> list[str]:
+    """What each open file of a process is."""
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(PROC / str(pid) / "fd"):
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(entry.path))
+    return found
+
+
+def _nameless(pid: int) -> dict[str, int]:
+    """Shared memory that has no file in any folder, by its inode: how much of it this process sees."""
+    found: dict[str, int] = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in (PROC / str(pid) / "maps").read_bytes().splitlines():
+            if b" /dev/zero (deleted)" in line or b" /memfd:" in line or b" /SYSV" in line:
+                start, _, end = line.split(b" ", 1)[0].partition(b"-")
+                inode = line.split()[4].decode()
+                found[inode] = found.get(inode, 0) + int(end, 16) - int(start, 16)
+    return found
+
+
+def _scratch(here: list[Process]) -> tuple[int, int]:
+    """Bytes and files in the box's folders in memory, seen through one of its processes."""
+    for process in reversed(here):
+        size = files = 0
+        with contextlib.suppress(OSError):
+            for name in ("tmp", "dev/shm"):
+                seen = os.statvfs(PROC / str(process.pid) / "root" / name)
+                if seen.f_blocks * seen.f_frsize == SCRATCH:  # else it is not the box's, or not yet
+                    size += (seen.f_blocks - seen.f_bfree) * seen.f_frsize
+                    files += seen.f_files - seen.f_ffree
+            return size, files
+    return 0, 0
+
+
+def _status(pid: int, *names: str) -> int:
+    """Bytes that ``/proc/PID/status`` says under these names."""
+    return _sum(PROC / str(pid) / "status", tuple(f"{name}:" for name in names))
+
+
+def _proportional(pid: int) -> int:
+    """Memory of a process in bytes, of what it shares with others only its part; shared memory is counted elsewhere."""
+    path = PROC / str(pid) / "smaps_rollup"
+    return _sum(path, ("Pss:",)) - _sum(path, ("Pss_Shmem:",))
+
+
+def _sum(path: Path, names: tuple[str, ...]) -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return sum(1024 * int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(names))
+    return 0

@@ -1,0 +1,1 @@
+"""The commands for labs: ``optcourse labs release``, ``optcourse labs check``, ``optcourse grade``."""
