@@ -44,6 +44,7 @@ def test_every_dependency_has_an_exact_version_inside_its_range():
 
 
 IMPORTED_AS = {"scikit-learn": "sklearn", "ipython": "IPython", "pyyaml": "yaml", "pyzmq": "zmq", "pepit": "PEPit"}
+IMPORTED_AS["markdown-it-py"] = "markdown_it"
 #: Needed without an import statement: JupyterLab, the back end that MPLBACKEND names, commands, plugins.
 NOT_IMPORTED = {"jupyterlab", "matplotlib_inline", "pytest_xdist", "nbval", "nbstripout", "ruff", "pyright"}
 

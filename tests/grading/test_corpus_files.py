@@ -155,7 +155,7 @@ REACH = [
     in_cell("endless output", "while True: print('x' * 1000)", "flagged", flag="interrupted"),
     in_cell("endless output past Python", "import os\nwhile True: os.write(1, b'x' * 10**6)", "flagged",
             flag="interrupted"),
-    in_cell("endless output of a program", "import os\nos.system('yes')", "timeout", flag="no end in cell"),
+    in_cell("endless output of a program", "import os\nos.system('yes')", "flagged", flag="interrupted"),
     in_cell("thousands of displays", "for _ in range(3000): display('x' * 1000)", "graded"),
     Case("output of a test", "graded", 6.0, cells={
         "step": "def step(x, g, lr):\n    print('y' * 10**7)\n    return x - lr * g"}),
