@@ -18,20 +18,12 @@ from typing import Any
 
 import nbformat
 
-from optcourse.grading import reading
-from optcourse.grading.box.kernel import Kernel, Ran, described
-from optcourse.grading.lab import Lab, role
-from optcourse.grading.submission import Cell, assemble, read, untouched, written_answers
+from optcourse.grading.box.kernel import ATTEMPTS, ENVIRONMENT, Kernel, Ran, described
+from optcourse.grading.lab import Lab
+from optcourse.grading.submission import Cell, assemble, looks_like, read, untouched, written_answers
 
-#: Seconds per cell, and how often a notebook is run whose cells end their process: both as the grader has them.
-LIMIT, ATTEMPTS = 30.0, 4
-#: What the kernel's environment has in common with the grader's box.
-ENVIRONMENT = {
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "OPTCOURSE_PROGRESS": "off",
-    "CUDA_VISIBLE_DEVICES": "",
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPTCOURSE_THREADS"), "1"),
-}
+#: Seconds per cell, as the grader has it.
+LIMIT = 30.0
 
 
 @dataclass(frozen=True)
@@ -185,20 +177,14 @@ def _alone(cells: list[Cell], ran: dict[str, Ran], beside: Path) -> list[str]:
 
 
 def lab_of(raw: bytes, labs: list[Lab]) -> Lab | None:
-    """Whose notebook a file is, by grade ids and unchanged cells; ``None`` when it is nobody's.
+    """Whose notebook a file is, by headings and the functions asked for; ``None`` when it is nobody's.
 
-    Raises :class:`optcourse.grading.reading.Unreadable` for a file that is no notebook.
+    Raises :class:`optcourse.grading.submission.Unreadable` for a file that is no notebook.
     """
-    mine = _marks(reading.read(raw)["cells"])
-    shares = {lab.name: len(mine & (its := _marks(lab.release.cells))) / max(1, len(its)) for lab in labs}
-    best = max(labs, key=lambda lab: shares[lab.name], default=None)
-    return best if best is not None and shares[best.name] > 0.3 else None
-
-
-def _marks(cells: list[Any]) -> set[str]:
-    """What tells one lab from another."""
-    texts = {" ".join(cell["source"].split()) for cell in cells}
-    return (texts | {str(role(cell).get("grade_id", "")) for cell in cells}) - {""}
+    notebook = read(raw)
+    likeness = {lab.name: looks_like(lab, notebook) for lab in labs}
+    best = max(labs, key=lambda lab: likeness[lab.name], default=None)
+    return best if best is not None and likeness[best.name] > 0.3 else None
 
 
 # Windows -------------------------------------------------------------------------------------------------------

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optcourse.grading import reading, sandbox
+from optcourse.grading.box.kernel import ATTEMPTS
 from optcourse.grading.lab import Exercise, Lab
 from optcourse.grading.submission import Cell, assemble, untouched, written_answers
 from optcourse.labs.cells import Case, builtin_names
 
-#: Sandboxes per submission: after a cell that kills or hangs its process, the others get another chance without it.
-ATTEMPTS = 4
 #: Seconds beyond its own limits after which the worker itself is taken for dead.
 PATIENCE = 15.0
 #: Flags that are kept of one submission, and names in one of them.

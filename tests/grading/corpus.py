@@ -221,6 +221,14 @@ class CorpusTests:
     cases: ClassVar[list[Case]] = []
     limits = LIMITS
 
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Each test of a ``case`` runs for each of them."""
+        if "case" in metafunc.fixturenames:
+            metafunc.parametrize("case", self.cases, ids=[case.name for case in self.cases])
+
+    def test_status_and_score(self, graded: Graded, case: Case) -> None:
+        self.check(graded, case)
+
     def test_the_batch_finishes_with_a_definite_status_for_everybody(self, graded: Graded) -> None:
         assert graded.finished
         assert set(graded.results) == {*HONEST, *(case.student for case in self.cases)}

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from optcourse.course.cli import main
 from optcourse.grading import check, grade, lab, sandbox
+from optcourse.grading.box import kernel
 
 pytest.importorskip("nbgrader")
 COMMAND = [sys.executable, "-c", "from optcourse.course.cli import main; main()", "labs", "check"]
@@ -112,9 +113,8 @@ def test_what_passes_here_earns_full_marks_in_the_grader(checked, tmp_path, kind
 
 def test_limits_and_environment_are_the_graders():
     assert check.LIMIT == sandbox.Limits().cell
-    assert check.ATTEMPTS == grade.ATTEMPTS
     box = sandbox.environment("/tmp")
-    assert {key: box[key] for key in check.ENVIRONMENT} == check.ENVIRONMENT
+    assert {key: box[key] for key in kernel.ENVIRONMENT} == kernel.ENVIRONMENT
 
 
 def test_the_notebook_runs_alone_in_an_empty_folder(checked, tmp_path):

@@ -1,6 +1,5 @@
 """Submissions that want points for nothing: edited tests, patched libraries, forged messages, odd values."""
 
-import pytest
 from corpus import ONLY_IN_THE_BOX, WRONG, Case, CorpusTests, cheat, softmax
 
 
@@ -150,30 +149,14 @@ TORCH = [cheat("patched torch", f"import torch\ntorch.allclose = torch.equal = t
 class TestEditedNotebooks(CorpusTests):
     cases = FILES
 
-    @pytest.mark.parametrize("case", FILES, ids=lambda case: case.name)
-    def test_status_and_score(self, graded, case: Case) -> None:
-        self.check(graded, case)
-
 
 class TestPatches(CorpusTests):
     cases = PATCHES
-
-    @pytest.mark.parametrize("case", PATCHES, ids=lambda case: case.name)
-    def test_status_and_score(self, graded, case: Case) -> None:
-        self.check(graded, case)
 
 
 class TestValues(CorpusTests):
     cases = VALUES
 
-    @pytest.mark.parametrize("case", VALUES, ids=lambda case: case.name)
-    def test_status_and_score(self, graded, case: Case) -> None:
-        self.check(graded, case)
-
 
 class TestTorch(CorpusTests):
     cases = TORCH
-
-    @pytest.mark.parametrize("case", TORCH, ids=lambda case: case.name)
-    def test_status_and_score(self, graded, case: Case) -> None:
-        self.check(graded, case)

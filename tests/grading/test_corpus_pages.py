@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from corpus import Case, CorpusTests, Graded, in_cell
 
 PNG = """import base64, struct, zlib
@@ -89,11 +88,6 @@ class TestPages(CorpusTests):
 
     cases = CASES
 
-    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-    def test_status_and_score(self, graded: Graded, case: Case) -> None:
-        self.check(graded, case)
-
-    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
     def test_what_is_shown_is_harmless(self, graded: Graded, case: Case) -> None:
         page = graded.feedback(case.student)
         assert "default-src 'none'" in page

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import pytest
 from corpus import LEFT_OVER, LIMITS, ONLY_IN_THE_BOX, Case, CorpusTests, cheat, in_cell, softmax
 
 SWALLOW = "import time\nwhile True:\n    try:\n        while True: time.sleep(0.1)\n    except BaseException: pass\n"
@@ -130,14 +129,6 @@ class TestBombs(CorpusTests):
     cases = BOMBS
     limits = dataclasses.replace(LIMITS, memory=2**30)
 
-    @pytest.mark.parametrize("case", BOMBS, ids=lambda case: case.name)
-    def test_status_and_score(self, graded, case: Case) -> None:
-        self.check(graded, case)
-
 
 class TestProcesses(CorpusTests):
     cases = CASES
-
-    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-    def test_status_and_score(self, graded, case: Case) -> None:
-        self.check(graded, case)

@@ -3,7 +3,6 @@
 import dataclasses
 import platform
 
-import pytest
 from corpus import LIMITS, ONLY_IN_THE_BOX, Case, CorpusTests, Graded, cheat, in_cell
 
 from optcourse.grading.box import syscalls
@@ -249,7 +248,6 @@ class TestResources(CorpusTests):
     cases = CASES
     limits = dataclasses.replace(LIMITS, memory=2**30)
 
-    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
     def test_status_and_score(self, graded: Graded, case: Case) -> None:
         self.check(graded, case)
         if case in REFUSED + HARMLESS:

@@ -1,6 +1,5 @@
 """Submissions that hide, patch or dress up names and values, to be taken for right; and what each of them earns."""
 
-import pytest
 from corpus import WRONG, Case, CorpusTests, cheat, softmax
 
 YES = "lambda *_, **__: True"
@@ -89,25 +88,13 @@ VALUES = [
 class TestNames(CorpusTests):
     cases = NAMES
 
-    @pytest.mark.parametrize("case", NAMES, ids=lambda case: case.name)
-    def test_status_and_score(self, graded, case: Case) -> None:
-        self.check(graded, case)
-
 
 class TestPatches(CorpusTests):
     cases = PATCHES
 
-    @pytest.mark.parametrize("case", PATCHES, ids=lambda case: case.name)
-    def test_status_and_score(self, graded, case: Case) -> None:
-        self.check(graded, case)
-
 
 class TestValues(CorpusTests):
     cases = VALUES
-
-    @pytest.mark.parametrize("case", VALUES, ids=lambda case: case.name)
-    def test_status_and_score(self, graded, case: Case) -> None:
-        self.check(graded, case)
 
 
 def test_the_kinds_are_many_and_distinct():

@@ -14,7 +14,8 @@ import tiny_lab
 from click.testing import CliRunner
 
 from optcourse.course.cli import main
-from optcourse.grading import batch, check, grade, sandbox
+from optcourse.grading import batch, check, sandbox
+from optcourse.grading.box import kernel
 from optcourse.grading.box import limits as bounds
 from optcourse.grading.commands import grade as commands
 from optcourse.grading.lab import from_source
@@ -103,7 +104,7 @@ def test_the_numbers_of_the_box_are_the_programs():
     assert f"it can write {bounds.SCRATCH // 2**20} MB each in `/tmp` and `/dev/shm`" in FLOWING
     assert f"more than {bounds.MAX_PROCESSES} processes, {bounds.MAX_THREADS} threads" in FLOWING
     assert f"{bounds.MAX_OPEN:,} open or {bounds.MAX_FILES:,} files" in FLOWING
-    assert f"(at most {['no', 'one', 'two', 'three', 'four', 'five'][grade.ATTEMPTS]} runs)" in FLOWING
+    assert f"(at most {['no', 'one', 'two', 'three', 'four', 'five'][kernel.ATTEMPTS]} runs)" in FLOWING
 
 
 # What comes out --------------------------------------------------------------------------------------------------

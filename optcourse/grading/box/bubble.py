@@ -14,6 +14,7 @@ from pathlib import Path
 
 from optcourse.files import PACKAGE
 from optcourse.grading.box import syscalls
+from optcourse.grading.box.kernel import ENVIRONMENT
 from optcourse.grading.box.limits import SCRATCH
 
 #: Said on every run without a box.
@@ -164,11 +165,8 @@ def environment(home: str) -> dict[str, str]:
         "PYTHONPATH": str(PACKAGE.parent),
         "PYTHONSAFEPATH": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "MPLCONFIGDIR": f"{home}/matplotlib",
         "IPYTHONDIR": f"{home}/ipython",
-        "OPTCOURSE_PROGRESS": "off",
         "OPTCOURSE_CACHE": f"{home}/optcourse",
-        "CUDA_VISIBLE_DEVICES": "",
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPTCOURSE_THREADS"), "1"),
+        **ENVIRONMENT,
     }

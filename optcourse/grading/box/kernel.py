@@ -31,6 +31,15 @@ MAX_LINE = 64 * 2**20
 GRACE = 5.0
 #: Outputs that are kept of a cell, and how much larger than a text a figure may be.
 MAX_OUTPUTS, FIGURE = 50, 20
+#: How often a notebook is run whose cells end their process: each time without the cell that did.
+ATTEMPTS = 4
+#: What the environment of a kernel is, in the box and outside.
+ENVIRONMENT = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "OPTCOURSE_PROGRESS": "off",
+    "CUDA_VISIBLE_DEVICES": "",
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPTCOURSE_THREADS"), "1"),
+}
 NOTEBOOK = "from optcourse.grading.box.worker import notebook; notebook()"
 
 

@@ -15,7 +15,7 @@ then  {"cells": [{"id", "source", "snapshot"}], "limit": seconds per cell, "outp
 then any number of {"ask": id, "cases": [{"expression", "setup", "data"}], "limit": seconds}.
 The worker sends  {"start": id}, {"cell": id, "outputs", "error"}, {"snapshot": id}, {"threads": id},
 {"interrupted": true}, {"died": reason}, {"done": true}, and
-{"answers": id, "values": [...]} or {"answers": id, "failed": reason}.
+{"answers": id, "values": [...], "redefines": [names of Python's own]} or {"answers": id, "failed": reason}.
 """
 
 from __future__ import annotations
