@@ -2,10 +2,10 @@
 
 from grading_cases import Variant
 
-#: What students call their variables, although Python has functions of these names.
+#: What students call their variables, although Python has functions of these names (the given figure calls float).
 OWN_NAMES = """\
 sum, max, min, len, range, abs, round = 0, 10, -1, 4, [1, 2], 0.5, 3
-str, list, dict, type, id, input, set, bool, int, float = "s", [3], {}, "noise", 7, [1.0], {1}, True, 2, 0.1
+str, list, dict, type, id, input, set, bool, int = "s", [3], {}, "noise", 7, [1.0], {1}, True, 2
 all, any, iter, next, map, filter, sorted, pow, hash, vars, format, slice = ([0.0],) * 12
 for k in [1, 2, 3]:
     sum += k
