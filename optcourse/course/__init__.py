@@ -11,3 +11,13 @@
 ``cli``         the command line
 ==============  ======================================================================
 """
+
+import sys
+
+if "nbformat" not in sys.modules:
+    # Its jsonschema can check addresses, with a grammar that takes a second to build at every start of the command;
+    # notebooks ask for no such check, and it does without what it cannot import.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    import nbformat
+
+    del sys.modules["rfc3987_syntax"]

@@ -7,9 +7,7 @@ import csv
 import hashlib
 import io
 import logging
-import os
 import re
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,18 +81,23 @@ def _record_answer(book: Any, grade: Any, result: Result) -> None:
         grade.needs_manual_grade = True
 
 
+def load() -> None:
+    """nbgrader, which takes a second: to be called while something else is being waited for."""
+    import nbgrader.api
+    import nbgrader.plugins  # noqa: F401
+
+
 @contextlib.contextmanager
 def _open(database: Path) -> Iterator[Any]:
-    """nbgrader's gradebook. It calls the program ``alembic``, which lies beside Python, on the PATH or not."""
+    """nbgrader's gradebook."""
     import sqlalchemy
     from nbgrader.api import Gradebook
     from sqlalchemy.exc import DatabaseError
 
-    path = os.environ.get("PATH", "")
-    os.environ["PATH"] = os.pathsep.join((os.path.dirname(sys.executable), path))
     # The name may hold anything, also what means something in an address: not put together by hand.
     url: Any = sqlalchemy.URL.create("sqlite", database=str(database), query={"timeout": f"{PATIENCE:g}"})
     try:
+        _make(url)
         with Gradebook(url) as book:
             damage = book.db.execute(sqlalchemy.text("PRAGMA quick_check(1)")).scalar()
             if damage != "ok":
@@ -102,8 +105,26 @@ def _open(database: Path) -> Iterator[Any]:
             yield book
     except DatabaseError as error:
         raise Unusable(f"{database}: {_explain(str(error.orig))}") from error
-    finally:
-        os.environ["PATH"] = path
+
+
+def _make(url: Any) -> None:
+    """The tables of a new gradebook, and which version of nbgrader's they are.
+
+    nbgrader would ask the program ``alembic``, which loads all of nbgrader once more, and may not be on the PATH.
+    """
+    import sqlalchemy
+    from alembic.script import ScriptDirectory
+    from nbgrader.api import Base
+    from nbgrader.dbutil import ALEMBIC_DIR
+
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        if not sqlalchemy.inspect(connection).get_table_names():
+            connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+            version = {"version": ScriptDirectory(ALEMBIC_DIR).get_current_head()}
+            connection.execute(sqlalchemy.text("INSERT INTO alembic_version VALUES (:version)"), version)
+            Base.metadata.create_all(connection)
+    engine.dispose()
 
 
 def _explain(reason: str) -> str:

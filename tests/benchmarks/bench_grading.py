@@ -2,6 +2,8 @@
 
 A class of 30 (perfect, blank and plausibly wrong submissions) is graded, in three parts, for each lab. Reported are
 seconds per student, their ratio to running the perfect notebook in a plain Jupyter kernel, and to the first lab's.
+``--against FOLDER`` lets another checkout of the course (``git worktree add FOLDER COMMIT``) grade the same class in
+turn, by this Python, and reports the ratio.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import copy
 import csv
 import importlib
 import itertools
+import os
 import statistics
 import subprocess
 import sys
@@ -58,14 +61,17 @@ def plain(notebook: Path) -> float:
     return time.perf_counter() - start
 
 
-def graded(lab: str, folder: Path) -> list[tuple[float, float]]:
+def graded(lab: str, folder: Path, checkout: Path = ROOT) -> list[tuple[float, float]]:
     """Seconds on the clock per student, and the grader's own seconds of each, of a class graded by one command."""
-    start = time.perf_counter()
-    command = [str(Path(sys.executable).parent / "optcourse"), "grade", str(folder), "--lab", lab]
-    subprocess.run([*command, "--output", str(folder) + "-out"], check=True, cwd=ROOT)
-    with Path(str(folder) + "-out", "status.csv").open(encoding="utf-8", newline="") as file:
-        rows = [float(row["seconds"]) for row in csv.DictReader(file)]
-    wall = (time.perf_counter() - start) / len(rows)
+    with tempfile.TemporaryDirectory() as output:
+        start = time.perf_counter()
+        command = [sys.executable, "-c", "from optcourse.course.cli import main; main()", "grade", str(folder)]
+        command += ["--lab", lab, "--labs", str(checkout / "labs"), "--output", output]
+        environment = {**os.environ, "PYTHONPATH": str(checkout), "PYTHONSAFEPATH": "1"}
+        subprocess.run(command, check=True, cwd=checkout, env=environment)
+        with Path(output, "status.csv").open(encoding="utf-8", newline="") as file:
+            rows = [float(row["seconds"]) for row in csv.DictReader(file)]
+        wall = (time.perf_counter() - start) / len(rows)
     return [(wall, seconds) for seconds in rows]
 
 
@@ -74,10 +80,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labs", nargs="+", default=["lab01", "lab08"], help="the others are compared with the first")
     parser.add_argument("--students", type=int, default=30)
+    parser.add_argument("--against", type=Path, help="another checkout of the course, whose labs are the same")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks.json"))
     arguments = parser.parse_args()
     measured = {lab: [] for lab in arguments.labs}
-    alone = {lab: [] for lab in arguments.labs}
+    alone, other = ({lab: [] for lab in arguments.labs} for _ in range(2))
     with tempfile.TemporaryDirectory() as name:
         # The labs take turns, a part of their class at a time: a busy minute of the machine meets all of them.
         for turn in range(TURNS):
@@ -87,7 +94,9 @@ def main() -> None:
                 size = len(range(turn, arguments.students, TURNS))
                 reference = write_class(lab, size, folder, first=arguments.students * turn // TURNS)
                 alone[lab].append(plain(reference))
-                measured[lab] += graded(lab, folder)
+                sides = [(measured, ROOT)] + ([(other, arguments.against.resolve())] if arguments.against else [])
+                for rows, checkout in sides if turn % 2 else reversed(sides):
+                    rows[lab] += graded(lab, folder, checkout)
     result = {
         lab: {
             "students": len(rows),
@@ -97,6 +106,10 @@ def main() -> None:
         }
         for lab, rows in measured.items()
     }
+    for lab, rows in other.items():
+        if rows:
+            theirs = statistics.mean(wall for wall, _ in rows)
+            result[lab]["wall_to_other_checkout"] = result[lab]["wall_seconds_per_student"] / theirs
     first = result[arguments.labs[0]]
     for lab, row in result.items():
         row["wall_per_student_to_plain_run"] = row["wall_seconds_per_student"] / row["plain_run_seconds"]
@@ -106,6 +119,8 @@ def main() -> None:
         print(f"  {each:.2f} s each (median), {row['per_submission_to_first']:.2f} of {arguments.labs[0]}'s;")
         print(f"  a plain run of the same notebook takes {row['plain_run_seconds']:.2f} s: ratio", end=" ")
         print(f"{row['wall_per_student_to_plain_run']:.2f}")
+        if arguments.against:
+            print(f"  to {arguments.against}, a class of {row['students']}: {row['wall_to_other_checkout']:.2f}")
     settings = {"machine": {"processor": processor()}, "sandbox": "bubblewrap" if bubblewrap() else "limits only"}
     save(arguments.output, {"optcourse grade": settings | {"labs": result}}, key="grading")
 

@@ -13,10 +13,12 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import tiny_lab
 
 from optcourse.grading import sandbox
 from optcourse.grading.box import groups, limits, syscalls, talk, usage
 from optcourse.grading.box.limits import GB, Limits
+from optcourse.grading.grade import DROPPED, MAX_KEPT, grade
 
 needs_box = pytest.mark.skipif(sandbox.bubblewrap() is None, reason="bubblewrap does not work here")
 CANARY = "canary-4711"
@@ -187,8 +189,22 @@ def test_processor_time_counts_in_process_groups_of_their_own_too():
         assert box.cpu_seconds() >= 3
 
 
+def test_what_a_notebook_shows_is_bounded_as_a_whole(tmp_path):
+    many = (
+        "from IPython.display import display\nfor _ in range(12):\n    display({'image/png': 'A' * 390_000}, raw=True)"
+    )
+    made = tiny_lab.notebook({"imports": "print('early')", "softmax": many, "test-softmax": "print('late')"})
+    result = grade(tiny_lab.write_lab(tmp_path), tiny_lab.raw(made), Limits())
+    shown = [output for outputs in result.outputs.values() for output in outputs]
+    texts = [output["text"] for output in shown if output["output_type"] == "stream"]
+    figures = [output["data"]["image/png"] for output in shown if output["output_type"] == "display_data"]
+    assert (texts, len(figures)) == (["early\n", DROPPED], MAX_KEPT // 390_000)
+    assert result.score == sum(tiny_lab.POINTS.values())
+
+
 @needs_box
-def test_who_waits_for_a_core_is_starved_and_who_sleeps_is_not():
+def test_who_waits_for_a_core_is_starved_and_who_sleeps_is_not(tmp_path):
+    lab = tiny_lab.write_lab(tmp_path)
     core = frozenset({max(os.sched_getaffinity(0))})
     spin = f"import os\nos.sched_setaffinity(0, {set(core)})\nwhile True: pass"
     crowd = [subprocess.Popen([sys.executable, "-c", spin], start_new_session=True) for _ in range(9)]
@@ -198,6 +214,8 @@ def test_who_waits_for_a_core_is_starved_and_who_sleeps_is_not():
                 box.send(job(source, limit=6))
                 heard(box, "interrupted")
                 assert box.starved() == starved
+            result = grade(lab, tiny_lab.raw(tiny_lab.notebook({"softmax": source})), Limits(cell=6, cores=core))
+            assert (result.starved, result.status) == (starved, "flagged")
     finally:
         for process in crowd:
             process.kill()

@@ -222,7 +222,9 @@ BOUNDED = [
     ), "too much memory"),
     bounded("shared memory of a hidden process", f"libc.prctl(4, 0, 0, 0, 0)\n{SHARED}", "too much memory"),
     bounded("pages of tables", CHILDREN.format(90, (
-        "m = mmap.mmap(-1, 8 * 2**30, flags=0x4022)\n        for i in range(0, len(m), 2**21): m[i]"
+        # 12 MB of tables and 10 MB of its own in each: the one or the other alone would be less than the limit.
+        "m, own = mmap.mmap(-1, 6 * 2**30, flags=0x4022, prot=1), b'x' * 10**7\n"
+        "        for i in range(0, len(m), 2**21): m[i]"
     )), "too much memory"),
     bounded("full pipes", CHILDREN.format(90, (
         "pipes = [os.pipe() for _ in range(90)]\n        for _, end in pipes: os.write(end, bytes(65536))"

@@ -9,5 +9,6 @@
 ``syscalls``   what the kernel does not do for them
 ``worker``     inside: one who listens to the grader, and a notebook
 ``kernel``     a Jupyter kernel, driven without a server
+``process``    what it runs in
 =============  =============================================================
 """

@@ -15,8 +15,6 @@ import re
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from optcourse import files
+from optcourse.grading.box import process
 
 #: Longest line that is passed on, in bytes.
 MAX_LINE = 64 * 2**20
@@ -40,7 +39,6 @@ ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPTCOURSE_THREADS"), "1"),
 }
-NOTEBOOK = "from optcourse.grading.box.worker import notebook; notebook()"
 
 
 class Lines:
@@ -90,10 +88,12 @@ class Kernel(contextlib.AbstractContextManager):
     """One kernel process; to be closed, or used in a ``with`` statement.
 
     ``output`` is the number of characters kept of each stream of a cell. The process runs in ``cwd`` with the
-    environment ``env``. Raises ``ValueError`` where no Unix socket can be made.
+    environment ``env``, or is a ``fork`` of this one. Raises ``ValueError`` where no Unix socket can be made.
     """
 
-    def __init__(self, *, output: int = 20_000, cwd: str | None = None, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *, output: int = 20_000, cwd: str | None = None, env: dict[str, str] | None = None, fork: bool = False
+    ) -> None:
         self.output = output
         self.ends = contextlib.ExitStack()
         if (folder := self.ends.enter_context(files.socket_folder())) is None:
@@ -104,20 +104,13 @@ class Kernel(contextlib.AbstractContextManager):
         file.write_text(json.dumps({**ports, "ip": f"{self.folder}/kernel", "transport": "ipc", "key": ""}))
         mine, theirs = socket.socketpair()
         self.line = mine
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", NOTEBOOK, str(file), str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=cwd,
-            # The broker imports nothing of the student's, a notebook does: as in Jupyter, its folder is on the path.
-            env={**(os.environ if env is None else env), "PYTHONSAFEPATH": "", "IPYTHONDIR": f"{self.folder}/ipython"},
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
-        import zmq  # while the process starts
+        arguments, number = [str(file), str(theirs.fileno())], theirs.fileno()
+        # The broker imports nothing of the student's, a notebook does: as in Jupyter, its folder is on the path.
+        env = {**(os.environ if env is None else env), "PYTHONSAFEPATH": "", "IPYTHONDIR": f"{self.folder}/ipython"}
+        import zmq  # which both will need, if it is a fork
 
+        self.process = process.forked(arguments, number, env) if fork else process.fresh(arguments, number, cwd, env)
+        theirs.close()
         self.zmq, self.context = zmq, zmq.Context()
         self.shell, self.iopub = self.context.socket(zmq.DEALER), self.context.socket(zmq.SUB)
         for channel, number in ((self.shell, 1), (self.iopub, 2)):

@@ -23,13 +23,16 @@ from __future__ import annotations
 import base64
 import builtins
 import contextlib
+import gc
 import json
+import linecache
 import os
 import signal
 import socket
 import sys
 import threading
 import time
+import traceback
 from typing import Any
 
 from optcourse.grading.box.kernel import MAX_LINE, Kernel, Lines
@@ -51,7 +54,7 @@ def broker() -> None:
         os.dup2(quiet, fd)
     copies: dict[str, tuple[socket.socket, int]] = {}
     live = False
-    with Kernel() as kernel:  # it starts while the file is read, and put together outside
+    with Kernel(fork=True) as kernel:  # it starts while the file is read, and put together outside
         while (message := grader_in.read()) is not None:
             if "read" in message:
                 grader_out.write(read(message["read"]))
@@ -128,6 +131,7 @@ def notebook() -> None:
     file, line = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
     sys.argv = ["ipykernel_launcher.py", "-f", file]
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # no debugger listens here, and it takes long to load
+    gc.disable()
     from ipykernel.kernelapp import IPKernelApp
     from tornado.ioloop import IOLoop
 
@@ -136,6 +140,8 @@ def notebook() -> None:
     app.initialize(["-f", file, "--HistoryManager.enabled=False", f"--Session.copy_threshold={2**40}"])
     del sys.modules["debugpy"]
     inside = _Inside(app)
+    gc.freeze()  # nothing of this is garbage, and looking for it takes time in every copy, too
+    gc.enable()
     IOLoop.current().add_handler(line.fileno(), lambda *_: inside.heard(line), IOLoop.READ)
     app.start()
 
@@ -148,6 +154,7 @@ class _Inside:
         self.pristine, self.given = dict(vars(builtins)), dict[str, Any]()
         self.tasks, self.room = 0, [0]
         app.kernel.raw_input = app.kernel.getpass = _nobody
+        self.shell.InteractiveTB.structured_traceback = self.traced
         self.shell.ask_exit = lambda: None  # exit() ends a cell; the next one runs, as after sys.exit()
         self.streams: tuple[Any, Any] = sys.stdout, sys.stderr
         for stream in self.streams:
@@ -159,6 +166,18 @@ class _Inside:
         self.room[0] = MAX_OUTPUT
         if not self.tasks:
             self.tasks, self.given = _tasks(), dict(self.shell.user_ns)  # IPython has an open() of its own
+        if (managers := sys.modules.get("matplotlib._pylab_helpers")) is not None:
+            # At the end of a cell figures are drawn for a window, which is not there, and then once more to be seen.
+            managers.Gcf.draw_all = _nothing
+
+    def traced(self, etype: Any, value: Any, tb: Any, *_: Any, **__: Any) -> list[str]:
+        """The lines of the notebook that an exception came through: what is kept of a traceback, and soon found."""
+        found = []
+        for frame, number in traceback.walk_tb(tb):
+            name = frame.f_code.co_filename
+            if cell := self.shell.compile.format_code_name(name):
+                found += [f"{' '.join(cell)}, line {number}", f"----> {number} {linecache.getline(name, number)}"]
+        return found[-20:]
 
     def heard(self, line: socket.socket) -> None:
         """The broker wants somebody to talk to."""
@@ -235,6 +254,10 @@ def _told(error: BaseException) -> dict[str, str]:
         return {"name": type(error).__name__[:80], "message": str(error)[:2000]}
     except BaseException:
         return {"name": "Exception", "message": "it could not be shown"}
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """What is left of a step."""
 
 
 def _nobody(*_: Any, **__: Any) -> str:

@@ -6,6 +6,7 @@ Editors drop ids and metadata; students cut, join, copy and move cells. Nothing 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,6 +40,12 @@ def same(a: str, b: str) -> bool:
     return a.split() == b.split()
 
 
+@functools.lru_cache(maxsize=256)
+def _parts(source: str) -> list[dict[str, Any]]:
+    """The statements of a cell of the lab's, which every submission is compared with."""
+    return parts(source)
+
+
 class Outline:
     """What of a lab the cells of a submission are compared with. ``own``: cells that the student writes."""
 
@@ -47,7 +54,7 @@ class Outline:
         self.ids = {cell.id: name for name, cell in self.cells.items()}
         self.texts = {(c.cell_type, " ".join(c.source.split())): name for name, c in reversed(self.cells.items())}
         self.own = {name for name, cell in self.cells.items() if role(cell).get("solution")}
-        self.parts = {name: parts(cell.source) for name, cell in self.cells.items() if cell.cell_type == "code"}
+        self.parts = {name: _parts(cell.source) for name, cell in self.cells.items() if cell.cell_type == "code"}
         self.binds = {name: {n for part in found for n in part["binds"]} for name, found in self.parts.items()}
         #: Code that is the lab's to write: tests, and what they need.
         self.given = [name for name in self.parts if name not in self.own]
