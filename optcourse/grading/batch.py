@@ -65,6 +65,7 @@ def grade_class(
             ledger.grade(waiting, jobs, stopped)
             ledger.grade(ledger.starved, 1, stopped, last=True)
         ledger.remarked = gradebook.record(database, lab, ledger.marks)
+        ledger.look()  # another command may have graded others meanwhile
         ledger.status()
         gradebook.export(database, lab.name, output / "grades.csv", ledger.ungraded())
     except OSError as error:
@@ -86,13 +87,18 @@ class _Ledger:
         self.lab, self.output, self.limits, self.done, self.arrange = lab, output, limits, done, arrange
         self.settings = files.resume_key(repr((lab.digest, limits)).encode())
         self.results = output / "results" / lab.name
-        found = {path.stem: _read(path) for path in self.results.glob("*.json")}
-        self.rows = {student: _row(student, data) for student, data in found.items() if data is not None}
+        self.rows: dict[str, dict[str, str]] = {}
+        self.look()
         self.marks: dict[str, Result] = {}
         self.starved: list[Submission] = []
         self.remarked: frozenset[str] = frozenset()
         self.lock = threading.Lock()
         self.status()  # an output that takes nothing is found out before hours of work
+
+    def look(self) -> None:
+        """Take in the results on disk of whom there is no row yet."""
+        found = {path.stem: _read(path) for path in self.results.glob("*.json") if path.stem not in self.rows}
+        self.rows |= {student: _row(student, data) for student, data in found.items() if data is not None}
 
     def keeps(self, submission: Submission) -> bool:
         """Whether there is a result already."""

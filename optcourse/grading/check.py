@@ -54,11 +54,13 @@ def check(
     titles = _titles(cells)
     whys = {cell.name: _why(cell, titles[cell.name], ran.get(cell.name), limit) for cell in cells}
     exercises = {exercise.name: exercise for exercise in lab.exercises}
-    findings, notes, section = [], [], []
+    findings, notes, section = [], [], list[Cell]()
+    wrong = False  # something of the student's failed above
     for cell in cells:
         if cell.provided and not cell.test and whys[cell.name]:
-            broken = f"{_place(cell, titles[cell.name])} is the lab's and failed, which may be why others did"
-            notes.insert(0, f"{broken}: {whys[cell.name]}")
+            so = "perhaps because of what failed above it" if wrong else "which may be why others did"
+            notes.append(f"{_place(cell, titles[cell.name])} is the lab's and failed, {so}: {whys[cell.name]}")
+        wrong = wrong or bool(whys[cell.name] and not cell.provided)
         if cell.name not in exercises:
             section += [cell] if whys[cell.name] and not cell.provided else []
             continue
@@ -198,7 +200,8 @@ class Elsewhere:
 
         notebook = nbformat.v4.new_notebook()
         self.client = NotebookClient(notebook, kernel_name="python3", allow_errors=True, interrupt_on_timeout=True)
-        self.place = {"cwd": cwd, "env": env}
+        self.client.on_cell_executed = self._replied
+        self.place, self.reply = {"cwd": cwd, "env": env}, dict[str, Any]()
         self.opened = contextlib.ExitStack()
 
     def __enter__(self) -> Elsewhere:
@@ -224,5 +227,10 @@ class Elsewhere:
             return Ran(died="crashed")
         except CellTimeoutError:
             return Ran(died="timeout")
-        error = next((described(output) for output in cell.outputs if output.output_type == "error"), None)
+        said = self.reply if self.reply.get("status") == "error" else None
+        said = next((output for output in cell.outputs if output.output_type == "error"), said)
+        error = None if said is None else described(said)
         return Ran(error=error, interrupted=error is not None and error["name"] == "KeyboardInterrupt")
+
+    def _replied(self, *, execute_reply: dict[str, Any], **_: Any) -> None:
+        self.reply = execute_reply["content"]

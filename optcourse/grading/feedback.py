@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from html import escape
 
+from optcourse.grading.collect import readable
 from optcourse.grading.grade import Mark, Result
 from optcourse.grading.harmless import Budget, attached, plain, visible
 from optcourse.grading.lab import Exercise, Lab, role
@@ -82,7 +83,7 @@ FLAGS = (
 def page(lab: Lab, student: str, result: Result) -> str:
     """The feedback of one submission."""
     score = "not graded" if result.score is None else f"{result.score:g} of {result.max_score:g} points"
-    return _Page(lab, result).html(f"{lab.name}: {visible(student)}", score)
+    return _Page(lab, result).html(f"{lab.name}: {visible(readable(student))}", score)
 
 
 # The page ------------------------------------------------------------------------------------------------------

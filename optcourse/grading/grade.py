@@ -116,7 +116,8 @@ class _Run:
                 break
             self.skip.add(culprit)
         for exercise in self.lab.exercises:
-            if exercise.name in self.alone - self.answers.keys() - self.failed.keys() and not self.stopped.is_set():
+            again = exercise.name in self.alone - self.failed.keys() and not self._passed(exercise)
+            if again and not self.stopped.is_set():
                 self.once(raw, exercise)
 
     def once(self, raw: bytes, live: Exercise | None = None) -> str | None:
@@ -124,7 +125,8 @@ class _Run:
 
         With ``live`` it runs the cells up to that exercise's test again, and puts its questions to the notebook itself.
         """
-        with sandbox.session(self.limits, self.deadline, self.stopped) as box:
+        # Runs that threads make necessary have as much time again, all together.
+        with sandbox.session(self.limits, self.deadline + (self.limits.total if live else 0), self.stopped) as box:
             if not self.cells:
                 self.cells, self.found = assemble(self.lab, self._read(box, raw))
             return self._attempt(box, live)
@@ -160,7 +162,7 @@ class _Run:
                 if "interrupted" in message:
                     self.slow.add(str(current))
                     self.starved |= box.starved()
-                    self._flag(f"interrupted after {self.limits.cell:g} s in cell {current!r}")
+                    self._flag(f"interrupted after {self.limits.cell:.3g} s in cell {current!r}")
                 if "died" in message:
                     culprit = current
                     self._ended("timeout" if message["died"] == "timeout" else "crashed", current, box)
@@ -170,9 +172,9 @@ class _Run:
             current = None
             # Who could not end before will hardly end now: the others first.
             for name, exercise in sorted(tests.items(), key=lambda item: item[0] in self.slow):
-                if name not in {*self.answers, *self.failed} and (live or name not in self.alone):
+                if live or name not in {*self.answers, *self.failed}:
                     current = name
-                    self._ask(box, exercise)
+                    self._ask(box, exercise, live is not None)
         except sandbox.Gone as gone:
             self._ended(str(gone), current, box)
             if current in tests and current in self.outputs:
@@ -200,6 +202,8 @@ class _Run:
             self.flags.append(note)
 
     def _note(self, message: dict[str, Any], names: set[str]) -> None:
+        if isinstance(redefined := message.get("redefines"), list):
+            self.redefined |= builtin_names(name for name in redefined if isinstance(name, str))
         name = message.get("cell")
         if not isinstance(name, str) or name not in names or name in self.outputs:
             return
@@ -217,16 +221,18 @@ class _Run:
             return output
         return {"output_type": "stream", "name": "stderr", "text": DROPPED} if before > 0 else None
 
-    def _ask(self, box: sandbox.Session, exercise: Exercise) -> None:
+    def _passed(self, exercise: Exercise) -> bool:
+        answers = self.answers.get(exercise.name, [None] * len(exercise.cases))
+        return all(_judge(case, answer) is None for case, answer in zip(exercise.cases, answers, strict=True))
+
+    def _ask(self, box: sandbox.Session, exercise: Exercise, live: bool) -> None:
         cases = [{"expression": c.expression, "setup": c.setup, "data": c.data} for c in exercise.cases]
         box.send({"ask": exercise.name, "cases": cases, "limit": self.limits.exercise})
         reply = box.receive(self.limits.exercise + PATIENCE)
-        values, redefined = reply.get("values"), reply.get("redefines")
-        if isinstance(redefined, list):
-            self.redefined |= builtin_names(name for name in redefined if isinstance(name, str))
+        values = reply.get("values")
         if reply.get("answers") == exercise.name and isinstance(values, list) and len(values) == len(cases):
             self.answers[exercise.name] = values
-        elif reply.get("failed") != "not reached":
+        elif reply.get("failed") != "not reached" and (live or exercise.name not in self.alone):
             self.failed[exercise.name] = "timeout" if reply.get("failed") == "timeout" else "crashed"
             self.trouble = self.trouble or self.failed[exercise.name]
             self.starved |= reply.get("failed") == "timeout" and box.starved()

@@ -91,20 +91,41 @@ def load() -> None:
 def _open(database: Path) -> Iterator[Any]:
     """nbgrader's gradebook."""
     import sqlalchemy
-    from nbgrader.api import Gradebook
+    from nbgrader.api import Gradebook, InvalidEntry
     from sqlalchemy.exc import DatabaseError
 
     # The name may hold anything, also what means something in an address: not put together by hand.
     url: Any = sqlalchemy.URL.create("sqlite", database=str(database), query={"timeout": f"{PATIENCE:g}"})
     try:
-        _make(url)
-        with Gradebook(url) as book:
-            damage = book.db.execute(sqlalchemy.text("PRAGMA quick_check(1)")).scalar()
-            if damage != "ok":
-                raise Unusable(f"{database}: {_explain(f'malformed: {damage}')}")
-            yield book
+        with _alone(database):
+            _make(url)
+            with Gradebook(url) as book:
+                damage = book.db.execute(sqlalchemy.text("PRAGMA quick_check(1)")).scalar()
+                if damage != "ok":
+                    raise Unusable(f"{database}: {_explain(f'malformed: {damage}')}")
+                yield book
     except DatabaseError as error:
         raise Unusable(f"{database}: {_explain(str(error.orig))}") from error
+    except InvalidEntry as error:  # somebody else entered it meanwhile
+        raise Unusable(f"{database}: {_explain(f'busy: {error}')}") from error
+
+
+@contextlib.contextmanager
+def _alone(database: Path) -> Iterator[None]:
+    """Two labs may be graded into one gradebook at the same time: each command waits until the other has written."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(database.with_name(f".{database.name}.lock"), timeout=PATIENCE)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Unusable(f"{database}: {_explain('locked by another command')}") from None
+    except OSError:  # a folder that takes no file: the database will say so
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _make(url: Any) -> None:
@@ -117,14 +138,24 @@ def _make(url: Any) -> None:
     from nbgrader.api import Base
     from nbgrader.dbutil import ALEMBIC_DIR
 
-    engine = sqlalchemy.create_engine(url)
-    with engine.begin() as connection:
-        if not sqlalchemy.inspect(connection).get_table_names():
-            connection.execute(sqlalchemy.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
-            version = {"version": ScriptDirectory(ALEMBIC_DIR).get_current_head()}
-            connection.execute(sqlalchemy.text("INSERT INTO alembic_version VALUES (:version)"), version)
-            Base.metadata.create_all(connection)
-    engine.dispose()
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
+    with contextlib.closing(engine.connect()) as connection:
+
+        def run(statement: str, **values: str | None) -> None:
+            connection.execute(sqlalchemy.text(statement), values)
+
+        def is_new() -> bool:
+            return not sqlalchemy.inspect(connection).get_table_names()
+
+        if is_new():
+            run("BEGIN IMMEDIATE")  # all of it or nothing, and not by two commands at once
+            if is_new():
+                version = ScriptDirectory(ALEMBIC_DIR).get_current_head()
+                run("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+                run("INSERT INTO alembic_version VALUES (:version)", version=version)
+                Base.metadata.create_all(connection)
+                run("INSERT INTO course (id) VALUES ('default_course')")
+            run("COMMIT")
 
 
 def _explain(reason: str) -> str:

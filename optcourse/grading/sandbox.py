@@ -25,9 +25,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import optcourse.grading.box.inside  # noqa: F401
 from optcourse.files import PACKAGE
 from optcourse.grading.box import groups, syscalls, worker
-from optcourse.grading.box.bubble import NOT_CONTAINED, bubblewrap, command, environment, strength, weakness
+from optcourse.grading.box.bubble import NOT_CONTAINED, WORK, bubblewrap, command, environment, strength, weakness
 from optcourse.grading.box.limits import MAX_PROCESSES, MAX_THREADS, Limits
 from optcourse.grading.box.talk import MAX_ANSWER, MAX_LINE, MAX_TALK, parse
 from optcourse.grading.box.usage import Account, family, tasks
@@ -38,7 +39,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: The package without what it imports itself: the broker needs nothing of it, and every submission would wait for it.
-#: (The worker is imported here, too, so that its bytecode lies on the disk: a box writes none.)
+#: (It and the notebook's process are imported here, too, so that their bytecode lies on the disk: a box writes none.)
 WORKER = (
     "import sys, types; sys.modules['optcourse'] = package = types.ModuleType('optcourse'); "
     f"package.__path__ = [{str(PACKAGE)!r}]; from {worker.__name__} import broker; broker()"
@@ -79,9 +80,11 @@ class Session:
     def _start(self, limits: Limits) -> subprocess.Popen[bytes]:
         bwrap = bubblewrap()
         self.home = None if bwrap else tempfile.mkdtemp(prefix="lab-")
+        if self.home:
+            os.mkdir(os.path.join(self.home, WORK))
         self.group = groups.new(limits)
         enter = self.group.enter if self.group else lambda: None
-        most = tasks() + 2 * MAX_PROCESSES + MAX_THREADS
+        most = tasks() + 8 * (MAX_PROCESSES + MAX_THREADS)  # what is counted is a user's, and others are graded, too
 
         def confine() -> None:
             enter()
@@ -102,7 +105,7 @@ class Session:
                 stderr=subprocess.PIPE,
                 # Of bubblewrap itself, which stays readable in the box: nothing of ours (systemd-run needs it).
                 env=None if before else {} if bwrap else environment(str(self.home)),
-                cwd=self.home or "/",
+                cwd=os.path.join(self.home, WORK) if self.home else "/",
                 start_new_session=True,
                 pass_fds=fds,
                 preexec_fn=confine,

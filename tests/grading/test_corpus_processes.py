@@ -7,8 +7,8 @@ from corpus import LEFT_OVER, LIMITS, ONLY_IN_THE_BOX, Case, CorpusTests, cheat,
 SWALLOW = "import time\nwhile True:\n    try:\n        while True: time.sleep(0.1)\n    except BaseException: pass\n"
 FORGE_KERNEL = """
 import gc
-import optcourse.grading.box.worker as worker
-worker._Inside.answer = lambda self, link: (link.read(), link.write({"values": [{"value": 1}] * 2}))
+import optcourse.grading.box.inside as inside
+inside._Inside.answer = lambda self, link, **about: (link.write(about), link.read(), link.write({"values": [{"value": 1}] * 2}))
 worker._Inside.threads = lambda self: False
 for thing in gc.get_objects():
     if isinstance(thing, dict) and "snapshot" in thing and "source" in thing:

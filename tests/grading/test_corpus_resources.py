@@ -48,6 +48,7 @@ REFUSED = [
     refused("segments of System V", "call('shmget', 0, 4096, 0o1600)"),
     refused("queues of System V", "call('msgget', 0, 0o1600)"),
     refused("semaphores of System V", "call('semget', 0, 1, 0o1600)"),
+    refused("watches", "call('inotify_init')", "call('inotify_init1', 0)"),
     refused("a user namespace", *(f"call('unshare', {flag:#x})" for flag in (0x10000000, 0x10020000, 0x20000))),
     refused("a child in a user namespace", "call('clone', 0x10000011, 0, 0, 0, 0)"),
     refused("a child by the newer call", "call('clone3', (ctypes.c_uint64 * 8)(0x10000000), 64)"),
@@ -118,9 +119,10 @@ LOOK_AROUND = """
 import glob
 folder = os.path.dirname(os.path.dirname(os.path.dirname(<TARGETS>[0]))).encode()
 names = ("environ", "cmdline", "mountinfo", "maps", "fd/*", "cwd", "root")
-seen = {place: os.readlink(place).encode() if os.path.islink(place) else open(place, "rb").read()
-        for process in glob.glob("/proc/[0-9]*") for name in names for place in glob.glob(f"{process}/{name}")
-        if os.access(place, os.R_OK) or os.path.islink(place)}
+seen = {}
+for place in [place for process in glob.glob("/proc/[0-9]*") for name in names for place in glob.glob(f"{process}/{name}")]:
+    try: seen[place] = os.readlink(place).encode() if os.path.islink(place) else open(place, "rb").read()
+    except OSError: pass
 for place, text in seen.items():
     if folder in text or (place.endswith("/1/environ") and text): print("LEAK", place)
 assert "/proc/1/environ" in seen and f"/proc/{os.getpid()}/cmdline" in seen
@@ -173,9 +175,10 @@ HARMLESS = [
     harmless("locked memory", (
         "r = __import__('resource')\nif libc.mlockall(3) == 0 and r.getrlimit(r.RLIMIT_MEMLOCK)[0] > 2**30: print('LEAK')"
     )),
-    harmless("watches", (
-        "fd = libc.inotify_init1(0)\nfor folder, _, _ in os.walk('/usr/lib'): libc.inotify_add_watch(fd, "
-        "folder.encode(), 0xfff)"
+    harmless("room of a socket", (
+        "a, b = socket.socketpair()\na.setblocking(False)\nfor name in ('SO_SNDBUF', 'SO_RCVBUF'):\n"
+        "    for end in (a, b): end.setsockopt(socket.SOL_SOCKET, getattr(socket, name), 2**26)\nsent = 0\ntry:\n"
+        "    while True: sent += a.send(bytes(65536))\nexcept BlockingIOError: pass\nif sent > 2**20: print('LEAK')"
     )),
 ]  # fmt: skip
 PIPE_OF_THE_BROKER = """
@@ -190,10 +193,10 @@ def say(data, end=1):
 """
 FORGED = """{"done": true}\n{"answers": "test-softmax", "values": [{"value": 1}, {"value": 1}]}\n"""
 CHEATS = [
-    cheat("answers in the broker's name", f"{BOX}{PIPE_OF_THE_BROKER}\nsay({FORGED!r}.encode())", "crashed", 0.0),
+    cheat("answers in the broker's name", f"{BOX}{PIPE_OF_THE_BROKER}\nsay({FORGED!r}.encode())", "graded", 3.0),
     cheat("questions in the grader's name", (
         f"{BOX}{PIPE_OF_THE_BROKER}\nsay(b'{{\"ask\": \"test-softmax\", \"cases\": [], \"limit\": 1}}\\n', 0)"
-    ), "crashed", None),
+    ), "graded", 3.0),
     cheat("code for the next process", (
         f"{BOX}for path in ('/tmp/sitecustomize.py', '/tmp/usercustomize.py', '/tmp/ipython/profile_default/startup/a.py'):\n"
         "    os.makedirs(os.path.dirname(path), exist_ok=True); open(path, 'w').write('raise SystemExit')\n"
@@ -222,22 +225,30 @@ BOUNDED = [
     ), "too much memory"),
     bounded("shared memory of a hidden process", f"libc.prctl(4, 0, 0, 0, 0)\n{SHARED}", "too much memory"),
     bounded("pages of tables", CHILDREN.format(90, (
-        # 12 MB of tables and 10 MB of its own in each: the one or the other alone would be less than the limit.
-        "m, own = mmap.mmap(-1, 6 * 2**30, flags=0x4022, prot=1), b'x' * 10**7\n"
+        # 12 MB of tables in each; without them all would be less than the limit.
+        "m = mmap.mmap(-1, 6 * 2**30, flags=0x4022, prot=1)\n"
         "        for i in range(0, len(m), 2**21): m[i]"
     )), "too much memory"),
+    bounded("many pipes", "pipes = [os.pipe() for _ in range(400)]", "too many pipes"),
+    bounded("many terminals", "ends = [os.openpty() for _ in range(200)]", "too many terminals"),
+    bounded("connections that nobody reads", (
+        "listener, kept = socket.create_server(('127.0.0.1', 0)), []\nfor _ in range(110):\n"
+        "    kept += [socket.create_connection(listener.getsockname()), listener.accept()[0]]\n"
+        "for _ in range(4):\n    for end in kept:\n        end.setblocking(False)\n        try:\n"
+        "            while True: end.send(bytes(65536))\n        except OSError: pass\n    time.sleep(0.5)"
+    ), "too much memory"),
     bounded("full pipes", CHILDREN.format(90, (
         "pipes = [os.pipe() for _ in range(90)]\n        for _, end in pipes: os.write(end, bytes(65536))"
-    )), "too many open files"),
+    )), "too many pipes"),
     bounded("full sockets", CHILDREN.format(50, (
         "pairs = [socket.socketpair() for _ in range(90)]\n        for pair in pairs:\n            for end in pair:\n"
         "                end.setblocking(False)\n                try:\n                    while True: end.send(bytes(65536))\n"
         "                except OSError: pass"
     )), "too much memory"),
     bounded("files of many children", CHILDREN.format(90, "kept = [os.open('/dev/null', 0) for _ in range(200)]"), "too many open files"),
-    bounded("one line of 210 MB", f"{PIPE_OF_THE_BROKER}\nsay(b'[' + b'[],' * 70_000_000)", "too much output"),
-    bounded("a million empty lists", f"{PIPE_OF_THE_BROKER}\nsay(b'{{\"a\": [' + b'[],' * 10**6 + b'0]}}\\n')", "too much output"),
-    bounded("letters of four bytes", f"{PIPE_OF_THE_BROKER}\nsay(b'\"' + '\\U0001f600'.encode() * 10**6 + b'\"\\n')", "the process ended"),
+    in_cell("one line of 210 MB", f"{PIPE_OF_THE_BROKER}\nsay(b'[' + b'[],' * 70_000_000)", "graded", 6.0),
+    in_cell("a million empty lists", f"{PIPE_OF_THE_BROKER}\nsay(b'{{\"a\": [' + b'[],' * 10**6 + b'0]}}\\n')", "graded", 6.0),
+    in_cell("letters of four bytes", f"{PIPE_OF_THE_BROKER}\nsay(b'\"' + '\\U0001f600'.encode() * 10**6 + b'\"\\n')", "graded", 6.0),
     in_cell("garbage on every descriptor", (
         f"{BOX}for fd in range(3, 256):\n    try:\n        os.set_blocking(fd, False)\n"
         "        os.write(fd, b'garbage\\n' * 100)\n    except OSError: pass"

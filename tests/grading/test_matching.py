@@ -238,6 +238,14 @@ def stripped(made):
     without_ids(made)
 
 
+def test_a_file_without_labels_is_said_once_also_where_a_stub_is_left(tiny):
+    made = blank(tiny)
+    for name in list(SOLUTIONS)[1:]:
+        fill(made, name)
+    stripped(made)
+    assert handed_in(tiny, made)[1] == ["metadata stripped"]
+
+
 @given(
     st.tuples(*(st.sampled_from([fill, *CHANGES]) for _ in SOLUTIONS)),
     st.permutations(list(SOLUTIONS)),

@@ -1,9 +1,11 @@
 """The page that a student gets, the notebook that a person marks, the tables: true sentences, and nothing that runs."""
 
 import base64
+import contextlib
 import csv
 import io
 import re
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -180,7 +182,7 @@ TAGS = [
     "dt",
     "dd",
 ]
-ADDRESS = re.compile(r"https?://[a-z][\w-]*(\.[\w-]+)+([/?#:][^\s]*)?|mailto:[^\s]*|#[^\s]*", re.I)
+ADDRESS = re.compile(r"https?://[a-z][\w-]*(\.[\w-]+)+([/?#:*][^\s]*)?|mailto:[^\s]*|#[^\s]*", re.I)
 
 
 def rendered(source):
@@ -682,6 +684,26 @@ book.execute("BEGIN EXCLUSIVE")
 print("locked", flush=True)
 sys.stdin.read()
 """
+
+
+def test_two_commands_make_one_gradebook(lab, tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom optcourse.grading import gradebook, lab\n"
+        "tiny = lab.from_source(Path(sys.argv[1]))\ngradebook.load()\nprint('ready', flush=True)\ninput()\n"
+        "print(gradebook.record(Path(sys.argv[2]), tiny, {}))"
+    )
+    tiny_lab.write_lab(tmp_path)
+    command = [sys.executable, "-c", code, str(tmp_path / "source/tiny/tiny.ipynb"), str(tmp_path / "gradebook.db")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    assert [process.stdout.readline() for process in both] == ["ready\n"] * 3
+    for process in both:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.communicate()[0] for process in both] == ["frozenset()\n"] * 3
+    with contextlib.closing(sqlite3.connect(tmp_path / "gradebook.db")) as book:
+        assert book.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+        assert book.execute("SELECT name FROM assignment").fetchall() == [("tiny",)]
 
 
 def test_a_locked_gradebook_is_waited_for_and_then_named(lab, database, monkeypatch):

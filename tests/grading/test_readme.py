@@ -103,7 +103,7 @@ def test_a_cell_gets_a_sixth_and_an_exercise_a_tenth(tmp_path, monkeypatch, time
 def test_the_numbers_of_the_box_are_the_programs():
     assert f"it can write {bounds.SCRATCH // 2**20} MB each in `/tmp` and `/dev/shm`" in FLOWING
     assert f"more than {bounds.MAX_PROCESSES} processes, {bounds.MAX_THREADS} threads" in FLOWING
-    assert f"{bounds.MAX_OPEN:,} open or {bounds.MAX_FILES:,} files" in FLOWING
+    assert f"{bounds.MAX_OPEN:,} open or {bounds.MAX_FILES:,} files ({bounds.OPEN:,} open in one process)" in FLOWING
     assert f"(at most {['no', 'one', 'two', 'three', 'four', 'five'][kernel.ATTEMPTS]} runs)" in FLOWING
 
 

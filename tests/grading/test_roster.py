@@ -260,7 +260,7 @@ def test_one_student_by_number_or_name(graded):
         assert (run.returncode, "1 submissions: 1 unreadable" in run.stdout) == (0, True), run.stderr
     run = grade(folder, "--student", "nobody")
     assert (run.returncode, "no submission of 'nobody'" in run.stderr) == (2, True)
-    assert "--student may be Zo%C3%AB, bob" in " ".join(run.stderr.split())
+    assert "--student may be Zoë, bob" in " ".join(run.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -273,11 +273,18 @@ def test_one_student_by_number_or_name(graded):
         (["--roster", "none.csv"], "'--roster': none.csv cannot be read"),
         (["--output", "FILE/x"], "cannot be a folder"),
         (["other"], "other does not exist"),
+        ([""], "'PATH...': the path is empty"),
+        (["--output", "CLASS"], "holds the submissions"),
+        (["--output", "CLASS/.."], "holds the submissions"),
+        (["--lab", "Tiny"], "unknown lab 'Tiny' (did you mean tiny?); there are tiny in"),
     ],
 )
 def test_wrong_usage_names_the_option_the_value_and_the_range(graded, arguments, message):
     folder, _ = graded
-    run = grade(folder, *(a.replace("FILE", str(folder / "students.csv")) for a in arguments))
+    places = {"FILE": str(folder / "students.csv"), "CLASS": str(folder / "class")}
+    for name, place in places.items():
+        arguments = [argument.replace(name, place) for argument in arguments]
+    run = grade(folder, *arguments)
     assert run.returncode == 2
     assert message in " ".join(run.stderr.replace("│", " ").split()), run.stderr
     assert "Traceback" not in run.stderr
@@ -317,3 +324,22 @@ def test_a_table_of_a_hundred_has_a_line_for_each(tmp_path, capsys):
     assert len(lines) < 110
     assert max(map(len, lines)) <= max(160, len(str(tmp_path)) + 70)
     assert readable("n") == "n"
+
+
+def test_nothing_of_the_grader_s_own_is_graded_and_no_file_is_forgotten(tmp_path):
+    tiny_lab.write_lab(tmp_path)
+    home = tmp_path / "class" / "Zoë"
+    home.mkdir(parents=True)
+    (home / "tiny.ipynb").write_bytes(tiny_lab.raw(tiny_lab.notebook()))
+    (home / "helper.py").write_text("x = 1")
+    code = "from optcourse.course.cli import main; main()"
+    command = [sys.executable, "-c", code, "grade", ".", "--lab", "tiny", "--labs", str(tmp_path)]
+    for _ in range(2):  # the output lies where the submissions are
+        run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "class")
+        assert run.returncode == 0, run.stderr
+    output = tmp_path / "class" / "build" / "grades"
+    status, left_out = ((output / name).read_text(encoding="utf-8") for name in ("status.csv", "left_out.csv"))
+    assert [line.partition(",")[0] for line in status.splitlines()] == ["student", "Zo%C3%AB"]
+    beside = "Zoë/helper.py,\"another file of 'Zoë', beside the one that counts\""
+    assert left_out.splitlines() == ["file,reason", beside]
+    assert "tiny: Zoë" in (output / "feedback" / "Zo%C3%AB" / "tiny.html").read_text(encoding="utf-8")

@@ -7,7 +7,8 @@
 ``groups``     the same, counted by the kernel, where control groups allow it
 ``talk``       what it may say
 ``syscalls``   what the kernel does not do for them
-``worker``     inside: one who listens to the grader, and a notebook
+``worker``     inside: one who listens to the grader and runs the notebook
+``inside``     the notebook's own process, and its copies
 ``kernel``     a Jupyter kernel, driven without a server
 ``process``    what it runs in
 =============  =============================================================

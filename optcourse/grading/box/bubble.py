@@ -19,7 +19,7 @@ from optcourse.grading.box.limits import SCRATCH
 
 #: Said on every run without a box.
 NOT_CONTAINED = (
-    "bubblewrap does not work here: submissions run with limits on time, memory and file size, but they can read and "
+    "{why}: submissions run with limits on time, memory and file size, but they can read and "
     "write every file you can (this course's solutions and other submissions among them), use the network, stop "
     "your processes, and fill the disk. Install bubblewrap (labs/README.md), or grade on a machine where nothing is "
     "at stake."
@@ -29,6 +29,8 @@ NO_FILTER = (
     "the sandbox works without a filter of system calls here (it is written for x86_64 and aarch64 with bubblewrap): "
     "memory in anonymous files and shared segments is counted in part only, and keys of the kernel are not parted."
 )
+#: The folder of the notebook, empty at first, in its home, where fonts and sockets are.
+WORK = "notebook"
 #: The only person in the box.
 PEOPLE = {"/etc/passwd": b"student:x:65534:65534::/tmp:/bin/sh\n", "/etc/group": b"student:x:65534:\n"}
 
@@ -46,7 +48,8 @@ def weakness() -> str | None:
     """What a teacher must know about the box on this machine, if it is not as strong as it should be."""
     path = bubblewrap()
     if path is None:
-        return NOT_CONTAINED
+        chosen = os.environ.get("OPTCOURSE_SANDBOX") == "limits"
+        return NOT_CONTAINED.format(why="OPTCOURSE_SANDBOX=limits" if chosen else "bubblewrap does not work here")
     return None if "filter" in (strength(path) or ()) else NO_FILTER
 
 
@@ -126,7 +129,8 @@ def _box(more: list[str]) -> list[str]:
             options += ["--ro-bind", str(path), str(path)]
     for path in ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/fonts"):
         options += ["--ro-bind-try", path, path]
-    options += ["--remount-ro", "/dev", "--chdir", "/tmp"]  # this one and / are folders in memory without a size
+    options += ["--dir", f"/tmp/{WORK}", "--chdir", f"/tmp/{WORK}"]
+    options += ["--remount-ro", "/dev"]  # this one and / are folders in memory without a size
     for name, value in environment("/tmp").items():
         options += ["--setenv", name, value]
     return options

@@ -1,6 +1,6 @@
 """A real Jupyter kernel, driven without a notebook server: what runs a notebook in the box and in ``labs check``.
 
-The process is ipykernel's own (:func:`optcourse.grading.box.worker.notebook` starts it), so whatever runs in JupyterLab
+The process is ipykernel's own (:func:`optcourse.grading.box.inside.notebook` starts it), so whatever runs in JupyterLab
 runs here: magics, plots, threads, ``await``, subprocesses, ``sys.stdout`` in all its parts. It listens on Unix
 sockets in a folder, needs no network, and speaks Jupyter's protocol. Whatever it says is data of a stranger: it is
 cut to a bounded size here, and nothing of it is trusted.
@@ -155,11 +155,11 @@ class Kernel(contextlib.AbstractContextManager):
         outputs = _Outputs(self.output)
         content = {"code": source, "silent": False, "store_history": True, "allow_stdin": False}
         request = self._send("execute_request", {**content, "user_expressions": {}, "stop_on_error": False})
-        deadline, replied, idle = time.monotonic() + limit, False, False
+        deadline, replied, idle, reply = time.monotonic() + limit, False, False, dict[str, Any]()
         while not (replied and idle):
             for channel, kind, content in self._receive(request, min(deadline, time.monotonic() + 0.2)):
                 if channel == "shell":
-                    replied, deadline = True, min(deadline, time.monotonic() + GRACE)
+                    replied, deadline, reply = True, min(deadline, time.monotonic() + GRACE), content
                 elif kind == "status":
                     idle = idle or content.get("execution_state") == "idle"
                 elif kind == "error":
@@ -178,6 +178,8 @@ class Kernel(contextlib.AbstractContextManager):
             ran.interrupted, deadline = True, time.monotonic() + GRACE
         if ran.died == "timeout":
             self.process.kill()
+        if ran.error is None and reply.get("status") == "error":  # shown in a way of its own: a group of exceptions
+            ran.error = described(reply)
         ran.outputs = outputs.kept()
         return ran
 
@@ -281,6 +283,7 @@ class _Outputs:
 def described(content: dict[str, Any]) -> dict[str, str]:
     """Name and message of an exception, and the lines of the cells it came through."""
     name, message = (str(content.get(key, ""))[:2000] for key in ("ename", "evalue"))
+    message = re.sub(r" \(\d+\.py, (line \d+)\)$", r" (\1)", message)  # a cell has no file that anybody knows
     lines, inside, where = content.get("traceback"), False, []
     text = "\n".join(str(line)[:20_000] for line in lines[:50]) if isinstance(lines, list) else ""
     for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines():

@@ -13,6 +13,10 @@ from optcourse.runtime import cores
 GB = 2**30
 #: Address space beyond the memory: libraries map files and reserve room without using it.
 RESERVED = 8 * GB
+#: Pipes and terminals of a submission: what a user may have is little, and all submissions share it.
+MAX_PIPES, MAX_TERMINALS = 128, 64
+#: Files that one process may have open: what a process usually may.
+OPEN = 1024
 #: Room for files in the sandbox, in bytes: once in /tmp, once in /dev/shm.
 SCRATCH = 256 * 2**20
 #: What the processes of one submission may be and hold together.
@@ -50,7 +54,7 @@ class Limits:
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_FSIZE: SCRATCH,
             resource.RLIMIT_CPU: seconds,
-            resource.RLIMIT_NOFILE: 256,
+            resource.RLIMIT_NOFILE: OPEN,
             resource.RLIMIT_NPROC: tasks,
             getattr(resource, "RLIMIT_MSGQUEUE", None): 2**16,
             getattr(resource, "RLIMIT_SIGPENDING", None): 1000,

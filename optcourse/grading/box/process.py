@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 
-NOTEBOOK = "from optcourse.grading.box.worker import notebook; notebook()"
+NOTEBOOK = "from optcourse.grading.box.inside import notebook; notebook()"
 
 
 def fresh(arguments: list[str], line: int, cwd: str | None, env: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -27,6 +29,7 @@ def fresh(arguments: list[str], line: int, cwd: str | None, env: dict[str, str])
 def forked(arguments: list[str], line: int, env: dict[str, str]) -> Child:
     """The same without the start: a fork of this process, which has one thread and says nothing on files 0 to 2."""
     if pid := os.fork():
+        _close_to_others()
         return Child(pid)
     try:
         os.setsid()
@@ -42,6 +45,12 @@ def forked(arguments: list[str], line: int, env: dict[str, str]) -> Child:
         exec(NOTEBOOK, {})
     finally:
         os._exit(1)  # never back to where the other one goes on
+
+
+def _close_to_others() -> None:
+    """Let no other process open the files of this one through ``/proc``: one is the grader's line."""
+    with contextlib.suppress(AttributeError):  # Linux only
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
 
 
 class Child:

@@ -43,8 +43,12 @@ UNKNOWN = {
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "clone3": (435, 435),
+    "inotify_init": (253, 26),
+    "inotify_init1": (294, 26),
 }
-CLONE, SOCKET = (56, 220), (41, 198)
+CLONE, SOCKET, SETSOCKOPT = (56, 220), (41, 198), (54, 208)
+#: How much a socket may hold: it seems to be set, and stays what the kernel gives to everybody.
+BUFFERS = (7, 8, 32, 33)
 NEW_USER = 0x10000000
 #: Unix, IPv4, IPv6 and netlink; vsock, among others, knows no network namespace.
 FAMILIES = (1, 2, 10, 16)
@@ -81,6 +85,11 @@ def program() -> bytes:
         fail(errno.EPERM),
         allow,
     ]
+    # The third argument lies at 32. A socket's level, the second, is 1, whatever is set there otherwise.
+    steps += [step(EQUAL, SETSOCKOPT[_MACHINE], 0, 6 + len(BUFFERS)), step(LOAD, 24), step(EQUAL, 1, 1), allow]
+    steps += [step(LOAD, 32)]
+    steps += [step(EQUAL, option, len(BUFFERS) - place) for place, option in enumerate(BUFFERS)]
+    steps += [allow, fail(0)]
     steps += [step(EQUAL, SOCKET[_MACHINE], 0, 2 + len(FAMILIES)), step(LOAD, 16)]
     steps += [step(EQUAL, family, len(FAMILIES) - place) for place, family in enumerate(FAMILIES)]
     return b"".join((*steps, fail(errno.EAFNOSUPPORT), allow))

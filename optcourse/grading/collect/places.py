@@ -56,7 +56,11 @@ def files(path: Path, opened: ExitStack, skip: Path | None = None) -> list[File]
     if path.is_symlink():
         raise ValueError(f"{path} is a link; name the folder itself")
     if path.is_dir():
-        found = list(_on_disk(path, skip))
+        root = path.resolve()
+        inside = skip is not None and skip.resolve().is_relative_to(root)
+        found = list(
+            _on_disk(path, PurePosixPath(*skip.resolve().relative_to(root).parts) if skip and inside else None)
+        )
     elif path.is_file() and zipfile.is_zipfile(path):
         try:
             found = list(_in_zip(opened.enter_context(zipfile.ZipFile(path)), shown(path)))
@@ -85,7 +89,7 @@ def nested(file: File, raw: bytes) -> list[File]:
     return [f for f in inside if not f.empty_folder]
 
 
-def _on_disk(root: Path, skip: Path | None) -> Iterator[File]:
+def _on_disk(root: Path, skip: PurePosixPath | None) -> Iterator[File]:
     todo, names = [(root, PurePosixPath())], dict[tuple[int, int], str]()
     while todo:
         folder, here = todo.pop(0)
@@ -102,7 +106,7 @@ def _on_disk(root: Path, skip: Path | None) -> Iterator[File]:
             yield File(here, shown(folder), _nothing, empty_folder=True)
         for entry in entries:
             path, where = folder / entry.name, here / entry.name
-            if skip is not None and path == skip:
+            if skip is not None and where == skip:
                 continue
             if entry.is_symlink() and path.is_dir():
                 yield File(

@@ -85,7 +85,7 @@ def grade(
 
     from optcourse.grading import batch, gradebook, sandbox
     from optcourse.grading.box.limits import share
-    from optcourse.grading.collect import roster, survey
+    from optcourse.grading.collect import LeftOut, readable, roster, survey
     from optcourse.grading.lab import from_source
 
     try:
@@ -96,6 +96,9 @@ def grade(
     output = output.resolve()
     if not (above := next(path for path in (output, *output.parents) if path.exists())).is_dir():
         raise click.BadParameter(f"{output} cannot be a folder: {above} is a file", param_hint="'--output'")
+    if holds := [path for path in paths if path.resolve().is_relative_to(output)]:
+        message = f"{output} holds the submissions ({holds[0]}); it must be a folder of its own"
+        raise click.BadParameter(message, param_hint="'--output'")
     try:
         found = survey(list(paths), name, skip=output)
     except (ValueError, OSError) as error:
@@ -108,7 +111,7 @@ def grade(
     for text, meant in wanted.items():
         if len(meant) != 1:
             those = sorted(meant or {s.student for s in found.submissions})
-            there = ", ".join(those[:20]) + (", …" if len(those) > 20 else "")
+            there = ", ".join(map(readable, those[:20])) + (", …" if len(those) > 20 else "")
             why = "several submissions of" if meant else "no submission of"
             raise click.UsageError(f"{why} {text!r} under {', '.join(map(str, paths))}; --student may be {there}")
     again = {student for meant in wanted.values() for student in meant}
@@ -136,7 +139,12 @@ def grade(
             click.echo(f"optcourse: {error}{rest}", err=True)
             return 1
     _table(output, {submission.student for submission in chosen})
-    _left_out(output, found.left_out)
+    beside = [
+        LeftOut(file, f"another file of {readable(s.student)!r}, beside the one that counts", junk=True)
+        for s in found.submissions
+        for file in s.also
+    ]
+    _left_out(output, [*found.left_out, *beside])
     if not finished:
         click.echo(f"interrupted; {GO_ON}", err=True)
         return 130
@@ -156,13 +164,17 @@ def _table(output: Path, chosen: set[str]) -> None:
     chosen = {spreadsheet_safe(student) for student in chosen}
     with (output / "status.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["student"] in chosen or row["status"] == "missing"]
-    table = Table()
-    for column in ("student", "status", "score", "of", "flags", "seconds"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width={"student": 40, "flags": 80}.get(column))
-    for row in rows:
-        values = (row[key] for key in ("status", "score", "max_score", "flags", "seconds"))
-        table.add_row(readable(row["student"]), *values)
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+    columns = {"student": "student", "status": "status", "score": "score", "of": "max_score", "flags": "flags"}
+    columns["seconds"] = "seconds"
+    if console.width < 120:  # the flags would leave no room for the rest; status.csv has them
+        del columns["flags"]
+    table = Table()
+    for column in columns:
+        width = {"student": 40, "flags": 80}.get(column)
+        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=width)
+    for row in rows:
+        table.add_row(*(readable(row[key]) if key == "student" else row[key] for key in columns.values()))
     console.print(table)
     counts = Counter(row["status"] for row in rows)
     missing = counts.pop("missing", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -63,7 +64,9 @@ def check_command(name: str, notebook: Path, timeout: float, folder: Path | None
     try:
         theirs = lab_of(raw, [lab, *(from_release(path) for path in notebooks(folder, "release"))])
         if theirs is not None and theirs.name != name:
-            raise click.UsageError(f"this is {theirs.name}, not {name}: optcourse labs check {theirs.name} {notebook}")
+            raise click.UsageError(
+                f"this is {theirs.name}, not {name}: optcourse labs check {theirs.name} {shlex.quote(str(notebook))}"
+            )
         with _terminated(), _cells(notebook.name) as on_cell:
             beside = notebook.resolve().parent
             findings, flags = check(lab, raw, limit=timeout, beside=beside, on_cell=on_cell)

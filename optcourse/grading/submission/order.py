@@ -153,7 +153,8 @@ class _Arranged:
         order = list(dict.fromkeys(n for n in names if n and n in self.outline.graded))
         if order != sorted(order, key=list(self.outline.cells).index):
             self.flags.append("cells in another order")
-        stripped = not any(piece.of in self.outline.own for piece in self.pieces)
+        written = [p for p in self.pieces if p.of in self.outline.own]
+        stripped = all(same(piece.source, self.outline.cells[piece.of].source) for piece in written if piece.of)
         moved = (n for i, n in self.owner.items() if self.pieces[i].of != n and not stripped)
         self.flags += [f"{name!r} is solved in a cell of its own" for name in moved]
         shared = (n for names in self.shared.values() for n in names)
