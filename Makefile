@@ -14,12 +14,15 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 # What make check leaves to make test: kernels, sandboxes, process groups, compilers, tests of the tests.
-SLOW := $(addprefix --ignore=tests/,test_contributing.py test_offline.py test_repository.py optim/test_optim_compile.py \
-  $(addprefix course/,test_interrupt.py test_runner.py) \
-  $(addprefix grading/,test_batch.py test_corpus_cheating.py test_corpus_files.py test_corpus_processes.py \
-    test_fallback.py test_labs.py) \
-  $(addprefix nodes/,test_asynchronous.py test_checkpoint.py test_equality.py test_failure.py test_launch.py \
-    test_loopback.py test_nodes_cli.py))
+SLOW := $(addprefix --ignore=tests/,test_contributing.py test_offline.py test_repository.py test_gpu_cells.py \
+  optim/test_optim_compile.py optim/test_optim_memory.py optim/test_optim_wrappers.py \
+  $(addprefix course/,test_interrupt.py test_odd_paths.py test_report.py test_runner.py) \
+  $(addprefix grading/,test_batch.py test_check.py test_containment.py test_corpus_cheating.py test_corpus_classes.py \
+    test_corpus_files.py test_corpus_notebooks.py test_corpus_pages.py test_corpus_processes.py \
+    test_corpus_resources.py test_corpus_shadowing.py test_fallback.py test_formgrader.py test_labs.py test_roster.py \
+    test_trivial.py test_world.py) \
+  $(addprefix nodes/,test_asynchronous.py test_checkpoint.py test_equality.py test_failure.py test_gradients.py \
+    test_launch.py test_loopback.py test_nodes_cli.py))
 
 .PHONY: lectures test check bench lab format clean
 .DELETE_ON_ERROR:

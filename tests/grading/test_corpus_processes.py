@@ -101,7 +101,7 @@ CASES = [
         "crashed",
     ),
     cheat("worker replaced", FORGE_KERNEL, "crashed", 0.0),
-    cheat("memory of the other processes", ONLY_IN_THE_BOX + TAKE_OVER, "crashed"),
+    cheat("memory of the other processes", ONLY_IN_THE_BOX + TAKE_OVER),
     cheat(
         "patched os",
         "import os, socket\nos.write = lambda fd, data: len(data)\nos.read = lambda fd, n: b''\nos.fork = lambda: 0\n"

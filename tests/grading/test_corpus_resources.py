@@ -237,8 +237,8 @@ BOUNDED = [
         "for _ in range(4):\n    for end in kept:\n        end.setblocking(False)\n        try:\n"
         "            while True: end.send(bytes(65536))\n        except OSError: pass\n    time.sleep(0.5)"
     ), "too much memory"),
-    bounded("full pipes", CHILDREN.format(90, (
-        "pipes = [os.pipe() for _ in range(90)]\n        for _, end in pipes: os.write(end, bytes(65536))"
+    bounded("full pipes", CHILDREN.format(30, (
+        "pipes = [os.pipe() for _ in range(30)]\n        for _, end in pipes: os.write(end, bytes(65536))"
     )), "too many pipes"),
     bounded("full sockets", CHILDREN.format(50, (
         "pairs = [socket.socketpair() for _ in range(90)]\n        for pair in pairs:\n            for end in pair:\n"

@@ -237,7 +237,7 @@ PROMISES = {
         "test_without_bubblewrap_a_warning_says_what_is_not_contained",
     ),
     "Links are refused": ("test_collect.py", "test_links_are_refused"),
-    "Of several versions the newest counts, flagged; so is `Copy of lab01.ipynb`": (
+    "Of several versions in an export the newest counts, flagged; in a folder the file with the lab's own name": (
         "test_collect.py",
         "test_renamed_files_are_recognized_and_flagged",
     ),
