@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 import tiny_lab
+from click.testing import CliRunner
 
 from optcourse import files
+from optcourse.course.cli import main
 from optcourse.grading import batch, collect, sandbox
 from optcourse.grading.grade import Result
 from optcourse.grading.lab import Lab
@@ -230,6 +232,16 @@ def test_a_file_that_became_unreadable_has_no_grade_any_more(tmp_path):
     assert grade(tmp_path).returncode == 0
     assert table(tmp_path / "out/status.csv", "student")["bob"]["status"] == "unreadable"
     assert set(table(tmp_path / "out/grades.csv", "student_id")) == {"ann"}
+
+
+def test_without_a_terminal_the_progress_is_said_in_lines(trio, monkeypatch):
+    folder, _ = trio
+    monkeypatch.setattr("optcourse.grading.commands.grade.EVERY", -1.0)
+    where = [str(folder / "class"), "--lab", "tiny", "--labs", str(folder), "--output", str(folder / "out")]
+    run = CliRunner().invoke(main, ["grade", *where, "--jobs", "1"])
+    assert [line for line in run.stderr.splitlines() if "of 3 graded" in line] == [
+        f"optcourse: {number} of 3 graded" for number in (1, 2, 3)
+    ]
 
 
 def test_without_bubblewrap_a_warning_says_what_is_not_contained(tmp_path):

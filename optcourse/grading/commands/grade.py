@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: How a status is counted in the progress bar.
 BAD = ("crashed", "timeout", "unreadable", "error")
+#: Seconds between two lines about the progress where there is no terminal for a bar.
+EVERY = 30.0
 #: Files that were left out and are printed.
 SHOWN = 20
 GO_ON = "the same command goes on from there"
@@ -122,13 +125,16 @@ def grade(
     if weakness.result():
         click.echo(f"optcourse: warning: {weakness.result()}", err=True)
     limits = sandbox.Limits(timeout, min(30.0, timeout / 6), min(15.0, timeout / 10), each)
-    counts: Counter[str] = Counter()
+    counts, told = Counter[str](), [time.monotonic()]
     with tqdm(total=len(chosen), unit="student", leave=False, disable=None) as bar:  # in a terminal only
 
         def done(student: str, result: Result, kept: bool) -> None:
             counts[result.status] += 1
             bar.set_postfix_str(f"{sum(counts[s] for s in BAD)} failed, {counts['flagged']} flagged", refresh=False)
             bar.update()
+            if bar.disable and time.monotonic() > told[0] + EVERY:
+                told[0] = time.monotonic()
+                click.echo(f"optcourse: {counts.total()} of {len(chosen)} graded", err=True)
 
         try:
             finished = batch.grade_class(
