@@ -8,9 +8,10 @@ import io
 import json
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import nbformat
@@ -46,6 +47,7 @@ def grade_class(
     again: bool = False,
     done: Callable[[str, Result, bool], None] = lambda student, result, kept: None,
     arrange: Callable[[Rows], Rows] = lambda rows: rows,
+    people: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> bool:
     """Grade ``submissions`` into ``output``; calls ``done(student, result, kept)`` after each. False if interrupted.
 
@@ -53,8 +55,9 @@ def grade_class(
     Written before the same job takes the next one: ``results/LAB/STUDENT.json``, ``feedback/STUDENT/LAB.html``,
     ``autograded/STUDENT/LAB/LAB.ipynb`` and ``status.csv``, in which students of earlier runs keep their rows, and
     which ``arrange`` (:class:`~optcourse.grading.collect.roster.Table`) orders and completes; at the end
-    ``gradebook.db`` and ``grades.csv``. Whose time was up while this machine had no core for them is graded again at
-    the end, alone. Raises :class:`NotWritten` and :class:`~optcourse.grading.gradebook.Unusable`.
+    ``gradebook.db`` and ``grades.csv``, with the names and numbers of ``people``. Whose time was up while this machine
+    had no core for them is graded again at the end, alone. Raises :class:`NotWritten` and
+    :class:`~optcourse.grading.gradebook.Unusable`.
     """
     database = output / "gradebook.db"
     try:
@@ -67,7 +70,7 @@ def grade_class(
         ledger.remarked = gradebook.record(database, lab, ledger.marks)
         ledger.look()  # another command may have graded others meanwhile
         ledger.status()
-        gradebook.export(database, lab.name, output / "grades.csv", ledger.ungraded())
+        gradebook.export(database, lab.name, output / "grades.csv", ledger.ungraded(), people)
     except OSError as error:
         raise NotWritten(f"{error.filename or output} cannot be written: {error.strerror or error}") from None
     return not stopped.is_set()

@@ -9,8 +9,9 @@ import io
 import logging
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -193,8 +194,14 @@ def _describe(book: Any, lab: Lab) -> None:
         )
 
 
-def export(database: Path, lab: str, path: Path, ungraded: frozenset[str] = frozenset()) -> None:
-    """Write grades.csv with nbgrader's exporter.
+def export(
+    database: Path,
+    lab: str,
+    path: Path,
+    ungraded: frozenset[str] = frozenset(),
+    people: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+) -> None:
+    """Write grades.csv with nbgrader's exporter, and names and numbers of ``people`` in two of its columns.
 
     Who has no graded submission is left out: it is no zero. So are ``ungraded``, whose present file cannot be graded
     although an earlier one was; what the gradebook has of them stays.
@@ -207,13 +214,18 @@ def export(database: Path, lab: str, path: Path, ungraded: frozenset[str] = froz
         plugin = CsvExportPlugin(to=str(draft), assignment=[lab], student=students or ["-"])
         plugin.log.setLevel(logging.WARNING)
         plugin.export(book)
-        files.write(path, _rewritten(draft.read_text(encoding="utf-8")))
+        files.write(path, _rewritten(draft.read_text(encoding="utf-8"), people))
 
 
-def _rewritten(table: str) -> str:
-    """The exporter's table, which quotes nothing, as a spreadsheet may open it."""
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([spreadsheet_safe(cell) for cell in row] for row in csv.reader(io.StringIO(table)))
+def _rewritten(draft: str, people: Mapping[str, tuple[str, str]]) -> str:
+    """The exporter's table, which quotes nothing, as a spreadsheet may open it, and ``id`` as a last column."""
+    text, rows = io.StringIO(newline=""), csv.DictReader(io.StringIO(draft))
+    table = csv.DictWriter(text, [*(rows.fieldnames or ()), "id"], extrasaction="ignore")
+    table.writeheader()
+    for row in rows:
+        name, number = people.get(row["student_id"], ("", ""))
+        row |= {"last_name": row["last_name"] or name, "id": number}
+        table.writerow({key: spreadsheet_safe(value or "") for key, value in row.items() if key})
     return text.getvalue()
 
 

@@ -182,7 +182,7 @@ TAGS = [
     "dt",
     "dd",
 ]
-ADDRESS = re.compile(r"https?://[a-z][\w-]*(\.[\w-]+)+([/?#:*][^\s]*)?|mailto:[^\s]*|#[^\s]*", re.I)
+ADDRESS = re.compile(r"https?://[a-z][\w-]*(\.[\w-]+)+([/?#:*%][^\s]*)?|mailto:[^\s]*|#[^\s]*", re.I)
 
 
 def rendered(source):
@@ -754,4 +754,10 @@ def test_a_gradebook_that_cannot_be_made_is_named(lab, tmp_path):
 
 
 def test_the_exporters_table_is_rewritten_cell_by_cell():
-    assert list(csv.reader(io.StringIO(gradebook._rewritten("a,b\n=1,-2.0\n")))) == [["a", "b"], ["'=1", "-2.0"]]
+    draft = "student_id,last_name,score\n=1,,-2.0\nann,,3\n"
+    table = csv.reader(io.StringIO(gradebook._rewritten(draft, {"ann": ("Lee, Ann", "7")})))
+    assert list(table) == [
+        ["student_id", "last_name", "score", "id"],
+        ["'=1", "", "-2.0", ""],
+        ["ann", "Lee, Ann", "3", "7"],
+    ]

@@ -120,6 +120,11 @@ class Table:
             self._lines[student] = self.roster.match(Submission(student, "", None, known_as=(plain,)))
         return self._lines[student]
 
+    def people(self) -> dict[str, tuple[str, str]]:
+        """Name and number of every student: from the roster, or as the files have them."""
+        plain = {s.student: (names.readable(s.student), "") for s in self.submissions}
+        return plain | {s: (lines[0].name, lines[0].id) for s, lines in self._lines.items() if len(lines) == 1}
+
     def called(self, text: str) -> set[str]:
         """The students whom ``text`` may mean: the row's name, as it is read, or what the roster has."""
         exact = {s.student for s in self.submissions if text in (s.student, names.readable(s.student))}

@@ -137,9 +137,8 @@ def grade(
                 click.echo(f"optcourse: {counts.total()} of {len(chosen)} graded", err=True)
 
         try:
-            finished = batch.grade_class(
-                lab, chosen, output, limits, jobs=jobs, again=bool(again), done=done, arrange=table
-            )
+            more = {"jobs": jobs, "again": bool(again), "done": done, "arrange": table, "people": table.people()}
+            finished = batch.grade_class(lab, chosen, output, limits, **more)
         except (batch.NotWritten, gradebook.Unusable) as error:
             rest = "" if isinstance(error, gradebook.Unusable) else f"; what was graded before is kept, {GO_ON}"
             click.echo(f"optcourse: {error}{rest}", err=True)
