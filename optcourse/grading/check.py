@@ -59,7 +59,8 @@ def check(
     for cell in cells:
         if cell.provided and not cell.test and whys[cell.name]:
             so = "perhaps because of what failed above it" if wrong else "which may be why others did"
-            notes.append(f"{_place(cell, titles[cell.name])} is the lab's and failed, {so}: {whys[cell.name]}")
+            note = f"{_place(cell, titles[cell.name])} is the lab's and failed, {so}: {whys[cell.name]}"
+            notes.insert(len(notes) if wrong else 0, note)
         wrong = wrong or bool(whys[cell.name] and not cell.provided)
         if cell.name not in exercises:
             section += [cell] if whys[cell.name] and not cell.provided else []

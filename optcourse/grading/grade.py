@@ -116,7 +116,7 @@ class _Run:
                 break
             self.skip.add(culprit)
         for exercise in self.lab.exercises:
-            again = exercise.name in self.alone - self.failed.keys() and not self._passed(exercise)
+            again = exercise.name in self.alone - self.failed.keys() and not self._answered(exercise)
             if again and not self.stopped.is_set():
                 self.once(raw, exercise)
 
@@ -221,9 +221,10 @@ class _Run:
             return output
         return {"output_type": "stream", "name": "stderr", "text": DROPPED} if before > 0 else None
 
-    def _passed(self, exercise: Exercise) -> bool:
-        answers = self.answers.get(exercise.name, [None] * len(exercise.cases))
-        return all(_judge(case, answer) is None for case, answer in zip(exercise.cases, answers, strict=True))
+    def _answered(self, exercise: Exercise) -> bool:
+        """Whether every question got a value: right or wrong, it is the answer. Who guesses does not guess twice."""
+        answers = self.answers.get(exercise.name)
+        return answers is not None and all(isinstance(answer, dict) and "value" in answer for answer in answers)
 
     def _ask(self, box: sandbox.Session, exercise: Exercise, live: bool) -> None:
         cases = [{"expression": c.expression, "setup": c.setup, "data": c.data} for c in exercise.cases]

@@ -238,6 +238,14 @@ def stripped(made):
     without_ids(made)
 
 
+def test_solutions_beside_stubs_that_stay_are_all_said(tiny):
+    made = blank(tiny)
+    at = [i for i, c in enumerate(made.cells) if c.id in SOLUTIONS]
+    for i in reversed(at):
+        made.cells.insert(i + 1, nbformat.v4.new_code_cell(SOLUTIONS[made.cells[i].id]))
+    assert {f"{name!r} is solved in a cell of its own" for name in SOLUTIONS} <= set(handed_in(tiny, made)[1])
+
+
 def test_a_file_without_labels_is_said_once_also_where_a_stub_is_left(tiny):
     made = blank(tiny)
     for name in list(SOLUTIONS)[1:]:

@@ -136,6 +136,15 @@ def test_what_no_solution_needs_costs_no_second_box(lab, monkeypatch, code):
     assert len(boxes) == 1
 
 
+def test_who_guesses_with_a_thread_guesses_once(lab, monkeypatch):
+    boxes = []
+    started = sandbox.Session.__init__
+    monkeypatch.setattr(sandbox.Session, "__init__", lambda box, *given: (boxes.append(box), started(box, *given))[1])
+    raw = tiny_lab.raw(tiny_lab.notebook({"imports": IDLE}, squares="def squares(n): return [n]"))
+    assert grade.grade(lab, raw, sandbox.Limits(total=900, cell=120, exercise=120)).score == 5.0
+    assert len(boxes) == 1
+
+
 def test_runs_that_threads_make_necessary_have_their_own_time(lab):
     extra, squares = OTHERS["a pool of threads"]
     extra += "\nimport time\nuntil = time.monotonic() + 12\nwhile time.monotonic() < until: pass"
@@ -192,7 +201,7 @@ def test_what_is_said_of_names_is_said_before_the_question_is_known(lab):
         "    if 'cases' in str(message): globals().update(abs=1, all=1)\n    return message\njson.loads = loads"
     )
     for extra in (spy, f"{spy}\n{IDLE}"):
-        squares = "def squares(n): return [n]"  # wrong, so that the process itself is asked, where there are threads
+        squares = "def squares(n): raise ValueError"  # so that the process itself is asked, where there are threads
         raw = tiny_lab.raw(tiny_lab.notebook({"imports": extra}, squares=squares))
         result = grade.grade(lab, raw, sandbox.Limits(total=900, cell=120, exercise=120))
         assert (result.score, result.flags) == (5.0, [])

@@ -7,8 +7,8 @@ no cell can print one; and a copy that hangs or dies takes nothing with it.
 
 A fork has one thread, and no children. Where the notebook has others that still run (a pool, a worker that a solution
 hands its work to, OpenMP after ``torch.set_num_threads(2)``) the broker says so ("threads"). If the copy then does not
-answer, or not right, the grader asks in a fresh sandbox, which runs the cells up to that test once more, throws their
-output away and puts the questions to the kernel itself ("live"). That costs one more run of these cells per exercise.
+answer, or with an error, the grader asks in a fresh sandbox, which runs the cells up to that test once more, throws
+their output away and puts the questions to the kernel itself ("live"): one more run of these cells per exercise.
 
 The grader may send  {"read": the bytes of a file, in base64}  first, and is answered {"notebook"} or {"unreadable"};
 then  {"cells": [{"id", "source", "snapshot"}], "limit": seconds per cell, "output": characters per cell, "live": bool},

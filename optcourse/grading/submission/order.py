@@ -40,7 +40,7 @@ def assemble(lab: Lab, submitted: dict[str, Any]) -> tuple[list[Cell], list[str]
             flags.append(f"unknown graded cell {str(role(cell).get('grade_id'))[:40]!r}")
     said = [role(cell).get("grade_id", outline.ids.get(cell["id"])) for cell in submitted["cells"]]
     flags += [f"duplicate cell {name!r}" for name in outline.cells if name in outline.graded and said.count(name) > 1]
-    arranged = _Arranged(lab, outline, pieces)
+    arranged = _Arranged(lab, outline, pieces, labelled=any(name in outline.own for name in said))
     cells = arranged.all()
     notes = [*submitted["flags"], *foreign(submitted)]
     if looks_like(lab, submitted) >= ALIKE or 2 * len(arranged.found) > len(outline.cells):
@@ -60,8 +60,8 @@ def assemble(lab: Lab, submitted: dict[str, Any]) -> tuple[list[Cell], list[str]
 class _Arranged:
     """The order in which cells run: the student's, but for what the lab gives and for tests before their solution."""
 
-    def __init__(self, lab: Lab, outline: Outline, pieces: list[Piece]) -> None:
-        self.lab, self.outline, self.pieces = lab, outline, pieces
+    def __init__(self, lab: Lab, outline: Outline, pieces: list[Piece], *, labelled: bool) -> None:
+        self.lab, self.outline, self.pieces, self.labelled = lab, outline, pieces, labelled
         self.flags: list[str] = []
         self.cells: list[Cell] = []
         self.done: set[str] = set()
@@ -153,9 +153,7 @@ class _Arranged:
         order = list(dict.fromkeys(n for n in names if n and n in self.outline.graded))
         if order != sorted(order, key=list(self.outline.cells).index):
             self.flags.append("cells in another order")
-        written = [p for p in self.pieces if p.of in self.outline.own]
-        stripped = all(same(piece.source, self.outline.cells[piece.of].source) for piece in written if piece.of)
-        moved = (n for i, n in self.owner.items() if self.pieces[i].of != n and not stripped)
+        moved = (n for i, n in self.owner.items() if self.pieces[i].of != n and self.labelled)
         self.flags += [f"{name!r} is solved in a cell of its own" for name in moved]
         shared = (n for names in self.shared.values() for n in names)
         self.flags += [f"{name!r} is solved in the cell of another exercise" for name in shared]
