@@ -213,7 +213,7 @@ def parts(source: str, most: int = MAX_STATEMENTS) -> list[dict[str, Any]]:
     for text in () if most <= 0 or (magic and magic[1] not in TIMERS) else (source, plain):
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if len(body := ast.parse(text).body) > most:
+            if len(body := ast.parse(text.replace("\r\n", "\n").replace("\r", " ")).body) > most:  # \r ends a line
                 break
             found = _statements(body)
             if sum(1 + len(part["binds"]) for part in found) > most:

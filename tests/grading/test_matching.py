@@ -18,7 +18,7 @@ import nbformat
 import nbstripout
 import pytest
 import tiny_lab
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from optcourse.grading.lab import from_release, role
@@ -836,6 +836,8 @@ def test_any_value_of_any_field_is_read_or_refused(tiny, key, value, number):
 
 
 @given(st.text(max_size=200))
+@example("\r0")
+@example("x = 1\r\ny = 2")
 def test_any_code_has_statements_that_lie_within_it(source):
     lines = source.split("\n")
     end = -1
