@@ -46,6 +46,8 @@ WORKER = (
 )
 #: Seconds between two looks at the processes of a box.
 LOOK = 0.4
+#: Seconds to read what a box had said when it was killed.
+LAST_WORDS = 5.0
 
 
 class Gone(Exception):
@@ -66,7 +68,7 @@ class Session:
     def __init__(self, limits: Limits, deadline: float, stopped: threading.Event) -> None:
         self.limits, self.deadline, self.stopped = limits, deadline, stopped
         self.heard, self.most, self.buffer, self.looked = 0, MAX_LINE, bytearray(), 0.0
-        self.home = self.group = None
+        self.home = self.group = self.ended = None
         try:
             self.process = self._start(limits)
         except (OSError, subprocess.SubprocessError) as error:  # no bubblewrap any more, no memory, no files
@@ -123,7 +125,7 @@ class Session:
             try:
                 data = data[os.write(fd, data) :]
             except BrokenPipeError:
-                raise Gone("crashed") from None
+                raise Gone(self.ended or "crashed") from None
 
     def receive(self, patience: float = math.inf) -> dict[str, Any]:
         """The next message from the worker, in at most ``patience`` seconds.
@@ -149,7 +151,9 @@ class Session:
             raise Gone("too much output") from None
         except (ValueError, RecursionError):
             raise Gone("crashed") from None
-        if "start" in message:
+        if self.ended and message.keys() & {"done", "answers"}:  # too late
+            raise Gone(self.ended)
+        if "start" in message and not self.ended:
             self._mark()
         return message
 
@@ -184,6 +188,8 @@ class Session:
 
     def _end(self) -> Exception:
         """Why the box ended."""
+        if self.ended:
+            return Gone(self.ended)
         if self.group and (reason := self.group.excess()):
             return Gone(reason)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -196,28 +202,35 @@ class Session:
         return Gone("crashed")
 
     def _wait(self, deadline: float, read: int | None = None, write: int | None = None) -> None:
-        """Until a file is ready; meanwhile see that the box does not grow."""
+        """Until a file is ready; meanwhile see that the box does not grow.
+
+        A box that has to end is killed, and what it has said is still heard: we may have been late, and the last
+        "start" tells which cell is to blame.
+        """
         while True:
-            rest = deadline - time.monotonic()
-            if self.stopped.is_set() or rest <= 0:
+            if self.stopped.is_set():
                 raise Gone("timeout")
-            if time.monotonic() > self.looked + LOOK:
-                self._look()
+            if not self.ended and (now := time.monotonic()) > min(self.looked + LOOK, self.deadline):
+                self.ended = "timeout" if now > self.deadline else self._excess()
                 self.looked = time.monotonic()
+                if self.ended:
+                    self._kill()
+                    self.deadline = time.monotonic() + LAST_WORDS
+            rest = max(0.0, (self.deadline if self.ended else deadline) - time.monotonic())
             ready = select.select([] if read is None else [read], [] if write is None else [write], [], min(rest, LOOK))
             if any(ready):
                 return
+            if rest == 0:
+                raise Gone(self.ended or "timeout")
 
-    def _look(self) -> None:
+    def _excess(self) -> str | None:
         reason = self.account.excess(self.limits)
         if self.group:
             self.group.find(self.process.pid)
             reason = reason or self.group.excess()
-        if reason:
-            raise Gone(reason)
+        return reason
 
-    def close(self) -> None:
-        """Kill everything that runs in the box."""
+    def _kill(self) -> None:
         if self.home:
             for _ in range(20):  # a process may fork while we look
                 if not (family := descendants(self.process.pid)):
@@ -228,6 +241,10 @@ class Session:
         with contextlib.suppress(OSError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
+
+    def close(self) -> None:
+        """Kill everything that runs in the box."""
+        self._kill()
         self.process.wait()
         for stream in (self.stdin, self.stdout, self.process.stderr):
             with contextlib.suppress(OSError):

@@ -189,6 +189,27 @@ def test_processor_time_counts_in_process_groups_of_their_own_too():
         assert box.cpu_seconds() >= 3
 
 
+@needs_box
+@pytest.mark.parametrize(
+    ("source", "limits", "reason"),
+    [
+        ("import mmap, time\nheld = mmap.mmap(-1, 2**30)\ntime.sleep(1000)", Limits(memory=2**30), "too much memory"),
+        ("import time\ntime.sleep(1000)", Limits(total=8), "timeout"),
+    ],
+)
+def test_a_grader_that_comes_late_knows_which_cell_ended_the_box(source, limits, reason):
+    """On a crowded machine it may read "start" of a cell seconds after that cell took all there is."""
+    with sandbox.session(limits, time.monotonic() + limits.total) as box:
+        box.send(job("pass", "pass", source, limit=1000))
+        assert box.receive() == {"start": "c0"}
+        time.sleep(10)
+        started = []
+        with pytest.raises(sandbox.Gone, match=reason):
+            while True:
+                started += [box.receive().get("start")]
+    assert [name for name in started if name] == ["c1", "c2"]
+
+
 def test_what_a_notebook_shows_is_bounded_as_a_whole(tmp_path):
     many = (
         "from IPython.display import display\nfor _ in range(12):\n    display({'image/png': 'A' * 390_000}, raw=True)"
