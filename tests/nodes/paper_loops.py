@@ -120,22 +120,18 @@ def by_hand_d2(W):
 
 
 def by_hand_relay(tree):
-    x, grad = start(), Numpy()
-    message = {(i, j): (np.zeros(node_cases.DIM), 0) for u, v in tree.edges for i, j in ((u, v), (v, u))}
-    for _ in range(STEPS):
+    """The paper's sum over nodes, without any message: node j's half step arrives after hops - 1 steps, x^0 before."""
+    hops, grad, x0 = dict(nx.all_pairs_shortest_path_length(tree)), Numpy(), start()
+    x, halves = x0, []
+    for t in range(STEPS):
         g = grad(x)
-        half = [x[i] - LR * g[i] for i in range(N)]
-        message = {
-            (i, j): (
-                half[i] + sum(message[k, i][0] for k in tree[i] if k != j),
-                1 + sum(message[k, i][1] for k in tree[i] if k != j),
-            )
-            for i, j in message
-        }
-        x = [
-            (half[i] + sum(message[k, i][0] for k in tree[i])) / (1 + sum(message[k, i][1] for k in tree[i]))
-            for i in range(N)
-        ]
+        halves.append([x[j] - LR * g[j] for j in range(N)])
+
+        def seen(i, j, t=t):
+            sent = t - max(0, hops[i][j] - 1)
+            return halves[sent][j] if sent >= 0 else x0[j]
+
+        x = [sum(seen(i, j) for j in range(N)) / N for i in range(N)]
     return x
 
 
