@@ -63,6 +63,8 @@ def cases(net):
         "error_feedback": (nodes.error_feedback, {"compress": top}),
         "error_feedback, sign": (nodes.error_feedback, {"compress": compressors.scaled_sign()}),
         "powersgd": (nodes.powersgd, {"shapes": SHAPES, "rank": 2}),
+        "powersgd, momentum": (nodes.powersgd, {"shapes": SHAPES, "momentum": 0.9}),
+        "powersgd, own feedback": (nodes.powersgd, {"shapes": SHAPES, "feedback": "own"}),
         "async_sgd": (
             nodes.async_sgd,
             {

@@ -162,6 +162,24 @@ def by_hand_feedback():
     return [x] * N
 
 
+def by_hand_powersgd(rank, momentum):
+    """Algorithms 1 and 2, one matrix as a matrix; a basis of the columns from numpy's decomposition."""
+    x, grad, e = start()[0], Numpy(), [np.zeros((3, 4)) for _ in range(N)]
+    m = np.zeros_like(x)
+    seed = torch.Generator().manual_seed(0)
+    Q = torch.randn(4, rank, generator=seed, dtype=torch.float64).numpy()
+    for _ in range(STEPS):
+        g = grad([x] * N)
+        delta = [g[i][:12].reshape(3, 4) + e[i] for i in range(N)]
+        P = np.linalg.svd(mean([d @ Q for d in delta]), full_matrices=False)[0]
+        Q = mean([d.T @ P for d in delta])
+        e = [d - P @ Q.T for d in delta]
+        update = np.concatenate([(P @ Q.T).ravel(), mean(list(g))[12:]])
+        m = momentum * m + update
+        x = x - LR * (update + m if momentum else update)
+    return [x] * N
+
+
 def by_hand_diloco(tau=3):
     outer, server, grad = np.zeros(node_cases.DIM), start()[0], Numpy()
     weights = [torch.nn.Parameter(torch.tensor(row)) for row in start()]
@@ -209,4 +227,7 @@ BY_HAND = {
     "relay_sum": lambda: by_hand_relay(nx.balanced_tree(2, 3).subgraph(range(N))),
     "choco": lambda: by_hand_choco(ring()),
     "error_feedback": by_hand_feedback,
+    "powersgd": lambda: by_hand_powersgd(2, 0),
+    "powersgd, momentum": lambda: by_hand_powersgd(1, 0.9),
+    "powersgd, own feedback": lambda: by_hand_powersgd(1, 0),
 }
