@@ -97,6 +97,32 @@ def by_hand_dsgd(matrices):
     return x
 
 
+def by_hand_push(sends):
+    """Algorithm 1 of SGP as messages: ``sends(k, j)`` lists (receiver, share) of what node j has in round k."""
+    u, w, grad = [np.array(row) for row in start()], [1.0] * N, Numpy()
+    for k in range(STEPS):
+        g = grad([u[i] / w[i] for i in range(N)])
+        half = [u[i] - LR * g[i] for i in range(N)]
+        new_u, new_w = [np.zeros_like(row) for row in u], [0.0] * N
+        for j in range(N):
+            for i, share in sends(k, j):
+                new_u[i] += share * half[j]
+                new_w[i] += share * w[j]
+        u, w = new_u, new_w
+    assert abs(sum(w) - N) < 1e-12 and max(w) - min(w) > 0.2  # not doubly stochastic
+    return [u[i] / w[i] for i in range(N)]
+
+
+def shares_of_lopsided(k, j):
+    receivers = sorted({j, (j + 1) % N} | (set(range(2, N, 2)) if j == 0 else set()))
+    return [(i, 1 / len(receivers)) for i in receivers]
+
+
+def shares_of_pairs(k, j):
+    to = (j + 2 ** (k % 3)) % N
+    return [(j, 1.0)] if k % 3 == 1 and j < 2 else [(j, 1 / 3), (to, 2 / 3)]
+
+
 def by_hand_tracking(W):
     x, grad = start(), Numpy()
     g = grad(x)
@@ -222,6 +248,8 @@ BY_HAND = {
     "diloco": by_hand_diloco,
     "dsgd": lambda: by_hand_dsgd([ring()]),
     "dsgd, one peer": lambda: by_hand_dsgd(one_peer()),
+    "push_sum": lambda: by_hand_push(shares_of_lopsided),
+    "push_sum, one peer": lambda: by_hand_push(shares_of_pairs),
     "gradient_tracking": lambda: by_hand_tracking(ring()),
     "d2": lambda: by_hand_d2((ring() + np.eye(N)) / 2),
     "relay_sum": lambda: by_hand_relay(nx.balanced_tree(2, 3).subgraph(range(N))),

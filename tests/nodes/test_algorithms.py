@@ -61,6 +61,31 @@ def test_corrected_methods_end_at_the_minimizer_of_heterogeneous_nodes(name):
     np.testing.assert_allclose(last(iterates, 3000), np.tile(f.minimizer, (5, 1)), rtol=0, atol=1e-10)
 
 
+def test_push_sum_is_dsgd_where_the_matrix_is_doubly_stochastic():
+    W = nodes.one_peer_exponential(N)
+    points = []
+    for rule in (nodes.dsgd, nodes.push_sum):
+        net = nodes.Network(N)
+        points.append(
+            last(rule(net, node_cases.gradient(net, torch.float64), node_cases.start(net, torch.float64), LR, W), 9)
+        )
+    np.testing.assert_allclose(*points, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("n", [5, 8])
+def test_push_sum_agrees_on_the_mean_of_a_lopsided_graph_where_gossip_does_not(n):
+    W = nodes.mixing_matrix(node_cases.lopsided(n), "push")
+    x = torch.arange(float(n), dtype=torch.float64)[:, None]
+    iterates = nodes.push_sum(nodes.Network(n), torch.zeros_like, x, 0.1, W=W)
+    ends = last(iterates, 400)
+    np.testing.assert_allclose(ends, (n - 1) / 2, rtol=0, atol=1e-12)
+    shares = nodes.memory(iterates)["u"][:, -1] / n  # Perron's vector of the columns
+    np.testing.assert_allclose(W @ shares, shares, atol=1e-14)
+    assert float(shares.max() / shares.min()) > 2
+    with pytest.raises(ValueError, match="rows that sum to 1"):
+        next(nodes.dsgd(nodes.Network(n), torch.zeros_like, x, 0.1, W=W))
+
+
 def test_error_feedback_follows_plain_sgd_up_to_its_memory():
     """x - mean(e) is a step of plain SGD from x - mean(e), whatever the compressor."""
     net = nodes.Network(N)

@@ -1,7 +1,8 @@
 r"""Averages over neighbours only: decentralized SGD, its cures for heterogeneity, and compressed gossip.
 
-``W`` is a doubly stochastic matrix [n, n] or, where the type is ``Mixing``, a list of them that is used in turn
-(one-peer schedules): the graph of the list's mean must be connected. Lecture 17 derives the algorithms.
+``W`` is a doubly stochastic matrix [n, n] (for ``push_sum`` its columns suffice) or, where the type is ``Mixing``, a
+list of them that is used in turn (one-peer schedules): the graph of the list's mean must be connected. Lecture 17
+derives the algorithms.
 """
 
 from __future__ import annotations
@@ -31,6 +32,29 @@ def dsgd(net: Network, grad: Gradient, x: Tensor, lr: float, W: Mixing) -> Itera
     mixing = in_turn(net, W)
     for k in net.rounds():
         x = net.mix(mixing(k), x - lr * grad(x))
+        yield x
+
+
+@algorithm
+def push_sum(net: Network, grad: Gradient, x: Tensor, lr: float, W: Mixing) -> Iterates:
+    r"""Stochastic gradient push, SGP: gossip on directed graphs, where nobody knows who hears better than itself.
+
+    The columns of W sum to 1 (``mixing_matrix(graph, "push")``), its rows need not: the sum of all u stays, but each
+    node ends with a share of its own. So a weight travels along, and what is read is the quotient z:
+
+    .. math:: u_i \leftarrow \sum_jw_{ij}\big(u_j-\gamma g_j(z_j)\big),\quad \omega_i \leftarrow \sum_jw_{ij}\omega_j,
+        \quad z_i=u_i/\omega_i
+
+    from u = x, omega = 1; z is what is yielded. With a doubly stochastic W omega stays 1, and it is :func:`dsgd`. Per
+    step d + 1 numbers to each node that hears the sender. Source: Assran, Loizou, Ballas & Rabbat 2019, "Stochastic
+    gradient push for distributed deep learning", Algorithm 1; Kempe, Dobra & Gehrke 2003, for averages.
+    """
+    mixing = in_turn(net, W, stochastic="columns")
+    u = net.initial("u", torch.cat([x, x.new_ones(net.rows, 1)], 1))  # the last column is omega
+    for k in net.rounds():
+        g = grad(x)
+        u = net.mix(mixing(k), torch.cat([u[:, :-1] - lr * g, u[:, -1:]], 1), stochastic="columns")
+        x = u[:, :-1] / u[:, -1:]
         yield x
 
 

@@ -51,11 +51,11 @@ class Recipe(NamedTuple):
     rule: str | None = None
 
 
-def _mixing(run: Experiment, lazy: bool = False) -> dict[str, Any]:
+def _mixing(run: Experiment, lazy: bool = False, rule: str = "metropolis") -> dict[str, Any]:
     n, name = run.setup.nodes, run.setup.topology
     if name == "one_peer_exponential":
         return {"W": one_peer_exponential(n)}
-    W = mixing_matrix(topology(name, n))
+    W = mixing_matrix(topology(name, n), rule)
     return {"W": (W + torch.eye(n, dtype=W.dtype)) / 2 if lazy else W}
 
 
@@ -120,6 +120,12 @@ RECIPES = {
     "scaffold": Recipe("local SGD whose steps are corrected for heterogeneous data", {"local_steps": 5}),
     "diloco": Recipe("AdamW on every node, Nesterov momentum on their mean change", {"local_steps": 10}, lr=0.001),
     "dsgd": Recipe("decentralized SGD: average with the neighbours", _ring, _mixing, changing=True),
+    "push_sum": Recipe(
+        "decentralized on a directed graph: a weight travels along",
+        {"topology": "directed_ring"},
+        partial(_mixing, rule="push"),
+        changing=True,
+    ),
     "gradient_tracking": Recipe("decentralized, each node follows the mean gradient", _ring, _mixing, changing=True),
     "d2": Recipe(
         "decentralized SGD without the error of heterogeneous data", _ring, lambda run: _mixing(run, lazy=True)
