@@ -1,5 +1,7 @@
 """One small problem and one set of arguments for every algorithm, shared by the tests and by the real processes."""
 
+from functools import partial
+
 import networkx as nx
 import torch
 from torch.nn.functional import cross_entropy
@@ -10,6 +12,7 @@ from optcourse.nodes import aggregators, attacks, compressors
 from optcourse.nodes.samples.gradients import flat_gradient
 from optcourse.nodes.samples.shards import Shards, split
 from optcourse.nodes.time.clock import exponential
+from optcourse.optim import SGD, Adam
 
 DIM = 18  # a 3 x 4 matrix and two vectors
 SHAPES = [(3, 4), (4,), (2,)]
@@ -66,8 +69,28 @@ def cases(net):
         "local_sgd": (nodes.local_sgd, {"local_steps": 3}),
         "local_sgd, drop-outs": (nodes.local_sgd, {"local_steps": 2, "alive": lambda k: torch.arange(n) != k % n}),
         "local_sgd, when necessary": (nodes.local_sgd, {"local_steps": 50, "threshold": 0.02}),
+        "local_sgd, samples": (
+            nodes.local_sgd,
+            {"local_steps": 2, "samples": range(1, n + 1), "alive": nodes.clients(n, 3, seed=1), "proximal": 0.3},
+        ),
+        "local_sgd, Adam": (nodes.local_sgd, {"local_steps": 3, "optimizer": partial(Adam, betas=(0.8, 0.9))}),
+        "local_sgd, FedAvgM": (
+            nodes.local_sgd,
+            {"local_steps": 3, "server": partial(SGD, momentum=0.9), "server_lr": 0.5},
+        ),
+        "local_sgd, FedAdam": (
+            nodes.local_sgd,
+            {"local_steps": 3, "server": nodes.fed_adam(0.8, 0.9, 0.01), "server_lr": 0.2, "samples": [1.0] * n},
+        ),
+        "local_sgd, FedYogi": (nodes.local_sgd, {"local_steps": 3, "server": nodes.fed_yogi(), "server_lr": 0.05}),
+        "local_sgd, FedAdagrad": (
+            nodes.local_sgd,
+            {"local_steps": 3, "server": nodes.fed_adagrad(), "server_lr": 0.2, "alive": nodes.clients(n, n // 2)},
+        ),
+        "overlap_local_sgd": (nodes.overlap_local_sgd, {"local_steps": 3}),
         "post_local_sgd": (nodes.post_local_sgd, {"switch": 4, "local_steps": 3}),
         "scaffold": (nodes.scaffold, {"local_steps": 3}),
+        "scaffold, samples": (nodes.scaffold, {"local_steps": 2, "alive": nodes.clients(n, 3, seed=2)}),
         "diloco": (nodes.diloco, {"local_steps": 3, "weight_decay": 0.1}),
         "dsgd": (nodes.dsgd, {"W": ring}),
         "dsgd, one peer": (nodes.dsgd, {"W": nodes.one_peer_exponential(n)}),

@@ -81,9 +81,9 @@ def gradient_tracking(net: Network, grad: Gradient, x: Tensor, lr: float, W: Mix
 def d2(net: Network, grad: Gradient, x: Tensor, lr: float, W: Tensor) -> Iterates:
     r"""D2: :math:`x^{k+1}=W(2x^k-x^{k-1}-\gamma(g^k-g^{k-1}))`, :math:`x^1=W(x^0-\gamma g^0)`.
 
-    Removes the heterogeneity term of DSGD at its price, d numbers to each neighbour, for a fixed symmetric W with
-    eigenvalues above -1/3. Source: Tang, Lian, Yan, Zhang & Liu 2018, "D2: decentralized training over decentralized
-    data", Algorithm 1. Raises ``ValueError`` for another W.
+    Each gradient goes with the step size of its round. Removes the heterogeneity term of DSGD at its price, d numbers
+    to each neighbour, for a fixed symmetric W with eigenvalues above -1/3. Source: Tang, Lian, Yan, Zhang & Liu 2018,
+    "D2: decentralized training over decentralized data", Algorithm 1. Raises ``ValueError`` for another W.
     """
     dense = fixed(net, W).to_dense().double()
     if not torch.allclose(dense, dense.T, rtol=0, atol=1e-9):
@@ -91,12 +91,12 @@ def d2(net: Network, grad: Gradient, x: Tensor, lr: float, W: Tensor) -> Iterate
     lowest = float(torch.linalg.eigvalsh(dense)[0])
     if lowest <= -1 / 3:
         raise ValueError(f"W must have eigenvalues above -1/3 for D2, got {lowest:.4g}; (W + I)/2 has")
-    old_x, old_g = net.initial("old_x", torch.zeros_like(x)), net.initial("old_g", torch.zeros_like(x))
+    old_x, old_step = net.initial("old_x", torch.zeros_like(x)), net.initial("old_step", torch.zeros_like(x))
     for k in net.rounds():
-        g = grad(x)
-        step = x - lr * g if k == 0 else 2 * x - old_x - lr * (g - old_g)
-        old_x, old_g = x, g
-        x = net.mix(W, step)
+        step = lr * grad(x)
+        moved = x - step if k == 0 else 2 * x - old_x - (step - old_step)
+        old_x, old_step = x, step
+        x = net.mix(W, moved)
         yield x
 
 

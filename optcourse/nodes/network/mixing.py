@@ -95,27 +95,6 @@ class Route:
         return total.reshape(len(self._own), *shape)
 
 
-def weights(weight: Tensor | None, n: int) -> tuple[Tensor | None, Tensor]:
-    """The weight of each node in a mean, float64 [n] (None: 1/n), and the mask of those that have one.
-
-    Raises ``ValueError`` for another shape, for complex numbers, and unless all are finite and one is not 0.
-    """
-    if weight is None:
-        return None, torch.ones(n, dtype=torch.bool)
-    if torch.as_tensor(weight).is_complex():
-        raise ValueError(f"weight must be real, got {weight}")
-    weight = torch.as_tensor(weight, dtype=torch.float64).detach()
-    if weight.shape != (n,) or not torch.isfinite(weight).all() or not (weight != 0).any():
-        raise ValueError(f"weight must be finite, of shape [{n}] and not all zero, got {weight}")
-    return weight, weight != 0
-
-
-def weighted_sum(weight: Tensor, q: Tensor) -> Tensor:
-    """sum_j weight_j q_j over the rows with a weight: what stands in the others may be NaN."""
-    sends = weight != 0
-    return (weight[sends].to(q).reshape(-1, *[1] * (q.dim() - 1)) * q[sends]).sum(0)
-
-
 def _steps(local: sparse.csr_array) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Step s adds the s-th neighbour, in node order, of every row that has that many: (rows, columns, weights)."""
     degrees = np.diff(local.indptr)
