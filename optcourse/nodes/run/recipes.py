@@ -196,6 +196,11 @@ class Setup:
         if self.topology == "one_peer_exponential" and not recipe.changing:
             raise ValueError(f"topology must be one graph for {self.algorithm}, got the schedule {self.topology!r}")
 
+    def rate(self) -> float | Callable[[int], float]:
+        """The learning rate, or that of round k."""
+        lr, multiplier, steps = self.lr or 0.0, SCHEDULES[self.schedule], self.steps
+        return lr if self.schedule == "constant" else lambda k: lr * multiplier(k, steps)
+
     def clock(self) -> Clock:
         """The simulated clock."""
         return Clock(compute=self.compute, latency=self.latency, seconds_per_byte=1 / self.bandwidth)
@@ -230,9 +235,7 @@ class Experiment:
 
     def iterates(self, x: Tensor) -> Iterates:
         """The algorithm, from x on."""
-        s = self.setup
-        lr = s.lr if s.schedule == "constant" else lambda k: s.lr * SCHEDULES[s.schedule](k, s.steps)
-        return self.rule(self.net, self.grad, x, lr, **self.options)
+        return self.rule(self.net, self.grad, x, self.setup.rate(), **self.options)
 
     def observe(self, x: Tensor) -> dict[str, float | None]:
         """Loss and test accuracy of the mean model, and how far apart the nodes are; costs nothing in the accounts."""
