@@ -1,10 +1,10 @@
 """Distributed nodes, simulated or real: one process that owns all rows is the simulator, ``torchrun`` makes it real.
 
 ==============  ===========================================================================================
-``algorithms``  ``parallel``: psgd, local_sgd, post_local_sgd, scaffold, diloco; ``decentralized``: dsgd,
-                gradient_tracking, d2, relay_sum, choco; ``compressed``: compressed_sgd (qsgd),
-                error_feedback, powersgd;
-                ``asynchronous``: async_sgd; ``robust``: robust_sgd
+``algorithms``  ``parallel``: psgd, post_local_sgd, overlap_local_sgd; ``federated``: local_sgd, scaffold, diloco;
+                ``server``: fed_adam, fed_yogi, fed_adagrad; ``decentralized``: dsgd, push_sum, gradient_tracking,
+                d2, relay_sum, choco; ``compressed``: compressed_sgd (qsgd), error_feedback, powersgd;
+                ``asynchronous``: async_sgd; ``robust``: robust_sgd; ``@algorithm`` makes more
 ``network``     ``Network``: n nodes, of which this process owns some rows: ``mean, mix, exchange, gather``
 ``messages``    ``compressors``, which make messages small, with real payloads
 ``byzantine``   ``aggregators`` against ``attacks``
@@ -28,12 +28,14 @@
 """
 
 from optcourse.models.rows import evaluate, flat_parameters
-from optcourse.nodes.algorithms.algorithm import ALGORITHMS, last_iterate, memory
+from optcourse.nodes.algorithms.algorithm import ALGORITHMS, algorithm, last_iterate, memory, rate
 from optcourse.nodes.algorithms.asynchronous import async_sgd, delay_adaptive
 from optcourse.nodes.algorithms.compressed import compressed_sgd, error_feedback, powersgd, qsgd
-from optcourse.nodes.algorithms.decentralized import choco, d2, dsgd, gradient_tracking, relay_sum
-from optcourse.nodes.algorithms.parallel import diloco, local_sgd, post_local_sgd, psgd, scaffold
+from optcourse.nodes.algorithms.decentralized import choco, d2, dsgd, gradient_tracking, push_sum, relay_sum
+from optcourse.nodes.algorithms.federated import clients, diloco, local_sgd, scaffold
+from optcourse.nodes.algorithms.parallel import overlap_local_sgd, post_local_sgd, psgd
 from optcourse.nodes.algorithms.robust import robust_sgd
+from optcourse.nodes.algorithms.server import fed_adagrad, fed_adam, fed_yogi
 from optcourse.nodes.byzantine import aggregators, attacks
 from optcourse.nodes.graphs.drawing import draw_topology, node_positions
 from optcourse.nodes.graphs.topology import mixing_matrix, one_peer_exponential, spectral_gap, topology

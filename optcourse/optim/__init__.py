@@ -14,7 +14,8 @@
 ``schedules``                   :func:`warmup`, :func:`step_decay`, :func:`exponential`, :func:`triangular`,
                                 :func:`cosine_restarts`
 ``stepper``                     :func:`stepper`, :func:`layer_stepper`, :func:`lookahead_stepper`, :func:`ascent`: a
-                                method, or SAM's climb, as a function of rows, for many rates or copies at once
+                                method, or SAM's climb, as a function of rows, for many rates or copies at once;
+                                :class:`RowRule` with the state outside
 ``engine``                      what they share: one pass over memory, and a state that is the truth
 ==============================  ============================================================================
 
@@ -49,5 +50,5 @@ from optcourse.optim.projected import SGDP, AdamP
 from optcourse.optim.pruning import Grid, Magnitude, gradual
 from optcourse.optim.schedules import cosine_restarts, exponential, step_decay, triangular, warmup
 from optcourse.optim.sgd import SGD, SGDW, Lion
-from optcourse.optim.stepper import ascent, layer_stepper, lookahead_stepper, stepper
+from optcourse.optim.stepper import RowRule, ascent, layer_stepper, lookahead_stepper, stepper
 from optcourse.optim.wrappers import SAM, Lookahead

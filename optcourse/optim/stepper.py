@@ -29,8 +29,7 @@ def stepper(method: type[Any], *, lr: float | Tensor, **settings: Any) -> Callab
     >>> step(torch.ones(2, 1), torch.ones(2, 1)).flatten()
     tensor([0.9000, 0.5000])
     """
-    if getattr(method, "update_blocks", None) is not FlatOptimizer.update_blocks:
-        raise TypeError(f"method must be an element-wise optimizer of optcourse.optim, got {method!r}")
+    _check_element_wise(method)
 
     def update(x: Tensor, g: Tensor, *slots: Tensor, numbers: dict, group: dict) -> tuple[Tensor, ...]:
         if isinstance(lr, Tensor) and torch.broadcast_shapes(lr.shape, x.shape) != x.shape:
@@ -38,6 +37,51 @@ def stepper(method: type[Any], *, lr: float | Tensor, **settings: Any) -> Callab
         return method.update(x, g, *slots, **method.scalars(**numbers, **group))
 
     return _with_state(method, update, lr, settings)
+
+
+class RowRule:
+    """An element-wise ``method`` of ``optcourse.optim`` with its state outside: a pure function of rows.
+
+    ``rule = RowRule(Adam, betas=(0.9, 0.99))``; ``state = rule.start(x)`` for rows x ``[rows, ...]`` is a list of
+    tensors, each with a row for every row of x: the method's vectors, and ``[rows, 1]`` for what it counts, the same in
+    all rows. ``x, state = rule(x, gradient, state, lr)`` is one step with the rate ``lr``, a number or a tensor that
+    broadcasts against x. ``settings`` are those of the method. Raises ``TypeError`` for a method that is more than its
+    pure function ``update`` (one that looks at layers, as LARS), and the method's own errors for bad settings.
+
+    >>> from optcourse.optim import SGD
+    >>> rule, x = RowRule(SGD, momentum=0.5), torch.ones(2, 1)
+    >>> x, state = rule(x, torch.ones(2, 1), rule.start(x), lr=0.1)
+    >>> x, state = rule(x, torch.ones(2, 1), state, lr=0.1)
+    >>> x.flatten(), state[0].flatten()
+    (tensor([0.7500, 0.7500]), tensor([1.5000, 1.5000]))
+    """
+
+    def __init__(self, method: type[Any], **settings: Any) -> None:
+        _check_element_wise(method)
+        self._method = method
+        checker = method([nn.Parameter(torch.zeros(1))], **settings)
+        self._group = dict(checker.defaults)
+        self._first = list(checker.initial_slots(self._group).values())
+
+    def start(self, x: Tensor) -> list[Tensor]:
+        """The state before the first step."""
+        counts = [torch.full((len(x), 1), float(c), dtype=torch.float64) for c in self._method.counters.values()]
+        return [torch.full_like(x, first) for first in self._first] + counts
+
+    def __call__(self, x: Tensor, g: Tensor, state: list[Tensor], lr: float | Tensor) -> tuple[Tensor, list[Tensor]]:
+        """One step: the new rows and the new state."""
+        method, group, n_slots = self._method, {**self._group, "lr": lr}, len(self._first)
+        counters = zip(method.counters.items(), state[n_slots:], strict=True)
+        numbers = method.count(group, **{name: type(first)(float(t[0])) for (name, first), t in counters})
+        g = -g if group.get("maximize") else g
+        x, *slots = method.update(x, g, *state[:n_slots], **method.scalars(**numbers, **group))
+        counts = [torch.full_like(t, float(n)) for n, t in zip(numbers.values(), state[n_slots:], strict=True)]
+        return x, slots + counts
+
+
+def _check_element_wise(method: Any) -> None:
+    if getattr(method, "update_blocks", None) is not FlatOptimizer.update_blocks:
+        raise TypeError(f"method must be an element-wise optimizer of optcourse.optim, got {method!r}")
 
 
 def _with_state(

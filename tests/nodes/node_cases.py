@@ -1,5 +1,7 @@
 """One small problem and one set of arguments for every algorithm, shared by the tests and by the real processes."""
 
+from functools import partial
+
 import networkx as nx
 import torch
 from torch.nn.functional import cross_entropy
@@ -10,6 +12,7 @@ from optcourse.nodes import aggregators, attacks, compressors
 from optcourse.nodes.samples.gradients import flat_gradient
 from optcourse.nodes.samples.shards import Shards, split
 from optcourse.nodes.time.clock import exponential
+from optcourse.optim import SGD, Adam
 
 DIM = 18  # a 3 x 4 matrix and two vectors
 SHAPES = [(3, 4), (4,), (2,)]
@@ -34,6 +37,26 @@ def start(net, dtype):
     return torch.linspace(-1, 1, DIM, dtype=dtype).repeat(net.rows, 1)
 
 
+def lopsided(n):
+    """A directed ring with short cuts from node 0 to every second node: many hear 0, which hears one."""
+    graph = nx.cycle_graph(n, create_using=nx.DiGraph)
+    graph.add_edges_from((0, i) for i in range(2, n, 2))
+    return graph
+
+
+def one_way_pairs(n):
+    """Rounds in which node i sends all but a third of what it has to i + 2^k, and nodes 0 and 1 send nothing in one."""
+    rounds = []
+    for k in range(3):
+        W = torch.zeros(n, n, dtype=torch.float64)
+        for j in range(n):
+            keeps = 1.0 if k == 1 and j < 2 else 1 / 3
+            W[j, j] = keeps
+            W[(j + 2**k) % n, j] = 1 - keeps
+        rounds.append(W)
+    return rounds
+
+
 def cases(net):
     """Name -> (algorithm, keyword arguments)."""
     n = net.n
@@ -46,11 +69,33 @@ def cases(net):
         "local_sgd": (nodes.local_sgd, {"local_steps": 3}),
         "local_sgd, drop-outs": (nodes.local_sgd, {"local_steps": 2, "alive": lambda k: torch.arange(n) != k % n}),
         "local_sgd, when necessary": (nodes.local_sgd, {"local_steps": 50, "threshold": 0.02}),
+        "local_sgd, samples": (
+            nodes.local_sgd,
+            {"local_steps": 2, "samples": range(1, n + 1), "alive": nodes.clients(n, 3, seed=1), "proximal": 0.3},
+        ),
+        "local_sgd, Adam": (nodes.local_sgd, {"local_steps": 3, "optimizer": partial(Adam, betas=(0.8, 0.9))}),
+        "local_sgd, FedAvgM": (
+            nodes.local_sgd,
+            {"local_steps": 3, "server": partial(SGD, momentum=0.9), "server_lr": 0.5},
+        ),
+        "local_sgd, FedAdam": (
+            nodes.local_sgd,
+            {"local_steps": 3, "server": nodes.fed_adam(0.8, 0.9, 0.01), "server_lr": 0.2, "samples": [1.0] * n},
+        ),
+        "local_sgd, FedYogi": (nodes.local_sgd, {"local_steps": 3, "server": nodes.fed_yogi(), "server_lr": 0.05}),
+        "local_sgd, FedAdagrad": (
+            nodes.local_sgd,
+            {"local_steps": 3, "server": nodes.fed_adagrad(), "server_lr": 0.2, "alive": nodes.clients(n, n // 2)},
+        ),
+        "overlap_local_sgd": (nodes.overlap_local_sgd, {"local_steps": 3}),
         "post_local_sgd": (nodes.post_local_sgd, {"switch": 4, "local_steps": 3}),
         "scaffold": (nodes.scaffold, {"local_steps": 3}),
+        "scaffold, samples": (nodes.scaffold, {"local_steps": 2, "alive": nodes.clients(n, 3, seed=2)}),
         "diloco": (nodes.diloco, {"local_steps": 3, "weight_decay": 0.1}),
         "dsgd": (nodes.dsgd, {"W": ring}),
         "dsgd, one peer": (nodes.dsgd, {"W": nodes.one_peer_exponential(n)}),
+        "push_sum": (nodes.push_sum, {"W": nodes.mixing_matrix(lopsided(n), "push")}),
+        "push_sum, one peer": (nodes.push_sum, {"W": one_way_pairs(n)}),
         "gradient_tracking": (nodes.gradient_tracking, {"W": ring}),
         "d2": (nodes.d2, {"W": lazy}),
         "relay_sum": (nodes.relay_sum, {"tree": tree}),
@@ -63,6 +108,8 @@ def cases(net):
         "error_feedback": (nodes.error_feedback, {"compress": top}),
         "error_feedback, sign": (nodes.error_feedback, {"compress": compressors.scaled_sign()}),
         "powersgd": (nodes.powersgd, {"shapes": SHAPES, "rank": 2}),
+        "powersgd, momentum": (nodes.powersgd, {"shapes": SHAPES, "momentum": 0.9}),
+        "powersgd, own feedback": (nodes.powersgd, {"shapes": SHAPES, "feedback": "own"}),
         "async_sgd": (
             nodes.async_sgd,
             {
@@ -82,6 +129,15 @@ def cases(net):
         "robust_sgd, krum": (
             nodes.robust_sgd,
             {"aggregate": aggregators.krum, "n_byzantine": 2, "attack": attacks.sign_flip()},
+        ),
+        "robust_sgd, with history": (
+            nodes.robust_sgd,
+            {
+                "aggregate": aggregators.clipping_from_last(radius=2.0),
+                "n_byzantine": 2,
+                "attack": attacks.mimic(warmup=5),
+                "momentum": 0.9,
+            },
         ),
     }
 

@@ -53,6 +53,93 @@ def by_hand_local(tau=3, drop=False):
     return x
 
 
+def drawn_clients(k, count, seed):
+    """Which of the nodes are among the ``count`` smallest of their numbers in step k."""
+    u = nodes.Streams(f"clients {k}", seed, range(N)).uniform(dtype=torch.float64).numpy()
+    return sorted(np.argsort(u, kind="stable")[:count])
+
+
+def by_hand_fedprox(mu=0.3, tau=2):
+    """FedAvg's weighted mean over the sampled clients, of FedProx's local problem."""
+    x, server, grad = start(), start()[0], Numpy()
+    for k in range(STEPS):
+        g = grad(x)
+        x = [x[i] - LR * (g[i] + mu * (x[i] - server)) for i in range(N)]
+        if (k + 1) % tau == 0:
+            chosen = drawn_clients(k, 3, 1)
+            held = sum(i + 1 for i in chosen)
+            server = sum((i + 1) / held * x[i] for i in chosen)
+            x = [server] * N
+    return x
+
+
+def by_hand_local_adam(tau=3):
+    """torch's Adam on every node; only the parameters are averaged."""
+    grad = Numpy()
+    weights = [torch.nn.Parameter(torch.tensor(row)) for row in start()]
+    optimizers = [torch.optim.Adam([w], lr=LR, betas=(0.8, 0.9)) for w in weights]
+    for k in range(STEPS):
+        g = grad([w.detach().numpy() for w in weights])
+        for i in range(N):
+            weights[i].grad = torch.tensor(g[i])
+            optimizers[i].step()
+        if (k + 1) % tau == 0:
+            average = mean([w.detach().clone() for w in weights])
+            with torch.no_grad():
+                for w in weights:
+                    w.copy_(average)
+    return [w.detach().numpy() for w in weights]
+
+
+def by_hand_server(change, tau=3, count=N):
+    """Reddi et al., Algorithm 1: ``change`` is the server's update from the mean Delta = y_i - x of the clients."""
+    x, server, grad = start(), start()[0], Numpy()
+    for k in range(STEPS):
+        g = grad(x)
+        x = [x[i] - LR * g[i] for i in range(N)]
+        if (k + 1) % tau == 0:
+            chosen = drawn_clients(k, count, 0)
+            server = server + change(mean([x[i] - server for i in chosen]))
+            x = [server] * N
+    return x
+
+
+def server_momentum(beta, eta):
+    v = 0.0
+
+    def change(delta):
+        nonlocal v
+        v = beta * v + delta
+        return eta * v
+
+    return change
+
+
+def adaptive_server(eta, beta1, tau, second):
+    m, v = 0.0, tau**2
+
+    def change(delta):
+        nonlocal m, v
+        m = beta1 * m + (1 - beta1) * delta
+        v = second(v, delta)
+        return eta * m / (np.sqrt(v) + tau)
+
+    return change
+
+
+def by_hand_overlap(tau=3):
+    """CoCoD-SGD: the round's change is added to the mean of the models at its start."""
+    x, grad = start(), Numpy()
+    for k in range(STEPS):
+        if k % tau == 0:
+            begun = list(x)
+        g = grad(x)
+        x = [x[i] - LR * g[i] for i in range(N)]
+        if (k + 1) % tau == 0:
+            x = [mean(begun) + x[i] - begun[i] for i in range(N)]
+    return x
+
+
 def by_hand_threshold():
     x, grad, anchor, since = start(), Numpy(), start()[0], 0
     for _ in range(STEPS):
@@ -97,6 +184,49 @@ def by_hand_dsgd(matrices):
     return x
 
 
+def by_hand_sampled_scaffold(tau=2):
+    """Algorithm 1 with its sum over the sampled clients: c moves by |S|/N of the mean of their changes."""
+    server, grad = start()[0], Numpy()
+    y, c_i, c = start(), [np.zeros(node_cases.DIM)] * N, np.zeros(node_cases.DIM)
+    for k in range(STEPS):
+        g = grad(y)
+        y = [y[i] - LR * (g[i] - c_i[i] + c) for i in range(N)]
+        if (k + 1) % tau == 0:
+            chosen = drawn_clients(k, 3, 2)
+            new = {i: c_i[i] - c + (server - y[i]) / (tau * LR) for i in chosen}
+            c = c + len(chosen) / N * mean([new[i] - c_i[i] for i in chosen])
+            c_i = [new.get(i, c_i[i]) for i in range(N)]
+            server = server + mean([y[i] - server for i in chosen])
+            y = [server] * N
+    return y
+
+
+def by_hand_push(sends):
+    """Algorithm 1 of SGP as messages: ``sends(k, j)`` lists (receiver, share) of what node j has in round k."""
+    u, w, grad = [np.array(row) for row in start()], [1.0] * N, Numpy()
+    for k in range(STEPS):
+        g = grad([u[i] / w[i] for i in range(N)])
+        half = [u[i] - LR * g[i] for i in range(N)]
+        new_u, new_w = [np.zeros_like(row) for row in u], [0.0] * N
+        for j in range(N):
+            for i, share in sends(k, j):
+                new_u[i] += share * half[j]
+                new_w[i] += share * w[j]
+        u, w = new_u, new_w
+    assert abs(sum(w) - N) < 1e-12 and max(w) - min(w) > 0.2  # not doubly stochastic
+    return [u[i] / w[i] for i in range(N)]
+
+
+def shares_of_lopsided(k, j):
+    receivers = sorted({j, (j + 1) % N} | (set(range(2, N, 2)) if j == 0 else set()))
+    return [(i, 1 / len(receivers)) for i in receivers]
+
+
+def shares_of_pairs(k, j):
+    to = (j + 2 ** (k % 3)) % N
+    return [(j, 1.0)] if k % 3 == 1 and j < 2 else [(j, 1 / 3), (to, 2 / 3)]
+
+
 def by_hand_tracking(W):
     x, grad = start(), Numpy()
     g = grad(x)
@@ -120,22 +250,18 @@ def by_hand_d2(W):
 
 
 def by_hand_relay(tree):
-    x, grad = start(), Numpy()
-    message = {(i, j): (np.zeros(node_cases.DIM), 0) for u, v in tree.edges for i, j in ((u, v), (v, u))}
-    for _ in range(STEPS):
+    """The paper's sum over nodes, without any message: node j's half step arrives after hops - 1 steps, x^0 before."""
+    hops, grad, x0 = dict(nx.all_pairs_shortest_path_length(tree)), Numpy(), start()
+    x, halves = x0, []
+    for t in range(STEPS):
         g = grad(x)
-        half = [x[i] - LR * g[i] for i in range(N)]
-        message = {
-            (i, j): (
-                half[i] + sum(message[k, i][0] for k in tree[i] if k != j),
-                1 + sum(message[k, i][1] for k in tree[i] if k != j),
-            )
-            for i, j in message
-        }
-        x = [
-            (half[i] + sum(message[k, i][0] for k in tree[i])) / (1 + sum(message[k, i][1] for k in tree[i]))
-            for i in range(N)
-        ]
+        halves.append([x[j] - LR * g[j] for j in range(N)])
+
+        def seen(i, j, t=t):
+            sent = t - max(0, hops[i][j] - 1)
+            return halves[sent][j] if sent >= 0 else x0[j]
+
+        x = [sum(seen(i, j) for j in range(N)) / N for i in range(N)]
     return x
 
 
@@ -163,6 +289,24 @@ def by_hand_feedback():
         p = [LR * g[i] + e[i] for i in range(N)]
         e = [p[i] - top(p[i]) for i in range(N)]
         x = x - mean([top(pi) for pi in p])
+    return [x] * N
+
+
+def by_hand_powersgd(rank, momentum):
+    """Algorithms 1 and 2, one matrix as a matrix; a basis of the columns from numpy's decomposition."""
+    x, grad, e = start()[0], Numpy(), [np.zeros((3, 4)) for _ in range(N)]
+    m = np.zeros_like(x)
+    seed = torch.Generator().manual_seed(0)
+    Q = torch.randn(4, rank, generator=seed, dtype=torch.float64).numpy()
+    for _ in range(STEPS):
+        g = grad([x] * N)
+        delta = [g[i][:12].reshape(3, 4) + e[i] for i in range(N)]
+        P = np.linalg.svd(mean([d @ Q for d in delta]), full_matrices=False)[0]
+        Q = mean([d.T @ P for d in delta])
+        e = [d - P @ Q.T for d in delta]
+        update = np.concatenate([(P @ Q.T).ravel(), mean(list(g))[12:]])
+        m = momentum * m + update
+        x = x - LR * (update + m if momentum else update)
     return [x] * N
 
 
@@ -203,14 +347,33 @@ BY_HAND = {
     "local_sgd": by_hand_local,
     "local_sgd, drop-outs": lambda: by_hand_local(tau=2, drop=True),
     "local_sgd, when necessary": by_hand_threshold,
+    "local_sgd, samples": by_hand_fedprox,
+    "local_sgd, Adam": by_hand_local_adam,
+    "local_sgd, FedAvgM": lambda: by_hand_server(server_momentum(0.9, 0.5)),
+    "local_sgd, FedAdam": lambda: by_hand_server(
+        adaptive_server(0.2, 0.8, 0.01, lambda v, delta: 0.9 * v + 0.1 * delta**2)
+    ),
+    "local_sgd, FedYogi": lambda: by_hand_server(
+        adaptive_server(0.05, 0.9, 1e-3, lambda v, delta: v - 0.01 * delta**2 * np.sign(v - delta**2))
+    ),
+    "local_sgd, FedAdagrad": lambda: by_hand_server(
+        adaptive_server(0.2, 0.0, 1e-3, lambda v, delta: v + delta**2), count=N // 2
+    ),
+    "overlap_local_sgd": by_hand_overlap,
     "post_local_sgd": by_hand_post_local,
     "scaffold": by_hand_scaffold,
+    "scaffold, samples": by_hand_sampled_scaffold,
     "diloco": by_hand_diloco,
     "dsgd": lambda: by_hand_dsgd([ring()]),
     "dsgd, one peer": lambda: by_hand_dsgd(one_peer()),
+    "push_sum": lambda: by_hand_push(shares_of_lopsided),
+    "push_sum, one peer": lambda: by_hand_push(shares_of_pairs),
     "gradient_tracking": lambda: by_hand_tracking(ring()),
     "d2": lambda: by_hand_d2((ring() + np.eye(N)) / 2),
     "relay_sum": lambda: by_hand_relay(nx.balanced_tree(2, 3).subgraph(range(N))),
     "choco": lambda: by_hand_choco(ring()),
     "error_feedback": by_hand_feedback,
+    "powersgd": lambda: by_hand_powersgd(2, 0),
+    "powersgd, momentum": lambda: by_hand_powersgd(1, 0.9),
+    "powersgd, own feedback": lambda: by_hand_powersgd(1, 0),
 }

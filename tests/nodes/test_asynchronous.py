@@ -232,14 +232,19 @@ def record(dtype):
         time.sleep(0.001 * rank)
         return problem(x, rows)
 
-    return record_async(rank and grad, torch.ones(1, D, dtype=dtype), 0.1, 40, limit=delay_adaptive(L=2.0))
+    return record_async(rank and grad, torch.ones(1, D, dtype=dtype), falling, 40, limit=delay_adaptive(L=2.0))
+
+
+def falling(k):
+    """The learning rate of update k."""
+    return 0.1 / (1 + 0.02 * k)
 
 
 def replay(schedule, dtype):
     """On every process of a network that owns its share of the nodes: the iterates of the own rows."""
     net = Network(schedule.n_nodes)
     start = torch.ones(net.rows, D, dtype=dtype)
-    iterates = list(async_sgd(net, Problem(net, dtype), start, 0.1, schedule, limit=delay_adaptive(L=2.0)))
+    iterates = list(async_sgd(net, Problem(net, dtype), start, falling, schedule, limit=delay_adaptive(L=2.0)))
     return torch.stack(iterates), net.bytes_sent, net.wire_bytes
 
 

@@ -83,7 +83,7 @@ def test_bytes_are_those_of_the_payload():
     assert sent(n, lambda net: net.mix(one_way, compressors.top_k(5)(x))) == [40] * n
     alive = torch.tensor([1, 1, 0, 1, 0, 1, 1, 1], dtype=torch.bool)
     each = 2 * 5 / 6 * 400
-    expected = [each if a else 0.0 for a in alive]
+    expected = [each + 2 / 6 * 400 if a else 0.0 for a in alive]  # six share the way to the other two
     assert sent(n, lambda net: net.mean(x, weight=alive / alive.sum())) == pytest.approx(expected)
     assert nodes.Network(1).wire_bytes == 0
 
@@ -162,3 +162,15 @@ def test_a_network_travels_to_other_processes():
     net = nodes.Network(4)
     mixed = net.mix(W, x)
     assert torch.equal(cloudpickle.loads(cloudpickle.dumps(net)).mix(W, x), mixed)
+
+
+def test_a_matrix_is_checked_for_what_this_call_asks():
+    """The same matrix, first as one with columns that sum to 1, then as a doubly stochastic one."""
+    net, W = nodes.Network(2), torch.tensor([[0.5, 1.0], [0.5, 0.0]], dtype=torch.float64)
+    x = torch.tensor([[1.0], [10.0]], dtype=torch.float64)
+    assert net.mix(W, x, stochastic="columns").flatten().tolist() == [10.5, 0.5]
+    assert net.bytes_sent.tolist() == [8.0, 8.0]
+    with pytest.raises(ValueError, match="rows that sum to 1"):
+        net.mix(W, x)
+    with pytest.raises(TypeError, match="W must be a tensor, got list"):
+        net.mix([[1.0]], x)

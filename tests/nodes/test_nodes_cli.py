@@ -113,6 +113,7 @@ def test_every_algorithm_runs_with_its_defaults(algorithm, tmp_path):
         "error_feedback --compressor low_rank --rank 1 --model cnn",
         "robust_sgd --aggregator krum --attack label_flip --n-byzantine 2",
         "local_sgd --nodes 1 --local-steps 3",
+        "push_sum --topology exponential --schedule warmup",
     ],
 )
 def test_options_reach_what_they_name(options, tmp_path):

@@ -81,3 +81,26 @@ def test_wrong_numbers_are_refused(seeds, parts):
 def test_equal_seeds_with_different_parts_are_refused():
     with pytest.raises(ValueError, match="seeds that are equal must have the same data and parts, got 5"):
         train(Network(4), NETS[:2], DIGITS, PARTS[:2], nodes.psgd, 0.1, 3, seeds=[5, 5])
+
+
+def test_the_rate_may_be_a_function_of_the_round():
+    """For all seeds, or one for each."""
+    per_seed = torch.tensor([0.1, 0.05, 0.2])
+
+    def trained(lr):
+        return train(Network(4), NETS, DIGITS, PARTS, nodes.psgd, lr, 6, seeds=SEEDS)[1]
+
+    assert torch.equal(trained(lambda k: per_seed), trained(per_seed))
+    falling = trained(lambda k: per_seed / (k + 1))
+    for s in range(3):
+        _, alone = train(
+            Network(4),
+            [NETS[s]],
+            DIGITS,
+            [PARTS[s]],
+            nodes.psgd,
+            lambda k, s=s: float(per_seed[s]) / (k + 1),
+            6,
+            seeds=[SEEDS[s]],
+        )
+        torch.testing.assert_close(falling[:, s], alone[:, 0])

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from optcourse import files
 from optcourse.course.cli import main
@@ -163,3 +164,16 @@ def test_a_long_schedule_can_show_how_far_it_is():
     assert asynchronous_schedule(constant(1.0, 2), 2, 7, show=show) == asynchronous_schedule(constant(1.0, 2), 2, 7)
     work = experiment.Experiment(Setup("async_sgd", nodes=2, steps=9), Network(2), show=show)
     assert shown == [("schedule", 7), ("schedule", 9)] and len(work.options["schedule"]) == 9
+
+
+def test_a_schedule_is_that_of_all_rounds_and_its_run_ends_where_it_said(tmp_path, capfd):
+    setup = Setup("psgd", nodes=4, steps=20, schedule="cosine")
+    work = experiment.Experiment(setup, Network(4))
+    x = next(work.iterates(work.start))
+    rates = [setup.rate()(k) for k in range(20)]
+    assert rates[0] == setup.lr and rates == sorted(rates, reverse=True) and rates[-1] < 0.01 * setup.lr
+    plain = experiment.Experiment(Setup("psgd", nodes=4, steps=20), Network(4))
+    assert torch.equal(x, next(plain.iterates(plain.start)))  # the first round has the full rate
+    assert run("psgd --nodes 4 --steps 6 --schedule cosine", tmp_path) == 0
+    assert run("psgd --nodes 4 --steps 8 --schedule cosine --resume", tmp_path) == 2
+    assert "steps was 6 and is now 8" in capfd.readouterr().err

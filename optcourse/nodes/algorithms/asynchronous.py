@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from optcourse.arguments import positive
-from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
+from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, rate
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.time.schedule import Schedule
 
@@ -71,7 +71,7 @@ def async_sgd(
             slots[where] = grad(slots[where], where // depth)
         g = slots[slot[k]][None] if 0 <= row(k) < net.rows else torch.empty_like(x[:1])
         g = _from_owner(net, jobs[k].node, g)
-        x = update(x[:1], g, lr, k - jobs[k].read, limit)
+        x = update(x[:1], g, rate(lr, k), k - jobs[k].read, limit)
         for j in own(readers[k + 1]):
             slots[slot[j]] = x[0]
         net.bytes_sent[jobs[k].node] += g.nbytes

@@ -23,12 +23,12 @@ class Route:
 
     ``split`` lists the rows of each process. ``heard[i]`` are the nodes other than i whose row node i weighs;
     ``receivers`` [n] how many nodes weigh each node's row; ``columns`` the nodes whose rows this process needs.
-    Raises ``ValueError`` unless W is doubly stochastic.
+    Raises ``ValueError`` unless W is ``stochastic``: "doubly", or in its "columns" or "rows" alone.
     """
 
-    def __init__(self, W: Tensor, split: list[int], rank: int) -> None:
+    def __init__(self, W: Tensor, split: list[int], rank: int, stochastic: str = "doubly") -> None:
         n = sum(split)
-        check_mixing(W, n, connected=False)  # a round of a schedule may be disconnected
+        check_mixing(W, n, connected=False, stochastic=stochastic)  # a round of a schedule may be disconnected
         S = csr(W)
         bounds = np.concatenate([[0], np.cumsum(split)])
         owned = [slice(bounds[r], bounds[r + 1]) for r in range(len(split))]
@@ -93,27 +93,6 @@ class Route:
             # With something to add to, which beta=0 ignores, torch's sparse product needs one copy of the result less.
             total = torch.addmm(flat.new_zeros(()), matrix, flat, beta=0) if self._sparse else matrix @ flat
         return total.reshape(len(self._own), *shape)
-
-
-def weights(weight: Tensor | None, n: int) -> tuple[Tensor | None, Tensor]:
-    """The weight of each node in a mean, float64 [n] (None: 1/n), and the mask of those that have one.
-
-    Raises ``ValueError`` for another shape, for complex numbers, and unless all are finite and one is not 0.
-    """
-    if weight is None:
-        return None, torch.ones(n, dtype=torch.bool)
-    if torch.as_tensor(weight).is_complex():
-        raise ValueError(f"weight must be real, got {weight}")
-    weight = torch.as_tensor(weight, dtype=torch.float64).detach()
-    if weight.shape != (n,) or not torch.isfinite(weight).all() or not (weight != 0).any():
-        raise ValueError(f"weight must be finite, of shape [{n}] and not all zero, got {weight}")
-    return weight, weight != 0
-
-
-def weighted_sum(weight: Tensor, q: Tensor) -> Tensor:
-    """sum_j weight_j q_j over the rows with a weight: what stands in the others may be NaN."""
-    sends = weight != 0
-    return (weight[sends].to(q).reshape(-1, *[1] * (q.dim() - 1)) * q[sends]).sum(0)
 
 
 def _steps(local: sparse.csr_array) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -7,7 +7,7 @@ the simulator; under ``torchrun`` the same lines of an algorithm run on real pro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -17,13 +17,15 @@ from torch import Tensor
 
 from optcourse.arguments import integer, real
 from optcourse.nodes.messages.payloads import Message, received
+from optcourse.nodes.network.averaging import price, silent, total, weighted_sum, weights
+from optcourse.nodes.network.checks import described, is_dense, known_to_clocks, refuse_undecorated
 from optcourse.nodes.network.edges import Edges
-from optcourse.nodes.network.mixing import Route, weighted_sum, weights
+from optcourse.nodes.network.mixing import Route
+from optcourse.nodes.network.progress import Progress
 from optcourse.nodes.network.wire import NodeFailed, Wire
-from optcourse.nodes.streams import Streams
 from optcourse.nodes.time.clock import Clock
 
-__all__ = ["Network", "NodeFailed", "Pending"]
+__all__ = ["Network", "NodeFailed", "Pending", "known_to_clocks"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Pending:
     wait: Callable[[], Tensor]
 
 
-class Network:
+class Network(Progress):
     """n nodes, of which this process owns the rows ``mine``.
 
     Parameters
@@ -47,9 +49,10 @@ class Network:
     Attributes: ``n``; ``mine``, the numbers of the own nodes, int64 ``[rows]``; ``rows``; ``rank`` and ``world``;
     ``round``, counted by the running algorithm; ``bytes_sent``, float64 ``[n]``: what each node has sent, counted from
     the payload tensors (a dense mean as a ring all-reduce, 2(n-1)/n vectors; anything gathered n-1 messages; mixing
-    and exchange one message per edge); ``wire_bytes``: what this *process* handed to the network, 0 in the simulator.
-    With one node per process the two agree for plain collectives; on the loopback interface TCP and gloo add less
-    than 2 % to payloads from 100 kB on. ``wire`` is the connection of this process to the others.
+    and exchange one message per edge; those who average also send the result to those who do not); ``wire_bytes``: what
+    this *process* handed to the network, 0 in the simulator. With one node per process the two agree for plain
+    collectives; on the loopback interface TCP and gloo add less than 2 % to payloads from 100 kB on. ``wire`` is the
+    connection of this process to the others.
 
     Raises ``ValueError`` for n below the number of processes, or an n or ``exact`` that differs between them.
 
@@ -77,100 +80,54 @@ class Network:
         if not isinstance(clock, Clock | None):
             raise TypeError(f"clock must be a Clock or None, got {clock!r}")
         self.clock = clock.bind(self.n) if clock else None
-        self.memory: dict[str, bool] = {}
-        self._restored: dict[str, Any] = {}
-        self._streams: dict[str, Streams] = {}
-        self._start = 0
-
-    # ------------------------------------------------------------------ rounds, randomness, what a checkpoint holds
+        super().__init__()
 
     @cached_property
-    def _route(self) -> Callable[[Tensor, int], Route]:
+    def _route(self) -> Callable[[Tensor, int, str], Route]:
         # By identity, as tensors hash, and by version: W may be changed in place.
-        return lru_cache(64)(lambda W, version, split=self.split, rank=self.rank: Route(W, split, rank))
+        split, rank = self.split, self.rank
+        return lru_cache(64)(lambda W, version, stochastic: Route(W, split, rank, stochastic))
 
     def __getstate__(self) -> dict[str, Any]:
         """A function of a notebook that mentions a network travels to other processes; what is cached stays here."""
         return {name: value for name, value in vars(self).items() if name != "_route"}
 
     @property
-    def round(self) -> int:
-        """The round that the algorithm is in, from 0."""
-        return self.wire.round
-
-    @property
     def wire_bytes(self) -> int:
         """Bytes that this process handed to the network."""
         return self.wire.sent
 
-    def rounds(self) -> Iterator[int]:
-        """0, 1, 2, ... (or, once, on from the round of a checkpoint), one for each round of an algorithm."""
-        k = self._start
-        self._start, self._restored = 0, {}  # a checkpoint is for one algorithm
-        while True:
-            self.wire.at(k)
-            yield k
-            k += 1
-
-    def streams(self, name: str, seed: int = 0, everybody: bool = False) -> Streams:
-        """Random numbers for the own nodes; the same object for the same arguments.
-
-        With ``everybody`` all n nodes, in every process: for what each process computes about all nodes.
-        """
-        key = f"{name} {seed}{' everybody' if everybody else ''}"
-        if key not in self._streams:
-            self._streams[key] = Streams(name, seed, range(self.n) if everybody else self.mine)
-        return self._streams[key]
-
-    def initial(self, name: str, value: Any, per_node: bool = True) -> Any:
-        """``value`` (a tensor or a list of them), or what an interrupted run had in the local variable ``name``.
-
-        An algorithm declares its memory so; ``checkpoint.snapshot`` reads these variables. ``per_node=False`` says
-        that its rows are not those of the own nodes (but of their edges, say).
-        """
-        self.memory[name] = per_node
-        return self._restored.get(name, value)
-
-    def resume(self, round: int, restored: dict[str, Any], position: dict[str, dict[str, Any]]) -> None:
-        """Let the next algorithm begin at ``round`` with the memory and stream positions of a checkpoint."""
-        self._start, self._restored = integer("round", round, 0), dict(restored)
-        for key, at in position.items():
-            name, seed = key.removesuffix(" everybody").rsplit(" ", 1)
-            self.streams(name, int(seed), key.endswith(" everybody")).position = dict(at)
-
-    @property
-    def stream_positions(self) -> dict[str, dict[str, Any]]:
-        """How far each of ``streams`` has been used: what :meth:`resume` takes."""
-        return {key: dict(streams.position) for key, streams in self._streams.items()}
-
     # ------------------------------------------------------------------ collectives
 
-    def mean(self, q: Tensor | Message, weight: Tensor | None = None) -> Tensor:
+    def mean(self, q: Tensor | Message, weight: Tensor | None = None, hand_out: bool = True) -> Tensor:
         """sum_j weight_j q_j over all n nodes, with weight_j = 1/n by default: shape ``[1, ...]``.
 
         One row, which broadcasts over the own nodes. ``weight`` [n] is used as given: for the mean of those that are
-        ``alive`` say ``weight=alive / alive.sum()``. Nodes of weight 0 send nothing. Raises ``ValueError`` for a
-        wrong shape or a sum that is not finite.
+        ``alive`` say ``weight=alive / alive.sum()``. Nodes of weight 0 send nothing; the others give them the result,
+        in bytes and time as well, unless ``hand_out`` is False: for a result that they do not use. Raises
+        ``ValueError`` for a wrong shape or a sum that is not finite.
         """
-        return self.start_mean(q, weight).wait()
+        return self.start_mean(q, weight, hand_out).wait()
 
-    def mix(self, W: Tensor, q: Tensor | Message) -> Tensor:
+    def mix(self, W: Tensor, q: Tensor | Message, stochastic: str = "doubly") -> Tensor:
         """sum_j W_ij q_j for the own nodes i: ``[rows, ...]``; a row travels only to nodes that weigh it.
 
-        ``W`` [n, n], dense or CSR, is doubly stochastic; one that is not raises ``ValueError``, as does a wrong
-        shape or a sum that is not finite, and ``TypeError`` if it is no tensor. Sparse from 64 nodes on.
+        ``W`` [n, n], dense or CSR, is doubly stochastic, or where an algorithm says so ``stochastic`` in its "columns"
+        or "rows" alone; one that is not raises ``ValueError``, as does a wrong shape or a sum that is not finite, and
+        ``TypeError`` if it is no tensor. Sparse from 64 nodes on.
         """
-        return self.start_mix(W, q).wait()
+        return self.start_mix(W, q, stochastic).wait()
 
     def gather(self, q: Tensor | Message) -> Tensor:
         """What every node sees when all send everything to all: ``[n, ...]`` in node order."""
+        self._refuse_undecorated()
         parts, n_bytes = self._parts("q", q)
         self.bytes_sent += (self.n - 1) * n_bytes
         waits = [self.wire.start_gather(t) for t in parts]
         if self.clock:
             self.clock.mean(n_bytes, pattern="all_gather")
         everyone = received(q, [wait() for wait in waits])
-        return self._finite(everyone, everyone)
+        return self._finite(everyone, lambda: silent(everyone, [everyone]))
 
     def observe(self, x: Tensor) -> Tensor:
         """The rows of all nodes, ``[n, ...]``, to look at: not counted, not checked, and without simulated time."""
@@ -183,41 +140,58 @@ class Network:
         """The rank of a process that fell silent, None when all tick; takes up to a quarter of ``timeout``."""
         return self.wire.culprit()
 
-    def start_mean(self, q: Tensor | Message, weight: Tensor | None = None) -> Pending:
-        """:meth:`mean` that goes on in the background."""
+    def start_mean(
+        self,
+        q: Tensor | Message,
+        weight: Tensor | None = None,
+        hand_out: bool = True,
+        since: Tensor | None = None,
+    ) -> Pending:
+        """:meth:`mean` that goes on in the background.
+
+        With ``since`` [rows, 1], what :meth:`own_times` was when this mean was asked for before, it is asked for again,
+        by a run that was interrupted meanwhile: its bytes are counted already.
+        """
+        self._refuse_undecorated()
         parts, n_bytes = self._parts("q", q)
         weight, sends = weights(weight, self.n)
-        if isinstance(q, Message):
-            each, window = (int(sends.sum()) - 1) * n_bytes, "all_gather"
-        else:
-            each, window = 2 * (1 - 1 / int(sends.sum())) * n_bytes, None
-        self.bytes_sent += max(each, 0) * sends.double()
-        times = self.clock.after_mean(n_bytes, sends, window) if self.clock else None
-        whole = self.exact or isinstance(q, Message) or self.world == 1
+        each, handed = price(q, n_bytes, sends, hand_out)
+        begun = None if since is None else self.observe(since)[:, 0]
+        pattern = "all_gather" if isinstance(q, Message) else None
+        times = self.clock.after_mean(n_bytes, sends, pattern, handed, begun) if self.clock else None
+        whole, sent = self.exact or isinstance(q, Message) or self.world == 1, self.wire.sent
         if whole:
             waits = [self.wire.start_gather(t.contiguous()) for t in parts]
         else:
             share = parts[0].sum(0) if weight is None else weighted_sum(weight[self.mine], parts[0])
             waits = [self.wire.start_sum(share)]
+        if since is None:
+            self.bytes_sent += each * sends.double()
+        else:
+            self.wire.sent = sent
 
         def wait() -> Tensor:
-            got = received(q, [wait() for wait in waits])
-            if not whole:
-                total = got / self.n if weight is None else got
-            elif weight is None:
-                total = got.mean(0)
-            else:
-                total = weighted_sum(weight, got)
+            got = [wait() for wait in waits]
+            summed = total(q, got, weight) if whole else got[0]
+            result = summed if whole or weight is not None else summed / self.n
             if self.clock and times:
                 self.clock.finish(times)
-            return self._finite(total.unsqueeze(0), got if whole else None, sends=sends)
+            return self._finite(result.unsqueeze(0), (lambda: silent(q, got) & sends) if whole else None)
 
         return Pending(wait)
 
-    def start_mix(self, W: Tensor, q: Tensor | Message) -> Pending:
+    def own_times(self) -> Tensor:
+        """The simulated time of each own node, float64 ``[rows, 1]``; 0 without a clock."""
+        times = self.clock.times if self.clock else torch.zeros(self.n, dtype=torch.float64)
+        return times[self.mine, None].clone()
+
+    def start_mix(self, W: Tensor, q: Tensor | Message, stochastic: str = "doubly") -> Pending:
         """:meth:`mix` that goes on in the background."""
+        self._refuse_undecorated()
         parts, n_bytes = self._parts("q", q)
-        route = self._route(W, W._version) if isinstance(W, Tensor) else Route(W, self.split, self.rank)
+        if not isinstance(W, Tensor):
+            raise TypeError(f"W must be a tensor, got {type(W).__name__}")
+        route = self._route(W, W._version, stochastic)
         self.bytes_sent += route.receivers * n_bytes
         times = self.clock.after_mix(route.heard, n_bytes) if self.clock else None
         waits = [route.start(self.wire, t) for t in parts]
@@ -226,7 +200,7 @@ class Network:
             known = received(q, [wait() for wait in waits])
             if self.clock and times:
                 self.clock.finish(times)
-            return self._finite(route.apply(known, self.exact), known, route.columns)
+            return self._finite(route.apply(known, self.exact), lambda: silent(known, [known]), route.columns)
 
         return Pending(wait)
 
@@ -237,6 +211,7 @@ class Network:
         an own node, in the order of ``edges``. Returns one row for each edge whose receiver is an own node, in that
         order. Raises ``ValueError`` for another number of rows or nodes outside 0..n-1.
         """
+        self._refuse_undecorated()
         route = Edges(edges, self.split, self.rank)
         parts, n_bytes = self._parts("messages", messages, rows=route.rows)
         self.bytes_sent.index_add_(0, route.senders, torch.full((len(route.senders),), n_bytes, dtype=torch.float64))
@@ -249,20 +224,25 @@ class Network:
     def check_rows(self, name: str, t: Tensor, rows: int | None = None) -> Tensor:
         """``t`` when it is a dense floating-point tensor with one row per own node; else ``ValueError``."""
         rows = self.rows if rows is None else rows
-        if not _dense(t) or t.dim() < 1 or len(t) != rows:
+        if not is_dense(t) or t.dim() < 1 or len(t) != rows:
             wanted = f"a dense floating-point tensor of shape [{rows}, ...]"
             raise ValueError(f"{name} must be {wanted}, got {described(t)}")
         return t
 
     def agree(self, name: str, t: Tensor) -> None:
         """:meth:`check_rows`, and the same d >= 1 and dtype in all processes; else ``ValueError`` in every one."""
-        right = _dense(t) and t.dim() == 2 and len(t) == self.rows and t.shape[1] > 0
+        right = is_dense(t) and t.dim() == 2 and len(t) == self.rows and t.shape[1] > 0
         try:
             self.wire.agree(f"the shape of {name}", [*t.shape[1:], t.element_size()] if right else [-1])
         finally:
             self.check_rows(name, t)  # this process's own mistake is said more clearly
             if not right:
                 raise ValueError(f"{name} must have shape [{self.rows}, d] with d >= 1, got {list(t.shape)}")
+
+    def _refuse_undecorated(self) -> None:
+        """With a clock, a generator that calls must be an algorithm: its gradients would take no time."""
+        if self.clock:
+            refuse_undecorated()
 
     def _parts(self, name: str, q: Tensor | Message, rows: int | None = None) -> tuple[list[Tensor], float]:
         """The tensors that travel, and the bytes of one row of them."""
@@ -274,26 +254,11 @@ class Network:
             parts = [self.check_rows(name, q, rows)]
         return parts, float(sum(math.prod(t.shape[1:]) * t.element_size() for t in parts))  # for 0 rows as well
 
-    def _finite(
-        self, result: Tensor, rows: Tensor | None, names: Tensor | None = None, sends: Tensor | None = None
-    ) -> Tensor:
+    def _finite(self, result: Tensor, silent: Callable[[], Tensor] | None, names: Tensor | None = None) -> Tensor:
+        """``result`` when it is finite; else ``ValueError``, which names the first of those that are ``silent``."""
         if torch.isfinite(result.sum()) or torch.isfinite(result).all():
             return result
-        culprits = []
-        if rows is not None:
-            bad = ~torch.isfinite(rows.reshape(len(rows), -1)).all(1)
-            bad = bad if sends is None else bad & sends
-            culprits = (torch.arange(len(rows)) if names is None else names)[bad].tolist()
-        who = f"node {culprits[0]}" if culprits else "a node"
+        culprits = silent().nonzero()[:, 0] if silent else torch.empty(0, dtype=torch.int64)
+        culprits = culprits if names is None else names[culprits]
+        who = f"node {int(culprits[0])}" if len(culprits) else "a node"
         raise ValueError(f"messages must be finite: {who} sent NaN or infinity in round {self.round}")
-
-
-def _dense(t: Any) -> bool:
-    return isinstance(t, Tensor) and t.is_floating_point() and t.layout == torch.strided
-
-
-def described(t: Any) -> str:
-    """A tensor by dtype and shape, anything else as it prints itself: for messages."""
-    if not isinstance(t, Tensor):
-        return repr(t)
-    return f"{t.dtype} of {'' if t.layout == torch.strided else f'layout {t.layout} and '}shape {list(t.shape)}"

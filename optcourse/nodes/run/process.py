@@ -141,9 +141,9 @@ def say_what_is_saved(setup: Setup, how: How, status: int) -> None:
 
 
 def _of_the_run(setup: Setup) -> dict[str, Any]:
-    """The settings that must stay the same when a run goes on; where they end is free, except for their halves."""
+    """The settings that must stay the same when a run goes on; where it ends is free, unless rounds depend on it."""
     fixed = asdict(setup)
-    if setup.algorithm not in ("post_local_sgd", "async_sgd"):
+    if setup.algorithm not in ("post_local_sgd", "async_sgd") and setup.schedule == "constant":
         del fixed["steps"]
     return fixed
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, NamedTuple
 
-import networkx as nx
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,15 +20,16 @@ from optcourse import data as datasets
 from optcourse import models
 from optcourse.arguments import choice, integer, real
 from optcourse.models.rows import evaluate, flat_parameters
-from optcourse.nodes import aggregators, attacks, compressors
+from optcourse.nodes import aggregators, attacks
 from optcourse.nodes.algorithms.algorithm import ALGORITHMS, Iterates
-from optcourse.nodes.graphs.topology import GRAPHS, mixing_matrix, one_peer_exponential, topology
+from optcourse.nodes.algorithms.server import fed_adam
+from optcourse.nodes.graphs.topology import GRAPHS
 from optcourse.nodes.network.network import Network
+from optcourse.nodes.run import options
 from optcourse.nodes.samples.gradients import flat_gradient
 from optcourse.nodes.samples.shards import SPLITS, Shards, split
-from optcourse.nodes.streams import Streams
-from optcourse.nodes.time.clock import Clock, exponential
-from optcourse.nodes.time.schedule import asynchronous_schedule
+from optcourse.nodes.time.clock import Clock
+from optcourse.optim import SGD, cosine_restarts, warmup
 
 #: Wraps an iterable of steps in a progress bar with a name.
 Show = Callable[[Iterable, str], Iterable]
@@ -51,61 +51,6 @@ class Recipe(NamedTuple):
     rule: str | None = None
 
 
-def _mixing(run: Experiment, lazy: bool = False) -> dict[str, Any]:
-    n, name = run.setup.nodes, run.setup.topology
-    if name == "one_peer_exponential":
-        return {"W": one_peer_exponential(n)}
-    W = mixing_matrix(topology(name, n))
-    return {"W": (W + torch.eye(n, dtype=W.dtype)) / 2 if lazy else W}
-
-
-def _tree(run: Experiment) -> dict[str, Any]:
-    return {"tree": nx.bfs_tree(topology(run.setup.topology, run.setup.nodes), 0).to_undirected()}
-
-
-def _random_k(run: Experiment) -> compressors.Compressor:
-    unbiased = run.setup.algorithm in ("compressed_sgd", "qsgd")  # nothing makes up for a bias there
-    return compressors.random_k(_kept(run), _streams(run), unbiased=unbiased)
-
-
-def _streams(run: Experiment) -> Streams:
-    return run.net.streams("compressor", run.setup.seed)
-
-
-def _kept(run: Experiment) -> int:
-    d = run.start.shape[1]
-    return max(1, d // 20) if run.setup.k is None else integer("k", run.setup.k, 1, d)
-
-
-#: (the settings that a compressor has of its own, the compressor of a run).
-COMPRESSORS: dict[str, tuple[Mapping[str, Any], Callable[[Experiment], compressors.Compressor]]] = {
-    "identity": ({}, lambda run: compressors.identity()),
-    "top_k": ({"k": None}, lambda run: compressors.top_k(_kept(run))),
-    "random_k": ({"k": None}, _random_k),
-    "qsgd": ({"levels": 4}, lambda run: compressors.qsgd(run.setup.levels, _streams(run))),
-    "scaled_sign": ({}, lambda run: compressors.scaled_sign()),
-    "low_rank": ({"rank": 2}, lambda run: compressors.low_rank(run.shapes, run.setup.rank, streams=_streams(run))),
-}
-
-
-def _compress(run: Experiment) -> dict[str, Any]:
-    return {"compress": COMPRESSORS[run.setup.compressor][1](run)}
-
-
-def _robust(run: Experiment) -> dict[str, Any]:
-    s = run.setup
-    rule, attack = aggregators.AGGREGATORS[s.aggregator], attacks.ATTACKS.get(s.attack)
-    rule(torch.zeros(s.nodes, 1), s.n_byzantine)  # refuses more liars than it stands now, not in the first round
-    options = {"aggregate": rule, "n_byzantine": s.n_byzantine, "momentum": 0.5}
-    return options | {"attack": attack() if attack else None}
-
-
-def _schedule(run: Experiment) -> dict[str, Any]:
-    s = run.setup
-    law = exponential(s.compute, s.nodes, seed=s.seed)
-    return {"schedule": asynchronous_schedule(law, s.nodes, s.steps, s.latency, show=run.show)}
-
-
 _ring = {"topology": "ring"}
 RECIPES = {
     "psgd": Recipe("parallel SGD: everybody averages every gradient"),
@@ -115,23 +60,46 @@ RECIPES = {
         {"local_steps": 5},
         lambda run: {"switch": run.setup.steps // 2},
     ),
+    "overlap_local_sgd": Recipe("local SGD whose averages travel while it computes", {"local_steps": 5}),
+    "fed_avgm": Recipe(
+        "local SGD, and a server with momentum",
+        {"local_steps": 5},
+        lambda run: {"server": partial(SGD, momentum=0.9), "server_lr": 0.3},
+        rule="local_sgd",
+    ),
+    "fed_adam": Recipe(
+        "local SGD, and an adaptive server",
+        {"local_steps": 5},
+        lambda run: {"server": fed_adam(), "server_lr": 0.03},
+        rule="local_sgd",
+    ),
     "scaffold": Recipe("local SGD whose steps are corrected for heterogeneous data", {"local_steps": 5}),
     "diloco": Recipe("AdamW on every node, Nesterov momentum on their mean change", {"local_steps": 10}, lr=0.001),
-    "dsgd": Recipe("decentralized SGD: average with the neighbours", _ring, _mixing, changing=True),
-    "gradient_tracking": Recipe("decentralized, each node follows the mean gradient", _ring, _mixing, changing=True),
-    "d2": Recipe(
-        "decentralized SGD without the error of heterogeneous data", _ring, lambda run: _mixing(run, lazy=True)
+    "dsgd": Recipe("decentralized SGD: average with the neighbours", _ring, options.mixing, changing=True),
+    "push_sum": Recipe(
+        "decentralized on a directed graph: a weight travels along",
+        {"topology": "directed_ring"},
+        partial(options.mixing, rule="push"),
+        changing=True,
     ),
-    "relay_sum": Recipe("sums relayed along a tree: every step reaches every node once", {"topology": "tree"}, _tree),
+    "gradient_tracking": Recipe(
+        "decentralized, each node follows the mean gradient", _ring, options.mixing, changing=True
+    ),
+    "d2": Recipe(
+        "decentralized SGD without the error of heterogeneous data", _ring, lambda run: options.mixing(run, lazy=True)
+    ),
+    "relay_sum": Recipe(
+        "sums relayed along a tree: every step reaches every node once", {"topology": "tree"}, options.tree
+    ),
     "choco": Recipe(
         "decentralized, and only compressed changes travel",
         _ring | {"compressor": "top_k", "consensus_lr": 0.2},
-        lambda run: _mixing(run) | _compress(run),
+        lambda run: options.mixing(run) | options.compress(run),
     ),
-    "compressed_sgd": Recipe("compressed gradients, without memory", {"compressor": "random_k"}, _compress),
-    "qsgd": Recipe("unbiased quantized gradients", {"compressor": "qsgd"}, _compress, rule="compressed_sgd"),
+    "compressed_sgd": Recipe("compressed gradients, without memory", {"compressor": "random_k"}, options.compress),
+    "qsgd": Recipe("unbiased quantized gradients", {"compressor": "qsgd"}, options.compress, rule="compressed_sgd"),
     "error_feedback": Recipe(
-        "compressed gradients, and what was left out is sent later", {"compressor": "top_k"}, _compress
+        "compressed gradients, and what was left out is sent later", {"compressor": "top_k"}, options.compress
     ),
     "powersgd": Recipe(
         "low-rank gradients from a power iteration that all nodes share",
@@ -141,11 +109,18 @@ RECIPES = {
     "robust_sgd": Recipe(
         "a robust rule instead of the mean, against nodes that lie",
         {"aggregator": "trimmed_mean", "attack": "sign_flip", "n_byzantine": None},
-        _robust,
+        options.robust,
     ),
-    "async_sgd": Recipe("a server that applies gradients when they arrive", {}, _schedule, lr=0.05),
+    "async_sgd": Recipe("a server that applies gradients when they arrive", {}, options.schedule, lr=0.05),
 }
 _PASSED_ON = ("local_steps", "consensus_lr")  # arguments of the same name
+
+#: The multiplier of the learning rate in round k of all.
+SCHEDULES: dict[str, Callable[[int, int], float]] = {
+    "constant": lambda k, steps: 1.0,
+    "cosine": lambda k, steps: cosine_restarts(k, period=steps),
+    "warmup": lambda k, steps: warmup(k, steps=max(1, steps // 10)),
+}
 
 _COUNT, _POSITIVE = partial(integer, low=1), partial(real, low=0, open_low=True)
 
@@ -170,13 +145,14 @@ class Setup:
     nodes: int = _setting(8, "Nodes, shared out among the processes.", _COUNT)
     steps: int = _setting(200, "Rounds in total.", _COUNT)
     lr: float | None = _setting(None, "Learning rate.", _POSITIVE)
+    schedule: str = _setting("constant", "How the learning rate goes on; warmup takes a tenth.", SCHEDULES)
     batch_size: int = _setting(16, "Samples per gradient and node.", _COUNT)
     data: str = _setting("digits", "", ("digits", "mnist1d"))
     model: str = _setting("mlp", "", ("mlp", "cnn"))
     split: str = _setting("iid", "Who has what.", SPLITS)
     alpha: float | None = _setting(None, "Of the Dirichlet split: small is heterogeneous.  [default: 0.5]", _POSITIVE)
     topology: str = _setting(None, "Who talks to whom.", (*GRAPHS, "one_peer_exponential"))
-    compressor: str = _setting(None, "What makes messages small.", COMPRESSORS)
+    compressor: str = _setting(None, "What makes messages small.", options.COMPRESSORS)
     levels: int = _setting(None, "Of qsgd's quantization.  [default: 4]", _COUNT)
     k: int | None = _setting(None, "Entries that top_k and random_k keep.  [default: d/20]", _COUNT)
     rank: int = _setting(None, "Of low_rank and powersgd.", _COUNT)
@@ -204,7 +180,7 @@ class Setup:
         recipe = RECIPES[self.algorithm]
         used = {"lr": recipe.lr, **recipe.defaults}
         if "compressor" in used:
-            used |= COMPRESSORS[self.compressor or used["compressor"]][0]
+            used |= options.COMPRESSORS[self.compressor or used["compressor"]][0]
         if "n_byzantine" in used:
             used["n_byzantine"] = self.nodes // 5
         if self.split == "dirichlet":
@@ -219,6 +195,11 @@ class Setup:
             integer("n_byzantine", self.n_byzantine, 0, self.nodes - 1)
         if self.topology == "one_peer_exponential" and not recipe.changing:
             raise ValueError(f"topology must be one graph for {self.algorithm}, got the schedule {self.topology!r}")
+
+    def rate(self) -> float | Callable[[int], float]:
+        """The learning rate, or that of round k."""
+        lr, multiplier, steps = self.lr or 0.0, SCHEDULES[self.schedule], self.steps
+        return lr if self.schedule == "constant" else lambda k: lr * multiplier(k, steps)
 
     def clock(self) -> Clock:
         """The simulated clock."""
@@ -254,7 +235,7 @@ class Experiment:
 
     def iterates(self, x: Tensor) -> Iterates:
         """The algorithm, from x on."""
-        return self.rule(self.net, self.grad, x, self.setup.lr, **self.options)
+        return self.rule(self.net, self.grad, x, self.setup.rate(), **self.options)
 
     def observe(self, x: Tensor) -> dict[str, float | None]:
         """Loss and test accuracy of the mean model, and how far apart the nodes are; costs nothing in the accounts."""

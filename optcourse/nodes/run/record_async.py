@@ -17,6 +17,7 @@ In the simulator, ``async_sgd(Network(n), grad, x, lr, schedule)`` with streams 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ _STOP = -1
 def record_async(
     grad: Gradient | None,
     x: Tensor,
-    lr: float | Tensor,
+    lr: float | Tensor | Callable[[int], float],
     updates: int,
     limit: Limit | None = None,
     timeout: float = 30.0,
@@ -50,7 +51,8 @@ def record_async(
     lost workers owes it a gradient (the others are served on), within ``timeout`` seconds each. A gradient for which
     the server waits longer counts as lost.
     """
-    positive(lr=lr.cpu().numpy() if isinstance(lr, Tensor) else lr)
+    first = lr(0) if callable(lr) else lr
+    positive(lr=first.cpu().numpy() if isinstance(first, Tensor) else first)
     updates = integer("updates", updates, 1)
     wire = Wire(float(real("timeout", timeout, 0, open_low=True)))
     if wire.world < 2:
@@ -66,7 +68,9 @@ def record_async(
     return None
 
 
-def _serve(wire: Wire, x: Tensor, lr: float | Tensor, updates: int, limit: Limit | None) -> tuple[Schedule, Tensor]:
+def _serve(
+    wire: Wire, x: Tensor, lr: float | Tensor | Callable[[int], float], updates: int, limit: Limit | None
+) -> tuple[Schedule, Tensor]:
     n_nodes, begin = wire.world - 1, time.perf_counter()
     under_way: dict[int, tuple[int, float]] = {}  # node -> (version that it reads, when it was sent)
     jobs: list[Job] = []
@@ -89,7 +93,8 @@ def _serve(wire: Wire, x: Tensor, lr: float | Tensor, updates: int, limit: Limit
         if len(jobs) == updates:
             unfinished.append(job)
         else:
-            x = update(x, g, lr, len(jobs) - read, limit)
+            size = lr(len(jobs)) if callable(lr) else lr
+            x = update(x, g, size, len(jobs) - read, limit)
             jobs.append(job)
             iterates.append(x[0])
             wire.at(len(jobs))

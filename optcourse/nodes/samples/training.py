@@ -29,7 +29,7 @@ def train(
     data: Dataset | Sequence[Dataset],
     parts: Sequence[Sequence[Tensor]],
     algorithm: Callable[..., Iterates],
-    lr: float | Tensor,
+    lr: float | Tensor | Callable[[int], float | Tensor],
     steps: int,
     *,
     seeds: Sequence[int],
@@ -47,10 +47,10 @@ def train(
     the samples ``parts[s][i]``. Its batches are those that it would draw alone, and equal seeds draw equal ones (for
     networks that differ in their rate); another training on the same ``net`` goes on where its streams stand. The
     algorithm is given x ``[rows, seeds * d]`` and ``options``: one that treats entries alike gives every seed what it
-    would have alone, one that does not (a compressor, a robust rule) takes one seed at a time. ``lr`` is a number, or a
-    tensor with one for each seed. ``start`` are other first parameters, which broadcast to ``[rows, seeds, d]``.
-    ``liars`` are nodes whose labels y read C - 1 - y; ``change`` alters the gradients ``[m, seeds, d]``. ``look(x)``, x
-    as returned, is asked at first and after every ``every`` steps.
+    would have alone, one that does not (a compressor, a robust rule) takes one seed at a time. ``lr`` is a number, a
+    tensor with one for each seed, or a function of the round that gives either. ``start`` are other first parameters,
+    which broadcast to ``[rows, seeds, d]``. ``liars`` are nodes whose labels y read C - 1 - y; ``change`` alters the
+    gradients ``[m, seeds, d]``. ``look(x)``, x as returned, is asked at first and after every ``every`` steps.
 
     Ends after ``steps``, or with the algorithm. Raises ``ValueError`` for no seed, another number of networks, data or
     parts, equal seeds with different ones, and what ``Shards``, ``flat_gradient`` and the algorithm refuse.
@@ -82,7 +82,10 @@ def train(
         g = of_rows(x.reshape(-1, d), rows).view(len(x), copies, d)
         return (change(g) if change else g).flatten(1)
 
-    rates = torch.as_tensor(lr, dtype=x.dtype).repeat_interleave(d) if isinstance(lr, Tensor) else lr
+    def spread(lr: float | Tensor) -> float | Tensor:
+        return torch.as_tensor(lr, dtype=x.dtype).repeat_interleave(d) if isinstance(lr, Tensor) else lr
+
+    rates = (lambda k: spread(lr(k))) if callable(lr) else spread(lr)
     looks = [look(x.view(-1, copies, d))] if look else []
     iterates = islice(algorithm(net, grad, x, rates, **options), steps)
     for k, x in enumerate(progress(iterates, desc="training", total=steps), 1):

@@ -142,12 +142,29 @@ class Clock:
         """Node i waits for the nodes ``heard[i]`` and receives ``n_bytes`` from each, one after the other."""
         self.finish(self.after_mix(heard, n_bytes))
 
-    def after_mean(self, n_bytes: float, among: Tensor | None = None, pattern: str | None = None) -> tuple:
-        """(start, end) times [n] of a mean that starts now; :meth:`finish` waits for them."""
-        inside = torch.ones_like(self.times, dtype=torch.bool) if among is None else among
-        begin = torch.where(inside, self.times[inside].max(), self.times)
+    def after_mean(
+        self,
+        n_bytes: float,
+        among: Tensor | None = None,
+        pattern: str | None = None,
+        handed: float | None = None,
+        since: Tensor | None = None,
+    ) -> tuple:
+        """(start, end) times [n] of a mean that starts now, or started at ``since`` [n]; :meth:`finish` waits for them.
+
+        With ``handed`` those outside are then given so many bytes, by those inside, each of whom serves one after the
+        other; as in :meth:`mix`, a message takes the time of who receives it.
+        """
+        times = self.times if since is None else since
+        inside = torch.ones_like(times, dtype=torch.bool) if among is None else among
+        begin = torch.where(inside, times[inside].max(), times)
         seconds = self._seconds(pattern=pattern or self.pattern, n_nodes=int(inside.sum()), message_bytes=n_bytes)
-        return begin, begin + float(seconds) * inside.double()
+        end = begin + float(seconds) * inside.double()
+        if handed is not None:
+            message, turn = self.latency + handed * self.seconds_per_byte, ((~inside).cumsum(0) - 1) // inside.sum()
+            begin = torch.where(inside, begin, torch.maximum(times, end[inside].max() + turn * message))
+            end = torch.where(inside, end, begin + message)
+        return begin, end
 
     def after_mix(self, heard: Sequence[Tensor], n_bytes: float) -> tuple:
         """(start, end) times [n] of a mixing round that starts now."""
