@@ -37,7 +37,7 @@ from optcourse.nodes.time.collectives import Plan, plan
 from optcourse.theory.distributed.communication import communication_time
 
 sys.path.append(str(Path(__file__).parents[1] / "nodes"))
-from hosts import BURST, PACKET, hosts, inside, why_not  # pyright: ignore[reportMissingImports]
+from hosts import BURST, PACKET, hosts, inside, why_not
 
 N_NODES = 8
 PATTERNS = {"ring": "ring", "tree": "binomial_tree", "Rabenseifner": "rabenseifner", "star": "parameter_server"}
