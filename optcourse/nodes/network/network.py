@@ -19,7 +19,7 @@ from optcourse.arguments import integer, real
 from optcourse.nodes.messages.payloads import Message, received
 from optcourse.nodes.network.edges import Edges
 from optcourse.nodes.network.mixing import Route, weighted_sum, weights
-from optcourse.nodes.network.wire import NodeFailed, Wire
+from optcourse.nodes.network.wire import NodeFailed, Wire, split_rows
 from optcourse.nodes.streams import Streams
 from optcourse.nodes.time.clock import Clock
 
@@ -67,8 +67,7 @@ class Network:
         self.wire.agree("exact", [int(self.exact)])
         if self.n < self.world:
             raise ValueError(f"n must be at least the number of processes, {self.world}, got {n}")
-        least, more = divmod(self.n, self.world)
-        self.split = [least + (r < more) for r in range(self.world)]
+        self.split = split_rows(self.n, self.world)
         self.wire.split = self.split
         first = sum(self.split[: self.rank])
         self.mine = torch.arange(first, first + self.split[self.rank])

@@ -31,6 +31,12 @@ class NodeFailed(RuntimeError):
         return NodeFailed, (self.rank, self.round, self.why)
 
 
+def split_rows(n: int, world: int) -> list[int]:
+    """How many of n nodes each of ``world`` processes owns."""
+    least, more = divmod(n, world)
+    return [least + (r < more) for r in range(world)]
+
+
 class Wire:
     """The connection of this process (``rank`` of ``world``) to the others; ``sent`` counts its bytes.
 

@@ -19,8 +19,9 @@ from __future__ import annotations
 import io
 import os
 import socket
+import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ class Keeper:
     and what is newer: of processes that do not wait for each other some may be ahead. ``settings`` describe the run; a
     run with others is not continued. ``record`` may be set to anything that the rows should carry along; it may know
     more than the round that it was saved with. Both consist of numbers, text, lists and dictionaries. ``saved`` are
-    the records by round of the rows that this process has saved, or gone on from; ``passed_over`` says which files it
-    could not read.
+    the records by round of the rows that this process has saved, or gone on from. ``tell`` is called with a sentence
+    when a damaged round is passed over.
 
     Processes that are stopped are not all in the same round. One that waits for messages stands *before* them, and
     neighbours are at most one communication apart, the ends of a path of w processes w - 1. So each of w > 1 processes
@@ -80,12 +81,16 @@ class Keeper:
     """
 
     def __init__(
-        self, folder: str | os.PathLike, net: Network, every: int = 50, settings: Mapping[str, Any] | None = None
+        self,
+        folder: str | os.PathLike,
+        net: Network,
+        every: int = 50,
+        settings: Mapping[str, Any] | None = None,
+        tell: Callable[[str], object] = warnings.warn,
     ) -> None:
-        self.folder, self.net, self.every = Path(folder), net, integer("every", every, 1)
+        self.folder, self.net, self.every, self.tell = Path(folder), net, integer("every", every, 1), tell
         self.settings = dict(settings or {})
         self.record: Any = None
-        self.passed_over: list[str] = []
         self._start([])
 
     # ------------------------------------------------------------------ during a run
@@ -185,15 +190,15 @@ class Keeper:
 
         ``x`` says which shape, dtype and device is expected. The network goes on from there: round, random numbers,
         bytes, clock, and the memory of the algorithm that is started next. Every process reads the rows of its own
-        nodes, in the folder as it sees it; a round whose files cannot all be read is passed over for an older one,
-        and ``passed_over`` says why. Raises :class:`NoCheckpoint` (it names the nodes, and the folders if they are
+        nodes, in the folder as it sees it; a round whose files cannot all be read is passed over for an older one.
+        Raises :class:`NoCheckpoint` (it names the nodes, and the folders if they are
         several), and ``ValueError`` for rows of another run (n, shape, dtype, ``settings``), for files that cannot be
         read when nothing else is there, and for an algorithm with memory on edges in another number of processes.
         """
         net, wire = self.net, self.net.wire
         own = range(int(net.mine[0]), int(net.mine[-1]) + 1)
         everyone = wire.everyone(rows.complete_rounds(self.folder, net.n, own))
-        self.passed_over, damage = [], None
+        told, damage = [], None
         for r in sorted(set.intersection(*map(set, everyone)), reverse=True):
             paths, parts, damage = rows.files_of_round(self.folder, net.n, r, own), [], None
             try:
@@ -203,7 +208,7 @@ class Keeper:
             said = [text for text in wire.everyone(damage and str(damage)) if text]
             if not said:
                 break
-            self.passed_over += said
+            told += said
         else:
             wire.all_could(damage)
             raise NoCheckpoint(self._missing(own))
@@ -213,6 +218,8 @@ class Keeper:
         except ValueError as problem:
             error = problem
         wire.all_could(error)
+        for text in told:
+            self.tell(f"{text}; the rows after round {r} are older, and whole")
         self.record = parts[0]["record"]
         self._start([whole])
         return whole["x"]

@@ -31,9 +31,14 @@ class Lock:
 
     def __init__(self, output: Path, wire: Wire) -> None:
         self.output, (self.run, *_) = output, wire.everyone(uuid.uuid4().hex)
-        self.file: IO[str] | None = None  # closed, and with it the lock released, when this process ends
+        self.file: IO[str] | None = None
         wire.all_could(self._take() if wire.rank == 0 else None)
         wire.all_could(self._take() if wire.rank != 0 else None)
+
+    def release(self) -> None:
+        """Let others have the folder: this process writes no more."""
+        if self.file is not None:
+            self.file.close()
 
     def _take(self) -> Exception | None:
         """Lock the file for this run; returns what went wrong."""
