@@ -59,7 +59,7 @@ class Lock:
                     return None
                 if time.monotonic() > end:
                     return ValueError(
-                        f"another run ({where}) is writing to {self.output}: wait, or name another --output"
+                        f"another run ({where}) is writing to {self.output}: name another output"
                     )
                 time.sleep(0.05)
         except OSError as error:
