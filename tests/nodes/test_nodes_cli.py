@@ -204,7 +204,7 @@ def test_torchrun_trains_and_a_killed_process_is_named(whole, tmp_path):
     assert process.returncode != 0
     assert re.search(r"^optcourse: process 1 failed in round \d+: ", text, re.MULTILINE)
     assert re.search(r"^optcourse: the rows after \d+ rounds are saved in", text, re.MULTILINE)
-    assert "torchrun --nproc-per-node 2 -m optcourse.nodes run local_sgd" in text
+    assert "torchrun --standalone --nproc-per-node 2 -m optcourse.nodes run local_sgd" in text
     line = [*TORCHRUN, *LONG, "400", "--output", str(tmp_path), "--resume"]
     done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr

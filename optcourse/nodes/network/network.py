@@ -22,7 +22,7 @@ from optcourse.nodes.network.checks import described, is_dense, known_to_clocks,
 from optcourse.nodes.network.edges import Edges
 from optcourse.nodes.network.mixing import Route
 from optcourse.nodes.network.progress import Progress
-from optcourse.nodes.network.wire import NodeFailed, Wire
+from optcourse.nodes.network.wire import NodeFailed, Wire, split_rows
 from optcourse.nodes.time.clock import Clock
 
 __all__ = ["Network", "NodeFailed", "Pending", "known_to_clocks"]
@@ -70,8 +70,7 @@ class Network(Progress):
         self.wire.agree("exact", [int(self.exact)])
         if self.n < self.world:
             raise ValueError(f"n must be at least the number of processes, {self.world}, got {n}")
-        least, more = divmod(self.n, self.world)
-        self.split = [least + (r < more) for r in range(self.world)]
+        self.split = split_rows(self.n, self.world)
         self.wire.split = self.split
         first = sum(self.split[: self.rank])
         self.mine = torch.arange(first, first + self.split[self.rank])

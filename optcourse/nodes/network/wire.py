@@ -31,6 +31,12 @@ class NodeFailed(RuntimeError):
         return NodeFailed, (self.rank, self.round, self.why)
 
 
+def split_rows(n: int, world: int) -> list[int]:
+    """How many of n nodes each of ``world`` processes owns."""
+    least, more = divmod(n, world)
+    return [least + (r < more) for r in range(world)]
+
+
 class Wire:
     """The connection of this process (``rank`` of ``world``) to the others; ``sent`` counts its bytes.
 
@@ -53,15 +59,28 @@ class Wire:
         if self.real and self._heart:
             self._heart.round = round
 
+    def everyone(self, said: Any) -> list[Any]:
+        """What every process says, in the order of ranks: anything that can be pickled."""
+        heard = [said] * self.world
+        if self.real:
+            self._safely(lambda: dist.all_gather_object(heard, said, group=self._group))
+        return heard
+
     def agree(self, name: str, numbers: Sequence[int]) -> None:
         """Raise ``ValueError`` in *every* process unless all hand in the same ``numbers``: nobody is left waiting."""
-        if not self.real:
-            return
-        everyone: list[list[int]] = [[]] * self.world
-        self._safely(lambda: dist.all_gather_object(everyone, list(numbers), group=self._group))
+        everyone = self.everyone(list(numbers))
         if any(theirs != everyone[0] for theirs in everyone):
             listed = ", ".join(f"process {r}: {theirs}" for r, theirs in enumerate(everyone))
             raise ValueError(f"{name} must be the same in all processes, got {listed}")
+
+    def all_could(self, error: Exception | None) -> None:
+        """Raise ``error``, or ``ValueError`` with the ``error`` of another process: nobody goes on without it."""
+        said = self.everyone(None if error is None else str(error))
+        if error is not None:
+            raise error
+        for rank, text in enumerate(said):
+            if text is not None:
+                raise ValueError(f"process {rank}: {text}")
 
     def start_sum(self, t: Tensor) -> Callable[[], Tensor]:
         """Add ``t`` over the processes, in an order that the backend chooses; call the result to wait for it."""

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import io
 import os
+import socket
+import warnings
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +67,12 @@ class Keeper:
     """Saves the own rows in ``folder`` after round 1, after every ``every`` rounds, and when something goes wrong.
 
     Call :meth:`begin` or :meth:`restore` *before* the algorithm, and take the iterates from :meth:`watch`. ``folder``
-    is one that all processes share. The last two rounds that all nodes have saved are kept, and what is newer: of
-    processes that do not wait for each other some may be ahead. ``settings`` describe the run; a run with others is
-    not continued. ``record`` may be set to anything that the rows should carry along; it may know more than the round
-    that it was saved with. Both consist of numbers, text, lists and dictionaries. ``saved`` are the records by round of
-    the rows that this process has saved, or gone on from.
+    is one that all processes share, or one for each machine. The last two rounds that all nodes have saved are kept,
+    and what is newer: of processes that do not wait for each other some may be ahead. ``settings`` describe the run; a
+    run with others is not continued. ``record`` may be set to anything that the rows should carry along; it may know
+    more than the round that it was saved with. Both consist of numbers, text, lists and dictionaries. ``saved`` are
+    the records by round of the rows that this process has saved, or gone on from. ``tell`` is called with a sentence
+    when a damaged round is passed over.
 
     Processes that are stopped are not all in the same round. One that waits for messages stands *before* them, and
     neighbours are at most one communication apart, the ends of a path of w processes w - 1. So each of w > 1 processes
@@ -78,9 +81,14 @@ class Keeper:
     """
 
     def __init__(
-        self, folder: str | os.PathLike, net: Network, every: int = 50, settings: Mapping[str, Any] | None = None
+        self,
+        folder: str | os.PathLike,
+        net: Network,
+        every: int = 50,
+        settings: Mapping[str, Any] | None = None,
+        tell: Callable[[str], object] = warnings.warn,
     ) -> None:
-        self.folder, self.net, self.every = Path(folder), net, integer("every", every, 1)
+        self.folder, self.net, self.every, self.tell = Path(folder), net, integer("every", every, 1), tell
         self.settings = dict(settings or {})
         self.record: Any = None
         self._start([])
@@ -154,6 +162,8 @@ class Keeper:
             raise OSError(f"the rows cannot be written to {path}: {error.strerror or error}") from error
         self.saved[r] = record
         complete = rows.complete_rounds(self.folder, self.net.n)
+        if not complete:  # other machines have folders of their own; the slowest process is at the oldest held round
+            complete = sorted(r for r in self.saved if r <= self._held[0]["round"])
         for r, *_, path in rows.saved_files(self.folder, self.net.n):
             if len(complete) > 1 and r < complete[-2]:
                 path.unlink(missing_ok=True)
@@ -166,7 +176,7 @@ class Keeper:
         state, net = self._held[-1], self.net
         self._write(state)
         net.wire.agree("the first round", [state["round"]])  # all have saved
-        if net.rank == 0:
+        if net.rank == 0 or os.environ.get("LOCAL_RANK") == "0":  # once in every folder
             new = {rows.file_name(state["round"], own[0], own[-1], net.n) for own in self._owned()}
             for r, *_, path in rows.saved_files(self.folder, None):
                 if r >= state["round"] and path.name not in new:
@@ -179,25 +189,49 @@ class Keeper:
         """The rows of the newest round that all nodes have saved, whatever number of processes saved them.
 
         ``x`` says which shape, dtype and device is expected. The network goes on from there: round, random numbers,
-        bytes, clock, and the memory of the algorithm that is started next. Raises :class:`NoCheckpoint` (it names the
-        nodes), and ``ValueError`` for rows of another run (n, shape, dtype, ``settings``), for files that cannot be
-        read, and for an algorithm with memory on edges in another number of processes.
+        bytes, clock, and the memory of the algorithm that is started next. Every process reads the rows of its own
+        nodes, in the folder as it sees it; a round whose files cannot all be read is passed over for an older one.
+        Raises :class:`NoCheckpoint` (it names the nodes, and the folders if they are
+        several), and ``ValueError`` for rows of another run (n, shape, dtype, ``settings``), for files that cannot be
+        read when nothing else is there, and for an algorithm with memory on edges in another number of processes.
         """
-        complete = rows.complete_rounds(self.folder, self.net.n)
-        newest = complete[-1] if complete else -1
-        self.net.wire.agree("the newest round in the folder", [newest])  # one that all processes share
-        if newest < 0:
-            raise NoCheckpoint(rows.what_is_missing(self.folder, self.net.n))
-        paths = rows.files_of_round(self.folder, self.net.n, newest)
-        parts = [rows.read_rows(path) for path in paths]
-        for part, path in zip(parts, paths, strict=True):
-            self._compare(part, x)
-            if any(list(part[name] or ()) != list(parts[0][name] or ()) for name in ("memory", "clock", "per_node")):
-                raise ValueError(f"{path} and {paths[0]} cannot be rows of one run: they remember different things")
-        whole = self._assemble(parts, x)
+        net, wire = self.net, self.net.wire
+        own = range(int(net.mine[0]), int(net.mine[-1]) + 1)
+        everyone = wire.everyone(rows.complete_rounds(self.folder, net.n, own))
+        told, damage = [], None
+        for r in sorted(set.intersection(*map(set, everyone)), reverse=True):
+            paths, parts, damage = rows.files_of_round(self.folder, net.n, r, own), [], None
+            try:
+                parts = [rows.read_rows(path) for path in paths]
+            except ValueError as error:
+                damage = error
+            said = [text for text in wire.everyone(damage and str(damage)) if text]
+            if not said:
+                break
+            told += said
+        else:
+            wire.all_could(damage)
+            raise NoCheckpoint(self._missing(own))
+        error = None
+        try:
+            whole = self._assemble(paths, parts, x)
+        except ValueError as problem:
+            error = problem
+        wire.all_could(error)
+        for text in told:
+            self.tell(f"{text}; the rows after round {r} are older, and whole")
         self.record = parts[0]["record"]
         self._start([whole])
         return whole["x"]
+
+    def _missing(self, own: range) -> str:
+        """Which rows are missing, and where."""
+        wire, here = self.net.wire, str(self.folder)
+        newest = wire.everyone(rows.newest_rows(self.folder, self.net.n, own))
+        seen = wire.everyone((socket.gethostname(), here, rows.saved_files(self.folder, self.net.n)))
+        same = all(files == seen[0][2] for *_, files in seen)
+        places = [here if same else f"{folder} of {host} (process {r})" for r, (host, folder, _) in enumerate(seen)]
+        return rows.what_is_missing(newest, places)
 
     def _compare(self, part: dict[str, Any], x: Tensor) -> None:
         """Raise ``ValueError`` unless the rows are those of this run."""
@@ -208,31 +242,36 @@ class Keeper:
             listed = "; ".join(f"{name} was {found.get(name)!r} and is now {wanted.get(name)!r}" for name in names)
             raise ValueError(f"the rows in {self.folder} belong to another run: {listed}")
 
-    def _assemble(self, parts: list[dict[str, Any]], x: Tensor) -> dict[str, Any]:
-        """Own rows from the parts; sets the network."""
-        net = self.net
-        same = [part["nodes"] for part in parts] == self._owned()
+    def _assemble(self, paths: list[Path], parts: list[dict[str, Any]], x: Tensor) -> dict[str, Any]:
+        """Own rows from the parts, which hold at least these; sets the network."""
+        net, first = self.net, parts[0]
+        for part, path in zip(parts, paths, strict=True):
+            self._compare(part, x)
+            if any(list(part[name] or ()) != list(first[name] or ()) for name in ("memory", "clock", "per_node")):
+                raise ValueError(f"{path} and {paths[0]} cannot be rows of one run: they remember different things")
+        same = first["processes"] == net.world and first["nodes"] == net.mine.tolist()
+        at = int(net.mine[0]) - first["nodes"][0]
+        own = slice(at, at + net.rows)
         memory = {}
-        for name in parts[0]["memory"]:
+        for name in first["memory"]:
             if same:
-                memory[name] = parts[net.rank]["memory"][name]
+                memory[name] = first["memory"][name]
             elif all(name in part["per_node"] for part in parts):
-                memory[name] = rows.own_rows([part["memory"][name] for part in parts], net.mine)
+                memory[name] = rows.own_rows([part["memory"][name] for part in parts], own)
             else:
                 raise ValueError(
-                    f"the memory {name!r} of this algorithm belongs to edges: it goes on in {parts[0]['processes']} "
+                    f"the memory {name!r} of this algorithm belongs to edges: it goes on in {first['processes']} "
                     f"processes, as it was saved, and not in {net.world}"
                 )
         memory = rows.mapped(lambda t: t.to(x.device), memory)
-        state = parts[net.rank if same else 0] | {
+        state = first | {
             "nodes": net.mine.tolist(),
-            "x": rows.own_rows([part["x"] for part in parts], net.mine).to(x.device),
+            "x": rows.own_rows([part["x"] for part in parts], own).to(x.device),
             "memory": memory,
         }
-        net.resume(state["round"], memory, rows.own_positions(parts, net.mine.tolist()))
+        net.resume(state["round"], memory, rows.own_positions(parts, own))
         net.bytes_sent.copy_(state["bytes_sent"])
-        together = sum(part["wire_bytes"] for part in parts)
-        net.wire.sent = state["wire_bytes"] if same else together if net.rank == 0 else 0
+        net.wire.sent = sum(part["wire_bytes"] for part in parts if part["nodes"][0] in state["nodes"])
         if net.clock and state["clock"]:
             net.clock.times, net.clock.calls = state["clock"]["times"], state["clock"]["calls"]
         return state

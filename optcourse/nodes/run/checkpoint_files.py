@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -47,35 +47,50 @@ def saved_files(folder: Path, n: int | None) -> list[tuple[int, int, int, Path]]
     return found
 
 
-def files_of_round(folder: Path, n: int, round: int) -> list[Path]:
-    """Files that hold each of the n nodes exactly once, in node order; empty unless all nodes were saved.
+def files_of_round(folder: Path, n: int, round: int, wanted: range | None = None) -> list[Path]:
+    """Files that hold each of the nodes ``wanted`` (by default all n), and none twice, in node order; else empty.
 
     Other numbers of processes may have left files that overlap with these: such files are passed over.
     """
-    from_node: dict[int, list[Path]] = {n: []}  # files that hold all nodes from there on
+    wanted = range(n) if wanted is None else wanted
+    from_node: dict[int, list[Path]] = {}  # files that hold the wanted nodes from there on
     of_round = [file for file in saved_files(folder, n) if file[0] == round]
     for _, first, last, path in sorted(of_round, key=lambda file: -file[1]):
-        if first <= last and last + 1 in from_node:
-            from_node[first] = [path, *from_node[last + 1]]
-    return from_node.get(0, [])
+        if first <= last < n and (last >= wanted[-1] or last + 1 in from_node):
+            from_node[first] = [path, *from_node.get(last + 1, [])] if last < wanted[-1] else [path]
+    starts = [first for first in from_node if first <= wanted[0]]
+    return from_node[max(starts)] if starts else []
 
 
-def complete_rounds(folder: Path, n: int) -> list[int]:
-    """The rounds that all n nodes have saved, in order."""
-    return sorted(r for r in {file[0] for file in saved_files(folder, n)} if files_of_round(folder, n, r))
+def complete_rounds(folder: Path, n: int, wanted: range | None = None) -> list[int]:
+    """The rounds of which ``folder`` holds the nodes ``wanted``, by default all n, in order."""
+    return sorted(r for r in {file[0] for file in saved_files(folder, n)} if files_of_round(folder, n, r, wanted))
 
 
-def what_is_missing(folder: Path, n: int) -> str:
-    """Why no round is complete, with the nodes by number."""
+def newest_rows(folder: Path, n: int, nodes: Iterable[int]) -> list[int]:
+    """For each of ``nodes`` the newest round in which ``folder`` has it, -1 for none."""
     files = saved_files(folder, n)
-    if not files:
-        return f"there are no rows of {n} nodes in {folder}"
-    newest = [max((r for r, first, last, _ in files if first <= i <= last), default=-1) for i in range(n)]
-    behind = _listed([i for i in range(n) if newest[i] == min(newest)])
-    if min(newest) < 0:
-        return f"the rows of nodes {behind} were never saved in {folder}: the run cannot go on without them"
-    last = f"nodes {behind} were saved last in round {min(newest)}, others in round {max(newest)}"
-    return f"no round in {folder} has the rows of all nodes: {last}"
+    return [max((r for r, first, last, _ in files if first <= i <= last), default=-1) for i in nodes]
+
+
+def what_is_missing(newest: list[list[int]], places: list[str]) -> str:
+    """Why there is no round that all nodes were saved in, with the nodes by number and the place where they should be.
+
+    ``newest``: for each process what :func:`newest_rows` says of its own nodes in its folder, ``places[rank]``.
+    """
+    everybody = [r for rows in newest for r in rows]
+    n, same = len(everybody), len(set(places)) == 1
+    if max(everybody) < 0:
+        return f"there are no rows of {n} nodes in {', '.join(dict.fromkeys(places))}"
+    where = [place for rows, place in zip(newest, places, strict=True) for _ in rows]
+    behind = [i for i in range(n) if everybody[i] == min(everybody)]
+    missing = {place: [i for i in behind if where[i] == place] for place in dict.fromkeys(where[i] for i in behind)}
+    listed = " and ".join(f"{_listed(nodes)}{'' if same else f' in {place}'}" for place, nodes in missing.items())
+    if min(everybody) < 0:
+        at = f" in {places[0]}" if same else ""
+        return f"the rows of nodes {listed} were never saved{at}: the run cannot go on without them"
+    last = f"nodes {listed} were saved last in round {min(everybody)}, others in round {max(everybody)}"
+    return f"no round{f' in {places[0]}' if same else ''} has the rows of all nodes: {last}"
 
 
 def _listed(nodes: list[int]) -> str:
@@ -98,14 +113,15 @@ def read_rows(path: Path) -> dict[str, Any]:
     raise ValueError(f"{path} cannot be read as saved rows: {why}")
 
 
-def newest_round(folder: Path, n: int, settings: Mapping[str, Any]) -> int | None:
-    """The newest round from which a run with these settings can go on, None when there is none."""
-    try:
-        r = complete_rounds(folder, n)[-1]
-        parts = [read_rows(path) for path in files_of_round(folder, n, r)]
-    except (IndexError, ValueError):
-        return None
-    return r if all(part["settings"] == settings for part in parts) else None
+def newest_round(folder: Path, n: int, settings: Mapping[str, Any], wanted: range | None = None) -> int | None:
+    """The newest round from which the nodes ``wanted`` of a run with these settings can go on, None for none."""
+    for r in reversed(complete_rounds(folder, n, wanted)):
+        try:
+            parts = [read_rows(path) for path in files_of_round(folder, n, r, wanted)]
+        except ValueError:  # damaged
+            continue
+        return r if all(part["settings"] == settings for part in parts) else None
+    return None
 
 
 def check_rows(content: Any, round: int, first: int, last: int, n: int) -> None:
@@ -174,14 +190,14 @@ def mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:
     return [mapped(change, entry) for entry in value] if isinstance(value, list) else value
 
 
-def own_rows(parts: list[Any], mine: Tensor) -> Any:
-    """The rows ``mine`` of tensors, or of lists of tensors, whose rows together are those of all nodes."""
+def own_rows(parts: list[Any], own: slice) -> Any:
+    """The rows ``own`` of tensors, or of lists of tensors, that are joined."""
     if isinstance(parts[0], list):
-        return [torch.cat(tensors)[mine] for tensors in zip(*parts, strict=True)]
-    return torch.cat(parts)[mine]
+        return [torch.cat(tensors)[own] for tensors in zip(*parts, strict=True)]
+    return torch.cat(parts)[own]
 
 
-def own_positions(parts: list[dict[str, Any]], mine: list[int]) -> dict[str, dict[str, Any]]:
+def own_positions(parts: list[dict[str, Any]], own: slice) -> dict[str, dict[str, Any]]:
     """How far the streams of the own nodes were used; nodes that drew differently often have a list."""
     positions: dict[str, dict[str, Any]] = {}
     for key in {key: None for part in parts for key in part["positions"]}:
@@ -193,8 +209,8 @@ def own_positions(parts: list[dict[str, Any]], mine: list[int]) -> dict[str, dic
         for kind in {kind: None for counts in drawn for kind in counts}:
             pairs = zip(parts, drawn, strict=True)
             everyone = [at for part, counts in pairs for at in _each(counts.get(kind, 0), len(part["nodes"]))]
-            own = [everyone[i] for i in mine]
-            positions[key][kind] = own[0] if len(set(own)) == 1 else own
+            rows = everyone[own]
+            positions[key][kind] = rows[0] if len(set(rows)) == 1 else rows
     return positions
 
 

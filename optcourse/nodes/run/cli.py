@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import sys
 import time
@@ -18,8 +17,20 @@ import click
 import torch
 
 from optcourse.arguments import real
-from optcourse.nodes.run.launch import GRACE, CannotLaunch, Workers
-from optcourse.nodes.run.process import FAILED, INTERRUPTED, LOST, USAGE, How, leave, one_process, say_what_is_saved
+from optcourse.nodes.run import again
+from optcourse.nodes.run.launch import GRACE, CannotLaunch, Workers, leave_with_agent
+from optcourse.nodes.run.process import (
+    FAILED,
+    INTERRUPTED,
+    LOST,
+    USAGE,
+    How,
+    leave,
+    one_process,
+    say_what_is_saved,
+    speaks,
+    stop_alone,
+)
 from optcourse.nodes.run.recipes import RECIPES, Setup
 from optcourse.runtime import exit_status
 
@@ -90,12 +101,14 @@ def run(context: click.Context, **options: Any) -> int:
         raise click.UsageError(str(error)) from None
     output = options["output"] or Path("build/nodes") / setup.algorithm
     same = {name: options[name] for name in ("backend", "timeout", "save_every", "resume")}
-    how = How(str(output), _again(context), **same)
+    how = How(str(output), again.command(context), **same)
     if "RANK" not in os.environ and (options["processes"] or 1) > 1:
         return _start(setup, how, options["processes"])
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        leave_with_agent(stop_alone)
     status, lost = one_process(setup, how)
     # Rows that others (of torchrun) save after this process has left are not in its message.
-    if os.environ.get("RANK", "0") == ("1" if lost == 0 else "0"):
+    if speaks(lost):
         say_what_is_saved(setup, how, status)
     return status
 
@@ -112,18 +125,6 @@ def _check_machine(setup: Setup, options: dict[str, Any]) -> None:
         here, found = int(os.environ.get("LOCAL_WORLD_SIZE", world)), torch.cuda.device_count()
         if found < here:
             raise ValueError(f"backend nccl needs a GPU per process: {here} processes, {found} GPUs")
-
-
-def _again(context: click.Context) -> str:
-    """The command that continues this run."""
-    given = [context.params["algorithm"]]
-    for option in context.command.params:
-        typed = context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
-        if typed and isinstance(option, click.Option) and option.name != "resume":
-            given += option.opts[-1:] if option.is_flag else [option.opts[-1], str(context.params[option.name])]
-    world = os.environ.get("WORLD_SIZE")
-    start = ["torchrun", "--nproc-per-node", world, "-m", "optcourse.nodes"] if world else ["optcourse", "nodes"]
-    return shlex.join([*start, "run", *given, "--resume"])
 
 
 # ------------------------------------------------------------------------------------------------ all processes
@@ -160,4 +161,4 @@ def _start(setup: Setup, how: How, processes: int) -> int:
 def main() -> None:
     """``python -m optcourse.nodes``: every usage error is one line on standard error and exit status 2."""
     command = partial(nodes.main, prog_name="python -m optcourse.nodes", standalone_mode=False)
-    leave(exit_status(command, speaks=os.environ.get("RANK", "0") == "0"))
+    leave(exit_status(command))  # every process says it: torchrun ends the others when the first has gone

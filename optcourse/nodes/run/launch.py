@@ -86,6 +86,7 @@ class Workers(contextlib.AbstractContextManager):
             "WORLD_SIZE": str(processes),
             "LOCAL_WORLD_SIZE": str(processes),
             "OMP_NUM_THREADS": "1",  # processes that fight for cores are several times slower
+            "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),  # else a lost store shows its stack
         }
 
     def __exit__(self, *_: object) -> None:
@@ -240,6 +241,18 @@ def leave_with_parent(action: Callable[[], None]) -> None:
         action()
 
     threading.Thread(target=watch, daemon=True, name="optcourse-parent").start()
+
+
+def leave_with_agent(action: Callable[[], None]) -> None:
+    """Call ``action`` in a thread when the process that started this one is gone: nobody else would end it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        action()
+
+    threading.Thread(target=watch, daemon=True, name="optcourse-agent").start()
 
 
 def _work() -> None:

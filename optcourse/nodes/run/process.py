@@ -6,20 +6,25 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sized
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
+from optcourse import files
 from optcourse.nodes.network.network import Network, NodeFailed
+from optcourse.nodes.network.wire import split_rows
 from optcourse.nodes.run import experiment
 from optcourse.nodes.run.checkpoint import Keeper
 from optcourse.nodes.run.checkpoint_files import newest_round
 from optcourse.nodes.run.launch import GRACE, join, leave_with_parent
+from optcourse.nodes.run.lock import Lock
 from optcourse.nodes.run.recipes import Setup
 from optcourse.runtime import exit_status, progress
 
@@ -45,16 +50,29 @@ class _Terminated(BaseException):
 
 def worker(text: str) -> None:
     """One of the processes of ``--processes``: what it saved, the process that started it will say."""
-
-    def parent_died() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(GRACE)
-        os._exit(INTERRUPTED)
-
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
-    leave_with_parent(parent_died)
+    leave_with_parent(stop_alone)
     setup, how = json.loads(text)
-    leave(exit_status(lambda: one_process(Setup(**setup), How(**how))[0], speaks=os.environ["RANK"] == "0"))
+    setup, how = Setup(**setup), How(**how)
+
+    def work() -> int:
+        status, _ = one_process(setup, how)
+        if _alone.is_set() and os.environ["RANK"] == "0":
+            say_what_is_saved(setup, how, status)
+        return status
+
+    leave(exit_status(work, speaks=os.environ["RANK"] == "0"))
+
+
+def stop_alone() -> None:
+    """Whoever started this process is gone: save and stop, as after Ctrl-C, and say so, because nobody else will."""
+    _alone.set()
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(GRACE)
+    os._exit(INTERRUPTED)
+
+
+_alone = threading.Event()
 
 
 def one_process(setup: Setup, how: How) -> tuple[int, int | None]:
@@ -69,7 +87,7 @@ def one_process(setup: Setup, how: How) -> tuple[int, int | None]:
 
     before = signal.signal(signal.SIGTERM, terminated)
     torch.set_num_threads(int(os.environ.get("OPTCOURSE_THREADS", "1")))
-    net = keeper = None
+    net = keeper = lock = None
     output = Path(how.output)
     try:
         device = "cpu"
@@ -82,8 +100,13 @@ def one_process(setup: Setup, how: How) -> tuple[int, int | None]:
             except RuntimeError as error:
                 raise ValueError(f"the processes cannot reach each other: {error}") from None
         net = Network(setup.nodes, exact=setup.exact, clock=setup.clock(), timeout=how.timeout)
-        output.mkdir(parents=True, exist_ok=True)
-        keeper = Keeper(output / "rows", net, how.save_every, _of_the_run(setup))
+        lock = Lock(output, net.wire)
+
+        def tell(text: str) -> None:
+            if net.rank == 0:
+                click.echo(f"optcourse: {text}", err=True)
+
+        keeper = Keeper(output / "rows", net, how.save_every, _of_the_run(setup), tell)
 
         def show(steps: Iterable, name: str) -> Iterable:
             total = len(steps) if isinstance(steps, Sized) else setup.steps - keeper.done
@@ -91,7 +114,7 @@ def one_process(setup: Setup, how: How) -> tuple[int, int | None]:
 
         result = experiment.train(setup, net, keeper, how.resume, show, device)
         if net.rank == 0:
-            (output / "result.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+            _write_result(output / "result.json", result)
             _print_result(result, output)
         return 0, None
     except (NodeFailed, KeyboardInterrupt, _Terminated) as error:
@@ -101,7 +124,7 @@ def one_process(setup: Setup, how: How) -> tuple[int, int | None]:
             lost = NodeFailed(rank, net.round, "another process was lost, and this one asked to end")
         if lost is None:
             return INTERRUPTED, None
-        if net is None or net.rank == (1 if lost.rank == 0 else 0):  # one of the survivors
+        if speaks(lost.rank):
             click.echo(f"optcourse: {lost}", err=True)
         return LOST, lost.rank
     except Exception as error:
@@ -118,6 +141,15 @@ def one_process(setup: Setup, how: How) -> tuple[int, int | None]:
         return FAILED, None
     finally:
         signal.signal(signal.SIGTERM, before)
+        if lock:
+            lock.release()
+
+
+def _write_result(path: Path, result: dict[str, Any]) -> None:
+    try:
+        files.write(path, json.dumps(result, indent=1))
+    except OSError as error:
+        raise OSError(f"the result cannot be written to {path}: {error.strerror or error}") from error
 
 
 def _save(keeper: Keeper | None) -> None:
@@ -129,15 +161,37 @@ def _save(keeper: Keeper | None) -> None:
 
 
 def say_what_is_saved(setup: Setup, how: How, status: int) -> None:
-    """Which round a run that ended with ``status`` goes on from, if it does, and how."""
+    """Which round a run that ended with ``status`` goes on from, if it does, and how: as far as this machine knows."""
     if status not in (FAILED, LOST, INTERRUPTED):
         return
-    folder, text = Path(how.output) / "rows", "no round of this run was saved by all processes"
-    r = newest_round(folder, setup.nodes, _of_the_run(setup))
+    folder, settings, of_nodes, machines = Path(how.output) / "rows", _of_the_run(setup), "", ""
+    r = newest_round(folder, setup.nodes, settings)
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        machines = ", and on every other machine as it was started there"
+        if r is None:  # they have folders of their own
+            here = _nodes_of_this_machine(setup.nodes)
+            r, of_nodes = newest_round(folder, setup.nodes, settings, here), f" of nodes {here[0]}-{here[-1]}"
+    text = "no round of this run was saved by all processes"
     if r is not None:
-        go_on = "" if status == FAILED else f"; go on with\n  {how.again}"
-        text = f"the rows after {r} {'round' if r == 1 else 'rounds'} are saved in {folder}{go_on}"
-    click.echo(f"optcourse: {'interrupted; ' if status == INTERRUPTED else ''}{text}", err=True)
+        go_on = "" if status == FAILED else f"; go on with{machines}\n  {how.again}"
+        text = f"the rows{of_nodes} after {r} {'round' if r == 1 else 'rounds'} are saved in {folder}{go_on}"
+    why = "whoever started this process is gone; " if _alone.is_set() else "interrupted; " * (status == INTERRUPTED)
+    click.echo(f"optcourse: {why}{text}", err=True)
+
+
+def _nodes_of_this_machine(n: int) -> range:
+    """The nodes whose rows the processes of this machine own."""
+    names = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
+    rank, local, here, world = (int(os.environ[name]) for name in names)
+    ends = [0, *accumulate(split_rows(n, world))]
+    return range(ends[rank - local], ends[rank - local + here])
+
+
+def speaks(lost: int | None) -> bool:
+    """Whether this process is the first on its machine that is not lost."""
+    rank = int(os.environ.get("RANK", "0"))
+    local = int(os.environ.get("LOCAL_RANK", rank))
+    return local == (1 if lost == rank - local else 0)
 
 
 def _of_the_run(setup: Setup) -> dict[str, Any]:
