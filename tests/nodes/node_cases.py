@@ -63,6 +63,8 @@ def cases(net):
         "error_feedback": (nodes.error_feedback, {"compress": top}),
         "error_feedback, sign": (nodes.error_feedback, {"compress": compressors.scaled_sign()}),
         "powersgd": (nodes.powersgd, {"shapes": SHAPES, "rank": 2}),
+        "powersgd, momentum": (nodes.powersgd, {"shapes": SHAPES, "momentum": 0.9}),
+        "powersgd, own feedback": (nodes.powersgd, {"shapes": SHAPES, "feedback": "own"}),
         "async_sgd": (
             nodes.async_sgd,
             {
@@ -82,6 +84,15 @@ def cases(net):
         "robust_sgd, krum": (
             nodes.robust_sgd,
             {"aggregate": aggregators.krum, "n_byzantine": 2, "attack": attacks.sign_flip()},
+        ),
+        "robust_sgd, with history": (
+            nodes.robust_sgd,
+            {
+                "aggregate": aggregators.clipping_from_last(radius=2.0),
+                "n_byzantine": 2,
+                "attack": attacks.mimic(warmup=5),
+                "momentum": 0.9,
+            },
         ),
     }
 

@@ -81,11 +81,17 @@ def relay_sum(net: Network, grad: Gradient, x: Tensor, lr: float, tree: nx.Graph
     r"""RelaySGD: on a tree, neighbours *relay* sums, so that every node's step reaches all others exactly once.
 
     With :math:`x_i^{1/2}=x_i-\gamma g_i`, node i sends j the message
-    :math:`m_{i\to j}=x_i^{1/2}+\sum_{k\in N_i\setminus j}m_{k\to i}` built from what it received a step ago (with a
-    counter of the summands), and takes the mean of its own vector and all it receives. A vector arrives after as
-    many steps as it has hops to go; uniform weights whatever the shape of the tree. Per step d numbers to each
-    neighbour. Source: Vogels, He, Koloskova, Karimireddy, Lin, Stich & Jaggi 2021, "RelaySum for decentralized deep
-    learning on heterogeneous data", Algorithm 1. Raises ``ValueError`` unless ``tree`` is a tree on 0..n-1.
+    :math:`m_{i\to j}=x_i^{1/2}+\sum_{k\in N_i\setminus j}m_{k\to i}` built from what it received a step ago, with a
+    counter of the c summands in it. A vector arrives after as many steps as it has hops to go, and for what is still
+    under way stands the start:
+
+    .. math:: x_i \leftarrow \frac1n\Big(x_i^{1/2}+\sum_{k\in N_i}m_{k\to i}
+        +\big(n-1-\sum_{k\in N_i}c_{k\to i}\big)\,x_i^0\Big)
+
+    Uniform weights whatever the shape of the tree. Per step d + 1 numbers to each neighbour. Source: Vogels, He,
+    Koloskova, Karimireddy, Lin, Stich & Jaggi 2021, "RelaySum for decentralized deep learning on heterogeneous data",
+    Algorithm 1 and the released code (all nodes start at one x^0 there). Raises ``ValueError`` unless ``tree`` is a
+    tree on 0..n-1.
     """
     graph = isinstance(tree, nx.Graph) and not tree.is_directed()
     if not graph or set(tree.nodes) != set(range(net.n)) or not nx.is_tree(tree):
@@ -99,13 +105,13 @@ def relay_sum(net: Network, grad: Gradient, x: Tensor, lr: float, tree: nx.Graph
     source, target = torch.tensor(relays, dtype=torch.int64).reshape(-1, 2).T
     senders, receivers = torch.tensor([own[i] for i, _ in out]), torch.tensor([own[j] for _, j in into])
     nothing = x.new_zeros(len(into), x.shape[1] + 1)  # the last column counts summands
-    received = net.initial("received", nothing, per_node=False)
+    received, start = net.initial("received", nothing, per_node=False), net.initial("start", x)
     for _ in net.rounds():
         half = torch.cat([x - lr * grad(x), x.new_ones(net.rows, 1)], 1)
         messages = half[senders].index_add(0, target, received[source]) if out else half[:0]
         received = net.exchange(edges, messages)
         total = half.index_add(0, receivers, received) if into else half
-        x = total[:, :-1] / total[:, -1:]
+        x = (total[:, :-1] + (net.n - total[:, -1:]) * start) / net.n
         yield x
 
 
