@@ -1,8 +1,9 @@
 # make lectures   install, run every lecture on the CPU, write build/lectures/index.html
 # make test       install, check style and types, run every test and every notebook
 # make check      a subset of it for the inner loop: style, types, doctests, the tests that start no other process
-# make bench      speed of optimizers, grading, nodes and landscapes, as ratios in one run; writes build/*.md and benchmarks.json
-#                 (some 25 minutes on two quiet cores; each script in tests/benchmarks can be run alone)
+# make bench      speed of optimizers, grading, nodes and landscapes, as ratios in one run, and (as root) plans on a wire of
+#                 limited rate; writes build/*.md and benchmarks.json
+#                 (some 28 minutes on two quiet cores; each script in tests/benchmarks can be run alone)
 # make lab        install, open JupyterLab: lectures/ at first, labs/release beside it
 # make format     let ruff and nbstripout put code and notebooks in order
 
@@ -58,9 +59,11 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_grading.py
 	$(BIN)/python tests/benchmarks/bench_nodes.py
 	$(BIN)/python tests/benchmarks/bench_landscape.py
+	$(BIN)/python tests/benchmarks/bench_wire.py
 	$(BIN)/python tests/benchmarks/results_table.py > build/RESULTS.md
 	$(BIN)/python tests/benchmarks/nodes_table.py > build/NODES.md
 	$(BIN)/python tests/benchmarks/landscape_table.py > build/LANDSCAPE.md
+	$(BIN)/python tests/benchmarks/wire_table.py > build/WIRE.md
 
 lab: $(READY)
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/lectures --LabApp.news_url=None \
