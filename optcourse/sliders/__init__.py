@@ -6,6 +6,7 @@
 ``networks``      :func:`norms_figure`, :func:`signal_figure`
 ``averaging``     :func:`lookahead_figure`
 ``batches``       :func:`batch_figure`
+``collectives``   :func:`collectives_figure`, :func:`traffic_figure`
 ``sharpness``     :func:`wells_figure`, :func:`cycle_figure`
 ``tilted``        :func:`tilt_figure`
 ``ranking``       :func:`profile_figure`
@@ -23,6 +24,7 @@ Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.th
 
 from optcourse.sliders.averaging import CURVATURES, lookahead_figure
 from optcourse.sliders.batches import batch_figure
+from optcourse.sliders.collectives import COMPRESSORS, collectives_figure, traffic_figure
 from optcourse.sliders.motion import SCHEDULES, START, momentum_figure, newton_figure, schedule_figure
 from optcourse.sliders.networks import TABLE, norms_figure, signal_figure
 from optcourse.sliders.panel import with_sliders
