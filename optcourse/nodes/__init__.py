@@ -2,7 +2,7 @@
 
 ==============  ===========================================================================================
 ``algorithms``  ``parallel``: psgd, local_sgd, post_local_sgd, scaffold, diloco; ``decentralized``: dsgd,
-                gradient_tracking, d2, relay_sum, choco; ``compressed``: compressed_sgd (qsgd),
+                push_sum, gradient_tracking, d2, relay_sum, choco; ``compressed``: compressed_sgd (qsgd),
                 error_feedback, powersgd;
                 ``asynchronous``: async_sgd; ``robust``: robust_sgd
 ``network``     ``Network``: n nodes, of which this process owns some rows: ``mean, mix, exchange, gather``
@@ -31,7 +31,7 @@ from optcourse.models.rows import evaluate, flat_parameters
 from optcourse.nodes.algorithms.algorithm import ALGORITHMS, last_iterate, memory
 from optcourse.nodes.algorithms.asynchronous import async_sgd, delay_adaptive
 from optcourse.nodes.algorithms.compressed import compressed_sgd, error_feedback, powersgd, qsgd
-from optcourse.nodes.algorithms.decentralized import choco, d2, dsgd, gradient_tracking, relay_sum
+from optcourse.nodes.algorithms.decentralized import choco, d2, dsgd, gradient_tracking, push_sum, relay_sum
 from optcourse.nodes.algorithms.parallel import diloco, local_sgd, post_local_sgd, psgd, scaffold
 from optcourse.nodes.algorithms.robust import robust_sgd
 from optcourse.nodes.byzantine import aggregators, attacks

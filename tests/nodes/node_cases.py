@@ -34,6 +34,26 @@ def start(net, dtype):
     return torch.linspace(-1, 1, DIM, dtype=dtype).repeat(net.rows, 1)
 
 
+def lopsided(n):
+    """A directed ring with short cuts from node 0 to every second node: many hear 0, which hears one."""
+    graph = nx.cycle_graph(n, create_using=nx.DiGraph)
+    graph.add_edges_from((0, i) for i in range(2, n, 2))
+    return graph
+
+
+def one_way_pairs(n):
+    """Rounds in which node i sends all but a third of what it has to i + 2^k, and nodes 0 and 1 send nothing in one."""
+    rounds = []
+    for k in range(3):
+        W = torch.zeros(n, n, dtype=torch.float64)
+        for j in range(n):
+            keeps = 1.0 if k == 1 and j < 2 else 1 / 3
+            W[j, j] = keeps
+            W[(j + 2**k) % n, j] = 1 - keeps
+        rounds.append(W)
+    return rounds
+
+
 def cases(net):
     """Name -> (algorithm, keyword arguments)."""
     n = net.n
@@ -51,6 +71,8 @@ def cases(net):
         "diloco": (nodes.diloco, {"local_steps": 3, "weight_decay": 0.1}),
         "dsgd": (nodes.dsgd, {"W": ring}),
         "dsgd, one peer": (nodes.dsgd, {"W": nodes.one_peer_exponential(n)}),
+        "push_sum": (nodes.push_sum, {"W": nodes.mixing_matrix(lopsided(n), "push")}),
+        "push_sum, one peer": (nodes.push_sum, {"W": one_way_pairs(n)}),
         "gradient_tracking": (nodes.gradient_tracking, {"W": ring}),
         "d2": (nodes.d2, {"W": lazy}),
         "relay_sum": (nodes.relay_sum, {"tree": tree}),
@@ -63,6 +85,8 @@ def cases(net):
         "error_feedback": (nodes.error_feedback, {"compress": top}),
         "error_feedback, sign": (nodes.error_feedback, {"compress": compressors.scaled_sign()}),
         "powersgd": (nodes.powersgd, {"shapes": SHAPES, "rank": 2}),
+        "powersgd, momentum": (nodes.powersgd, {"shapes": SHAPES, "momentum": 0.9}),
+        "powersgd, own feedback": (nodes.powersgd, {"shapes": SHAPES, "feedback": "own"}),
         "async_sgd": (
             nodes.async_sgd,
             {
@@ -82,6 +106,15 @@ def cases(net):
         "robust_sgd, krum": (
             nodes.robust_sgd,
             {"aggregate": aggregators.krum, "n_byzantine": 2, "attack": attacks.sign_flip()},
+        ),
+        "robust_sgd, with history": (
+            nodes.robust_sgd,
+            {
+                "aggregate": aggregators.clipping_from_last(radius=2.0),
+                "n_byzantine": 2,
+                "attack": attacks.mimic(warmup=5),
+                "momentum": 0.9,
+            },
         ),
     }
 

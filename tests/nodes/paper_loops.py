@@ -97,6 +97,32 @@ def by_hand_dsgd(matrices):
     return x
 
 
+def by_hand_push(sends):
+    """Algorithm 1 of SGP as messages: ``sends(k, j)`` lists (receiver, share) of what node j has in round k."""
+    u, w, grad = [np.array(row) for row in start()], [1.0] * N, Numpy()
+    for k in range(STEPS):
+        g = grad([u[i] / w[i] for i in range(N)])
+        half = [u[i] - LR * g[i] for i in range(N)]
+        new_u, new_w = [np.zeros_like(row) for row in u], [0.0] * N
+        for j in range(N):
+            for i, share in sends(k, j):
+                new_u[i] += share * half[j]
+                new_w[i] += share * w[j]
+        u, w = new_u, new_w
+    assert abs(sum(w) - N) < 1e-12 and max(w) - min(w) > 0.2  # not doubly stochastic
+    return [u[i] / w[i] for i in range(N)]
+
+
+def shares_of_lopsided(k, j):
+    receivers = sorted({j, (j + 1) % N} | (set(range(2, N, 2)) if j == 0 else set()))
+    return [(i, 1 / len(receivers)) for i in receivers]
+
+
+def shares_of_pairs(k, j):
+    to = (j + 2 ** (k % 3)) % N
+    return [(j, 1.0)] if k % 3 == 1 and j < 2 else [(j, 1 / 3), (to, 2 / 3)]
+
+
 def by_hand_tracking(W):
     x, grad = start(), Numpy()
     g = grad(x)
@@ -120,22 +146,18 @@ def by_hand_d2(W):
 
 
 def by_hand_relay(tree):
-    x, grad = start(), Numpy()
-    message = {(i, j): (np.zeros(node_cases.DIM), 0) for u, v in tree.edges for i, j in ((u, v), (v, u))}
-    for _ in range(STEPS):
+    """The paper's sum over nodes, without any message: node j's half step arrives after hops - 1 steps, x^0 before."""
+    hops, grad, x0 = dict(nx.all_pairs_shortest_path_length(tree)), Numpy(), start()
+    x, halves = x0, []
+    for t in range(STEPS):
         g = grad(x)
-        half = [x[i] - LR * g[i] for i in range(N)]
-        message = {
-            (i, j): (
-                half[i] + sum(message[k, i][0] for k in tree[i] if k != j),
-                1 + sum(message[k, i][1] for k in tree[i] if k != j),
-            )
-            for i, j in message
-        }
-        x = [
-            (half[i] + sum(message[k, i][0] for k in tree[i])) / (1 + sum(message[k, i][1] for k in tree[i]))
-            for i in range(N)
-        ]
+        halves.append([x[j] - LR * g[j] for j in range(N)])
+
+        def seen(i, j, t=t):
+            sent = t - max(0, hops[i][j] - 1)
+            return halves[sent][j] if sent >= 0 else x0[j]
+
+        x = [sum(seen(i, j) for j in range(N)) / N for i in range(N)]
     return x
 
 
@@ -163,6 +185,24 @@ def by_hand_feedback():
         p = [LR * g[i] + e[i] for i in range(N)]
         e = [p[i] - top(p[i]) for i in range(N)]
         x = x - mean([top(pi) for pi in p])
+    return [x] * N
+
+
+def by_hand_powersgd(rank, momentum):
+    """Algorithms 1 and 2, one matrix as a matrix; a basis of the columns from numpy's decomposition."""
+    x, grad, e = start()[0], Numpy(), [np.zeros((3, 4)) for _ in range(N)]
+    m = np.zeros_like(x)
+    seed = torch.Generator().manual_seed(0)
+    Q = torch.randn(4, rank, generator=seed, dtype=torch.float64).numpy()
+    for _ in range(STEPS):
+        g = grad([x] * N)
+        delta = [g[i][:12].reshape(3, 4) + e[i] for i in range(N)]
+        P = np.linalg.svd(mean([d @ Q for d in delta]), full_matrices=False)[0]
+        Q = mean([d.T @ P for d in delta])
+        e = [d - P @ Q.T for d in delta]
+        update = np.concatenate([(P @ Q.T).ravel(), mean(list(g))[12:]])
+        m = momentum * m + update
+        x = x - LR * (update + m if momentum else update)
     return [x] * N
 
 
@@ -208,9 +248,14 @@ BY_HAND = {
     "diloco": by_hand_diloco,
     "dsgd": lambda: by_hand_dsgd([ring()]),
     "dsgd, one peer": lambda: by_hand_dsgd(one_peer()),
+    "push_sum": lambda: by_hand_push(shares_of_lopsided),
+    "push_sum, one peer": lambda: by_hand_push(shares_of_pairs),
     "gradient_tracking": lambda: by_hand_tracking(ring()),
     "d2": lambda: by_hand_d2((ring() + np.eye(N)) / 2),
     "relay_sum": lambda: by_hand_relay(nx.balanced_tree(2, 3).subgraph(range(N))),
     "choco": lambda: by_hand_choco(ring()),
     "error_feedback": by_hand_feedback,
+    "powersgd": lambda: by_hand_powersgd(2, 0),
+    "powersgd, momentum": lambda: by_hand_powersgd(1, 0.9),
+    "powersgd, own feedback": lambda: by_hand_powersgd(1, 0),
 }

@@ -1,6 +1,7 @@
 """Every algorithm against loops written from the papers, the fixed points of the theory, and each other."""
 
 import math
+from itertools import islice
 
 import node_cases
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from paper_loops import BY_HAND, LR, STEPS, N
 
 from optcourse import nodes
-from optcourse.nodes import aggregators, compressors
+from optcourse.nodes import aggregators, attacks, compressors
 from optcourse.problems import QuadraticNodes
 from optcourse.theory import gossip, local
 
@@ -60,6 +61,31 @@ def test_corrected_methods_end_at_the_minimizer_of_heterogeneous_nodes(name):
     np.testing.assert_allclose(last(iterates, 3000), np.tile(f.minimizer, (5, 1)), rtol=0, atol=1e-10)
 
 
+def test_push_sum_is_dsgd_where_the_matrix_is_doubly_stochastic():
+    W = nodes.one_peer_exponential(N)
+    points = []
+    for rule in (nodes.dsgd, nodes.push_sum):
+        net = nodes.Network(N)
+        points.append(
+            last(rule(net, node_cases.gradient(net, torch.float64), node_cases.start(net, torch.float64), LR, W), 9)
+        )
+    np.testing.assert_allclose(*points, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("n", [5, 8])
+def test_push_sum_agrees_on_the_mean_of_a_lopsided_graph_where_gossip_does_not(n):
+    W = nodes.mixing_matrix(node_cases.lopsided(n), "push")
+    x = torch.arange(float(n), dtype=torch.float64)[:, None]
+    iterates = nodes.push_sum(nodes.Network(n), torch.zeros_like, x, 0.1, W=W)
+    ends = last(iterates, 400)
+    np.testing.assert_allclose(ends, (n - 1) / 2, rtol=0, atol=1e-12)
+    shares = nodes.memory(iterates)["u"][:, -1] / n  # Perron's vector of the columns
+    np.testing.assert_allclose(W @ shares, shares, atol=1e-14)
+    assert float(shares.max() / shares.min()) > 2
+    with pytest.raises(ValueError, match="rows that sum to 1"):
+        next(nodes.dsgd(nodes.Network(n), torch.zeros_like, x, 0.1, W=W))
+
+
 def test_error_feedback_follows_plain_sgd_up_to_its_memory():
     """x - mean(e) is a step of plain SGD from x - mean(e), whatever the compressor."""
     net = nodes.Network(N)
@@ -69,7 +95,7 @@ def test_error_feedback_follows_plain_sgd_up_to_its_memory():
     for _ in range(20):
         virtual = virtual - LR * grad(x).mean(0)
         x = next(iterates)
-        e = iterates.gi_frame.f_locals["e"]
+        e = nodes.memory(iterates)["e"]
         torch.testing.assert_close(x - e.mean(0), virtual, rtol=0, atol=1e-13)
 
 
@@ -83,15 +109,19 @@ def test_full_rank_powersgd_is_parallel_sgd():
     np.testing.assert_allclose(powersgd, psgd, rtol=0, atol=1e-12)
 
 
-def test_powersgd_keeps_the_memories_of_heterogeneous_nodes_bounded():
-    net = nodes.Network(N)
-    grad = node_cases.gradient(net, torch.float64, noise=0.0)
-    iterates = nodes.powersgd(net, grad, node_cases.start(net, torch.float64), 0.1, node_cases.SHAPES)
-    sizes = []
-    for _ in range(2000):
-        next(iterates)
-        sizes.append(float(iterates.gi_frame.f_locals["e"].norm()))
-    assert max(sizes[1000:]) <= 1.5 * max(sizes[:1000])  # growth without bound would double it
+def test_only_powersgd_s_own_feedback_keeps_the_memories_of_heterogeneous_nodes_bounded():
+    """The published memory drifts apart with every step, and moves the iterates by nothing but rounding."""
+    grown, ends = {}, {}
+    for feedback in ("mean", "own"):
+        net = nodes.Network(N)
+        grad, x = node_cases.gradient(net, torch.float64, noise=0.0), node_cases.start(net, torch.float64)
+        iterates = nodes.powersgd(net, grad, x, 0.1, node_cases.SHAPES, feedback=feedback)
+        sizes, points = zip(
+            *((float(nodes.memory(iterates)["e"].norm()), x) for x in islice(iterates, 2000)), strict=True
+        )
+        grown[feedback], ends[feedback] = max(sizes[1000:]) / max(sizes[:1000]), points[-1]
+    assert grown["mean"] == pytest.approx(2, abs=0.05) and grown["own"] <= 1.5
+    torch.testing.assert_close(ends["mean"], ends["own"], rtol=0, atol=1e-10)
 
 
 def test_robust_rule_without_liars_is_parallel_sgd():
@@ -100,6 +130,22 @@ def test_robust_rule_without_liars_is_parallel_sgd():
     x = node_cases.start(net, torch.float64)
     robust = last(nodes.robust_sgd(net, grad, x, LR, aggregators.mean), 10)
     np.testing.assert_allclose(robust, last(nodes.psgd(nodes.Network(N), grad, x, LR), 10), rtol=0, atol=1e-13)
+
+
+def test_runs_that_share_a_rule_and_an_attack_with_history_do_not_disturb_each_other():
+    shared = {"aggregate": aggregators.clipping_from_last(2.0), "attack": attacks.mimic(warmup=3), "n_byzantine": 2}
+
+    def run(noise, options):
+        net = nodes.Network(N)
+        grad = node_cases.gradient(net, torch.float64, noise=noise)
+        return nodes.robust_sgd(net, grad, node_cases.start(net, torch.float64), LR, **options)
+
+    pair = run(0.0, shared), run(1.0, shared)
+    for _ in range(8):
+        together = [next(iterates) for iterates in pair]  # in turn
+    for noise, x in zip((0.0, 1.0), together, strict=True):
+        alone = {"aggregate": aggregators.clipping_from_last(2.0), "attack": attacks.mimic(warmup=3), "n_byzantine": 2}
+        assert torch.equal(nodes.last_iterate(run(noise, alone), 8), x)
 
 
 def test_every_algorithm_has_a_case_here():

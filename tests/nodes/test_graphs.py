@@ -30,6 +30,9 @@ NAMED = [
 ]
 
 
+DOUBLY = [rule for rule in RULES if rule != "push"]
+
+
 def networkx_graph(name, n):
     side, bits = round(n**0.5), (n - 1).bit_length()
     grid = {"torus": True, "grid": False}
@@ -41,6 +44,8 @@ def networkx_graph(name, n):
     if name == "exponential":
         sends = circulant([(i & (i - 1)) == 0 < i for i in range(n)])  # to those that are a power of 2 behind
         return nx.from_numpy_array(sends, create_using=nx.DiGraph)
+    if name == "directed_ring":
+        return nx.cycle_graph(n, create_using=nx.DiGraph)
     makers = {"ring": nx.cycle_graph, "path": nx.path_graph, "complete": nx.complete_graph}
     makers |= {"star": lambda n: nx.star_graph(n - 1), "tree": lambda n: nx.full_rary_tree(2, n)}
     return makers[name](n)
@@ -52,13 +57,13 @@ def test_the_graph_is_that_of_networkx(name):
     for n in sizes:
         graph = topology(name, n)
         assert list(graph) == list(range(n)) and graph.name == name
-        assert graph.is_directed() == (name == "exponential")
+        assert graph.is_directed() == (name in ("directed_ring", "exponential"))
         kind = tuple if graph.is_directed() else frozenset
         assert set(map(kind, graph.edges)) == set(map(kind, networkx_graph(name, n).edges))
 
 
 def test_every_topology_of_the_theory_is_a_graph_here_or_a_schedule():
-    assert set(GRAPHS) | {"one_peer_exponential"} == set(TOPOLOGIES) | {"grid", "tree"}
+    assert set(GRAPHS) | {"one_peer_exponential"} == set(TOPOLOGIES) | {"grid", "tree", "directed_ring"}
 
 
 def test_one_and_two_nodes():
@@ -97,7 +102,7 @@ def test_refuses_a_number_of_nodes_that_is_no_integer():
 
 
 @settings(max_examples=80)
-@given(graph=connected_graphs(), rule=st.sampled_from(RULES), sparse=st.booleans())
+@given(graph=connected_graphs(), rule=st.sampled_from(DOUBLY), sparse=st.booleans())
 def test_the_matrix_of_any_connected_graph(graph, rule, sparse):
     W, n = mixing_matrix(graph, rule, sparse=sparse), len(graph)
     check_mixing(W, n)
@@ -115,6 +120,31 @@ def test_the_matrix_of_any_connected_graph(graph, rule, sparse):
     # Independently: for a symmetric W the norm is the second largest modulus of its eigenvalues.
     others = np.sort(abs(np.linalg.eigvalsh(expected)))[:-1]
     assert gap == pytest.approx(1 - others.max(initial=0), abs=1e-13)
+
+
+@settings(max_examples=40)
+@given(graph=connected_graphs(), one_way=st.integers(0, 2**12), sparse=st.booleans())
+def test_push_shares_equally_among_a_node_and_those_that_hear_it(graph, one_way, sparse):
+    """On any strongly connected digraph: here one that has some of its edges in one direction only."""
+    directed = graph.to_directed()
+    for k, (i, j) in enumerate(graph.edges):
+        directed.remove_edge(i, j)
+        if not (one_way >> k & 1 and nx.is_strongly_connected(directed)):
+            directed.add_edge(i, j)
+    W = mixing_matrix(directed, "push", sparse=sparse)
+    check_mixing(W, len(graph), stochastic="columns")
+    for j in directed:
+        shares = {j, *directed.successors(j)}
+        column = [1 / len(shares) if i in shares else 0 for i in range(len(graph))]
+        np.testing.assert_allclose(W.to_dense()[:, j].numpy(), column, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("n", [3, 8, 25])
+def test_the_directed_ring_is_a_lazy_shift(n):
+    W = mixing_matrix(topology("directed_ring", n))
+    assert torch.equal(W, (torch.eye(n) + torch.eye(n).roll(1, 0)).double() / 2)
+    assert torch.equal(W, mixing_matrix(topology("directed_ring", n), "push"))
+    assert spectral_gap(W) == pytest.approx(1 - np.cos(np.pi / n), abs=1e-12)  # |1 + exp(2 pi i/n)|/2
 
 
 @settings(max_examples=30)
@@ -222,5 +252,5 @@ def test_refuses_other_objects_and_rules():
     for graph in (nx.MultiGraph([(0, 1), (0, 1)]), np.eye(3)):
         with pytest.raises(TypeError, match="graph must be a networkx Graph or DiGraph"):
             mixing_matrix(graph)
-    with pytest.raises(ValueError, match="rule must be one of 'metropolis', 'uniform', got 'best'"):
+    with pytest.raises(ValueError, match="rule must be one of 'metropolis', 'uniform', 'push', got 'best'"):
         mixing_matrix(topology("ring", 3), "best")

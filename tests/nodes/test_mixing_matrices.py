@@ -172,3 +172,14 @@ def test_one_peer_has_the_gap_of_the_theory(n, sparse):
 def test_schedules_refuse_bad_arguments():
     with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         one_peer_exponential(0)
+
+
+def test_columns_or_rows_alone_where_one_asks_for_them():
+    W = torch.tensor([[0.5, 1.0], [0.5, 0.0]])
+    check_mixing(W, 2, stochastic="columns")
+    check_mixing(W.T, 2, stochastic="rows")
+    for bad, kind, line in ((W, "rows", "rows"), (W.T, "columns", "columns"), (W, "doubly", "rows")):
+        with pytest.raises(ValueError, match=f"W must have {line} that sum to 1"):
+            check_mixing(bad, 2, stochastic=kind)
+    with pytest.raises(ValueError, match="stochastic must be one of 'doubly', 'columns', 'rows', got 'column'"):
+        check_mixing(W, 2, stochastic="column")

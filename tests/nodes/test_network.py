@@ -162,3 +162,15 @@ def test_a_network_travels_to_other_processes():
     net = nodes.Network(4)
     mixed = net.mix(W, x)
     assert torch.equal(cloudpickle.loads(cloudpickle.dumps(net)).mix(W, x), mixed)
+
+
+def test_a_matrix_is_checked_for_what_this_call_asks():
+    """The same matrix, first as one with columns that sum to 1, then as a doubly stochastic one."""
+    net, W = nodes.Network(2), torch.tensor([[0.5, 1.0], [0.5, 0.0]], dtype=torch.float64)
+    x = torch.tensor([[1.0], [10.0]], dtype=torch.float64)
+    assert net.mix(W, x, stochastic="columns").flatten().tolist() == [10.5, 0.5]
+    assert net.bytes_sent.tolist() == [8.0, 8.0]
+    with pytest.raises(ValueError, match="rows that sum to 1"):
+        net.mix(W, x)
+    with pytest.raises(TypeError, match="W must be a tensor, got list"):
+        net.mix([[1.0]], x)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from optcourse.arguments import integer, positive
 from optcourse.nodes.graphs.topology import check_mixing
-from optcourse.nodes.network.network import Network, described
+from optcourse.nodes.network.checks import described
+from optcourse.nodes.network.network import Network
 
 #: grad(x) for all own nodes, and where an algorithm needs it grad(x, rows) for some.
 Gradient = Callable[..., Tensor]
@@ -84,22 +85,22 @@ def last_iterate(iterates: Iterates, steps: int) -> Tensor:
     return last
 
 
-def in_turn(net: Network, W: Tensor | Sequence[Tensor]) -> Callable[[int], Tensor]:
+def in_turn(net: Network, W: Tensor | Sequence[Tensor], stochastic: str = "doubly") -> Callable[[int], Tensor]:
     """The mixing matrix of round k: ``W`` itself, or the matrices of a list in turn.
 
-    Raises ``ValueError`` unless each is doubly stochastic [n, n] and information reaches every node, ``TypeError`` for
-    what is no tensor.
+    Raises ``ValueError`` unless each is [n, n] and ``stochastic``, as in :func:`check_mixing`, and information reaches
+    every node, ``TypeError`` for what is no tensor.
     """
     matrices = list(W) if isinstance(W, Sequence) else [W]
     if not matrices:
         raise ValueError("W must hold at least one matrix, got an empty list")
     if len(matrices) == 1:
-        check_mixing(matrices[0], net.n)
+        check_mixing(matrices[0], net.n, stochastic=stochastic)
     else:
         for matrix in matrices:
-            check_mixing(matrix, net.n, connected=False)
+            check_mixing(matrix, net.n, connected=False, stochastic=stochastic)
         dense = [m.to_dense() if m.layout != torch.strided else m for m in matrices]
-        check_mixing(torch.stack(dense).mean(0), net.n)
+        check_mixing(torch.stack(dense).mean(0), net.n, stochastic=stochastic)
     return lambda k: matrices[k % len(matrices)]
 
 

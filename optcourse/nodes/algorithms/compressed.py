@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from optcourse.arguments import integer
+from optcourse.arguments import choice, integer, real
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
 from optcourse.nodes.messages.factors import matrix_views, orthogonalize, products
 from optcourse.nodes.messages.payloads import Compressor
@@ -52,41 +52,65 @@ def error_feedback(net: Network, grad: Gradient, x: Tensor, lr: float, compress:
 
 @algorithm
 def powersgd(
-    net: Network, grad: Gradient, x: Tensor, lr: float, shapes: Sequence[tuple[int, ...]], rank: int = 1
+    net: Network,
+    grad: Gradient,
+    x: Tensor,
+    lr: float,
+    shapes: Sequence[tuple[int, ...]],
+    rank: int = 1,
+    momentum: float = 0.0,
+    feedback: str = "mean",
 ) -> Iterates:
     r"""PowerSGD: the mean of the nodes' gradient *matrices* by one power iteration, whose factors are what travels.
 
-    With error feedback, for every parameter of ``shapes`` that is a matrix: :math:`M_i=\gamma G_i+E_i`,
+    For every parameter of ``shapes`` that is a matrix: :math:`M_i=G_i+E_i`,
     :math:`P=\mathrm{orth}(\mathrm{mean}\,M_iQ)`, :math:`Q_i=M_i^\top P`, :math:`Q=\mathrm{mean}\,Q_i`,
-    :math:`X \leftarrow X-PQ^\top`, :math:`E_i=M_i-PQ_i^\top`; Q starts the next step. Vectors travel whole. Both steps
-    are linear: a mean (an all-reduce) suffices where top-k must gather. Per step r(a+b) numbers for an a x b matrix, in
-    two averages: all P, then all Q and the vectors.
-    Source: Vogels, Karimireddy & Jaggi 2019, "PowerSGD", Algorithms 1 and 2; there E_i subtracts the mean
-    :math:`PQ^\top`, which for heterogeneous nodes lets the memories drift apart without bound (their mean is the same).
-    Raises ``ValueError`` for shapes that do not add up to d, or a rank outside 1..min(a, b).
+    :math:`\Delta=PQ^\top`; Q starts the next step. Vectors travel whole. Then :math:`m \leftarrow \beta m+\Delta` and
+    :math:`x \leftarrow x-\gamma(\Delta+m)`, or without momentum (beta = 0) :math:`x \leftarrow x-\gamma\Delta`. Both
+    halves are linear: a mean (an all-reduce) suffices where top-k must gather. Per step r(a+b) numbers for an a x b
+    matrix, in two averages: all P, then all Q and the vectors.
+
+    ``feedback="mean"`` is published: :math:`E_i=M_i-PQ^\top` subtracts the aggregate, and for heterogeneous nodes the
+    memories drift apart without bound. ``"own"`` subtracts :math:`PQ_i^\top` and keeps them bounded. Only the mean of
+    the memories enters the iterates, and it is the same: so are they, but for rounding. Source: Vogels, Karimireddy &
+    Jaggi 2019, "PowerSGD", Algorithms 1 and 2, with beta = 0.9; in the released code vectors have no memory, as here.
+
+    Raises ``ValueError`` for shapes that do not add up to d, a rank outside 1..min(a, b), a momentum outside [0, 1),
+    or another feedback.
     """
+    beta = real("momentum", momentum, 0, 1, open_high=True)
+    own = choice("feedback", feedback, ("mean", "own")) == "own"
     matrices, _ = matrix_views(x, shapes)
     for a, b in (view.shape[1:] for view in matrices):
         integer("rank", rank, 1, min(a, b))
-    e = net.initial("e", torch.zeros_like(x))
+    e, m = net.initial("e", torch.zeros_like(x)), net.initial("m", torch.zeros_like(x))
     factors = net.initial("factors", [_random_factor(view, rank, i) for i, view in enumerate(matrices)])
     for _ in net.rounds():
-        p = lr * grad(x) + e
+        p = grad(x) + e
         M, vectors = matrix_views(p, shapes)
         P = _means(net, [products(*pair) for pair in zip(M, factors, strict=True)])
         P = [orthogonalize(mean).expand(net.rows, -1, -1) for mean in P]
         Q_own = [products(M_i.mT, P_i) for M_i, P_i in zip(M, P, strict=True)]
         means = _means(net, Q_own + vectors)
-        factors = [Q.expand_as(own) for Q, own in zip(means, Q_own, strict=False)]
-        sent, update = torch.zeros_like(p), torch.zeros_like(p)
-        for t, Q, rest in ((sent, Q_own, vectors), (update, means[: len(M)], means[len(M) :])):
-            views, places = matrix_views(t, shapes)
-            for view, P_i, Q_i in zip(views, P, Q, strict=True):
-                view.copy_(products(P_i[: len(Q_i)], Q_i.mT))
-            for place, vector in zip(places, rest, strict=True):
-                place.copy_(vector)
-        e, x = p - sent, x - update
+        factors = [Q.expand_as(Q_i) for Q, Q_i in zip(means, Q_own, strict=False)]
+        delta = _written(x, shapes, P, factors, means[len(M) :])
+        e = p - _written(x, shapes, P, Q_own if own else factors, vectors)
+        m = beta * m + delta
+        x = x - lr * (delta + m if beta else delta)
         yield x
+
+
+def _written(
+    x: Tensor, shapes: Sequence[tuple[int, ...]], P: list[Tensor], Q: list[Tensor], rest: list[Tensor]
+) -> Tensor:
+    """Rows like x with P Q^T in the place of every matrix, and ``rest`` in those of the vectors."""
+    t = torch.empty_like(x)
+    views, places = matrix_views(t, shapes)
+    for view, P_i, Q_i in zip(views, P, Q, strict=True):
+        view.copy_(products(P_i, Q_i.mT))
+    for place, vector in zip(places, rest, strict=True):
+        place.copy_(vector)
+    return t
 
 
 def _means(net: Network, tensors: list[Tensor]) -> list[Tensor]:

@@ -1,7 +1,8 @@
 r"""Averages over neighbours only: decentralized SGD, its cures for heterogeneity, and compressed gossip.
 
-``W`` is a doubly stochastic matrix [n, n] or, where the type is ``Mixing``, a list of them that is used in turn
-(one-peer schedules): the graph of the list's mean must be connected. Lecture 17 derives the algorithms.
+``W`` is a doubly stochastic matrix [n, n] (for ``push_sum`` its columns suffice) or, where the type is ``Mixing``, a
+list of them that is used in turn (one-peer schedules): the graph of the list's mean must be connected. Lecture 17
+derives the algorithms.
 """
 
 from __future__ import annotations
@@ -31,6 +32,29 @@ def dsgd(net: Network, grad: Gradient, x: Tensor, lr: float, W: Mixing) -> Itera
     mixing = in_turn(net, W)
     for k in net.rounds():
         x = net.mix(mixing(k), x - lr * grad(x))
+        yield x
+
+
+@algorithm
+def push_sum(net: Network, grad: Gradient, x: Tensor, lr: float, W: Mixing) -> Iterates:
+    r"""Stochastic gradient push, SGP: gossip on directed graphs, where nobody knows who hears better than itself.
+
+    The columns of W sum to 1 (``mixing_matrix(graph, "push")``), its rows need not: the sum of all u stays, but each
+    node ends with a share of its own. So a weight travels along, and what is read is the quotient z:
+
+    .. math:: u_i \leftarrow \sum_jw_{ij}\big(u_j-\gamma g_j(z_j)\big),\quad \omega_i \leftarrow \sum_jw_{ij}\omega_j,
+        \quad z_i=u_i/\omega_i
+
+    from u = x, omega = 1; z is what is yielded. With a doubly stochastic W omega stays 1, and it is :func:`dsgd`. Per
+    step d + 1 numbers to each node that hears the sender. Source: Assran, Loizou, Ballas & Rabbat 2019, "Stochastic
+    gradient push for distributed deep learning", Algorithm 1; Kempe, Dobra & Gehrke 2003, for averages.
+    """
+    mixing = in_turn(net, W, stochastic="columns")
+    u = net.initial("u", torch.cat([x, x.new_ones(net.rows, 1)], 1))  # the last column is omega
+    for k in net.rounds():
+        g = grad(x)
+        u = net.mix(mixing(k), torch.cat([u[:, :-1] - lr * g, u[:, -1:]], 1), stochastic="columns")
+        x = u[:, :-1] / u[:, -1:]
         yield x
 
 
@@ -81,11 +105,17 @@ def relay_sum(net: Network, grad: Gradient, x: Tensor, lr: float, tree: nx.Graph
     r"""RelaySGD: on a tree, neighbours *relay* sums, so that every node's step reaches all others exactly once.
 
     With :math:`x_i^{1/2}=x_i-\gamma g_i`, node i sends j the message
-    :math:`m_{i\to j}=x_i^{1/2}+\sum_{k\in N_i\setminus j}m_{k\to i}` built from what it received a step ago (with a
-    counter of the summands), and takes the mean of its own vector and all it receives. A vector arrives after as
-    many steps as it has hops to go; uniform weights whatever the shape of the tree. Per step d numbers to each
-    neighbour. Source: Vogels, He, Koloskova, Karimireddy, Lin, Stich & Jaggi 2021, "RelaySum for decentralized deep
-    learning on heterogeneous data", Algorithm 1. Raises ``ValueError`` unless ``tree`` is a tree on 0..n-1.
+    :math:`m_{i\to j}=x_i^{1/2}+\sum_{k\in N_i\setminus j}m_{k\to i}` built from what it received a step ago, with a
+    counter of the c summands in it. A vector arrives after as many steps as it has hops to go, and for what is still
+    under way stands the start:
+
+    .. math:: x_i \leftarrow \frac1n\Big(x_i^{1/2}+\sum_{k\in N_i}m_{k\to i}
+        +\big(n-1-\sum_{k\in N_i}c_{k\to i}\big)\,x_i^0\Big)
+
+    Uniform weights whatever the shape of the tree. Per step d + 1 numbers to each neighbour. Source: Vogels, He,
+    Koloskova, Karimireddy, Lin, Stich & Jaggi 2021, "RelaySum for decentralized deep learning on heterogeneous data",
+    Algorithm 1 and the released code (all nodes start at one x^0 there). Raises ``ValueError`` unless ``tree`` is a
+    tree on 0..n-1.
     """
     graph = isinstance(tree, nx.Graph) and not tree.is_directed()
     if not graph or set(tree.nodes) != set(range(net.n)) or not nx.is_tree(tree):
@@ -99,13 +129,13 @@ def relay_sum(net: Network, grad: Gradient, x: Tensor, lr: float, tree: nx.Graph
     source, target = torch.tensor(relays, dtype=torch.int64).reshape(-1, 2).T
     senders, receivers = torch.tensor([own[i] for i, _ in out]), torch.tensor([own[j] for _, j in into])
     nothing = x.new_zeros(len(into), x.shape[1] + 1)  # the last column counts summands
-    received = net.initial("received", nothing, per_node=False)
+    received, start = net.initial("received", nothing, per_node=False), net.initial("start", x)
     for _ in net.rounds():
         half = torch.cat([x - lr * grad(x), x.new_ones(net.rows, 1)], 1)
         messages = half[senders].index_add(0, target, received[source]) if out else half[:0]
         received = net.exchange(edges, messages)
         total = half.index_add(0, receivers, received) if into else half
-        x = total[:, :-1] / total[:, -1:]
+        x = (total[:, :-1] + (net.n - total[:, -1:]) * start) / net.n
         yield x
 
 

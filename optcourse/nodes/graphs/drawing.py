@@ -80,7 +80,7 @@ def node_positions(graph: nx.Graph) -> dict[int, tuple[float, float]]:
         "hypercube": lambda i: _in_hypercube(i, n),
     }
     place |= dict.fromkeys(("torus", "grid"), lambda i: (float(i % side), -float(i // side)))
-    place |= dict.fromkeys(("ring", "exponential", "complete"), lambda i: _on_circle(i, n))
+    place |= dict.fromkeys(("ring", "directed_ring", "exponential", "complete"), lambda i: _on_circle(i, n))
     if n > 1 and name in place:
         return {i: place[name](i) for i in range(n)}
     return {i: (float(x), float(y)) for i, (x, y) in nx.kamada_kawai_layout(graph, weight=None).items()}

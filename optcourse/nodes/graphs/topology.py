@@ -1,7 +1,8 @@
 r"""Who talks to whom: graphs, mixing matrices, spectral gaps and schedules with one neighbour per round.
 
 Gossip is x_i <- sum_j W_ij x_j. W_ij > 0 says that node i hears node j; a node always hears itself. W must be doubly
-stochastic: its rows sum to 1, so that equal nodes stay equal, and its columns sum to 1, so that the mean stays.
+stochastic: its rows sum to 1, so that equal nodes stay equal, and its columns sum to 1, so that the mean stays. Where
+some hear more nodes than hear them, simple weights have columns that sum to 1 only: ``push_sum`` needs no more.
 ``spectral_gap`` = 1 - ||W - J||_2 with J = 11^T/n says how fast the nodes agree; for graphs with a name there is a
 formula in ``theory.gossip.mixing_rate``.
 
@@ -22,8 +23,10 @@ from torch import Tensor
 from optcourse.arguments import choice, integer
 from optcourse.nodes.graphs.sparse import component_sizes, csr, listed, tensor
 
-GRAPHS = ("ring", "path", "torus", "grid", "star", "tree", "hypercube", "exponential", "complete")
-RULES = ("metropolis", "uniform")
+GRAPHS = ("ring", "directed_ring", "path", "torus", "grid", "star", "tree", "hypercube", "exponential", "complete")
+RULES = ("metropolis", "uniform", "push")
+#: Which lines of a matrix sum to 1.
+STOCHASTIC = {"doubly": ("row", "column"), "columns": ("column",), "rows": ("row",)}
 
 #: Up to this number of nodes the spectral gap is computed by a dense singular value decomposition.
 _DENSE = 500
@@ -36,6 +39,7 @@ def topology(name: str, n: int) -> nx.Graph:
     name          n                          the neighbours of node i
     ============= ========================== ===========================================================
     ring          any                        i - 1 and i + 1 mod n
+    directed_ring any                        i hears i - 1 mod n alone: a ``networkx.DiGraph``
     path          any                        i - 1 and i + 1
     torus         s^2, s >= 3                up, down, left, right in an s x s square (row-major) that wraps around
     grid          s^2                        the same without wrap-around
@@ -67,8 +71,8 @@ def topology(name: str, n: int) -> nx.Graph:
     if name == "hypercube" and n != 2**bits:
         raise ValueError(f"n of a hypercube must be 2^p (near: {2 ** (bits - 1)}, {2**bits}), got {n}")
     nodes = range(n)
-    if name in ("ring", "path"):
-        edges = [(i, (i + 1) % n) for i in (nodes if name == "ring" else nodes[:-1])]
+    if name in ("ring", "directed_ring", "path"):
+        edges = [(i, (i + 1) % n) for i in (nodes[:-1] if name == "path" else nodes)]
     elif name in ("torus", "grid"):
         stop = side if name == "torus" else side - 1
         edges = [(row * side + k, row * side + (k + 1) % side) for row in range(side) for k in range(stop)]
@@ -83,7 +87,7 @@ def topology(name: str, n: int) -> nx.Graph:
         edges = [((i + 2**k) % n, i) for i in nodes for k in range(bits)]
     else:
         edges = [(i, j) for i in nodes for j in range(i)]
-    graph = nx.DiGraph(name=name) if name == "exponential" else nx.Graph(name=name)
+    graph = nx.DiGraph(name=name) if name in ("directed_ring", "exponential") else nx.Graph(name=name)
     graph.add_nodes_from(nodes)
     graph.add_edges_from((i, j) for i, j in edges if i != j)  # the ring of one node has no edge
     return graph
@@ -94,11 +98,15 @@ def mixing_matrix(
 ) -> Tensor:
     r"""The doubly stochastic matrix W [n, n] of a connected graph with the nodes 0..n-1; W_ii > 0 for all i.
 
+    (``rule="push"``: with columns that sum to 1, on every graph.)
+
     ``rule="metropolis"``: :math:`W_{ij}=1/(1+\max\{d_i,d_j\})` for neighbours, d the degrees. ``rule="uniform"``:
     :math:`W_{ij}=1/(1+d_{\max})`. Both have :math:`W_{ii}=1-\sum_{j\ne i}W_{ij}`, and they agree where all degrees are
     equal (1/3 on a ring, 1/n on the complete graph). On an undirected graph W is symmetric. On a directed graph d
     counts who is heard; "uniform" is doubly stochastic if every node hears as many as hear it, "metropolis" as a rule
-    only if all degrees are equal. Self-loops and edge weights of ``graph`` are not used.
+    only if all degrees are equal. ``rule="push"`` is for ``push_sum``: a node shares what it has equally among itself
+    and the :math:`d_j` nodes that hear it, :math:`W_{ij}=1/(1+d_j)`, and needs to know no more. Self-loops and edge
+    weights of ``graph`` are not used.
 
     ``sparse=True`` gives a CSR tensor and never builds n x n numbers. ``dtype`` is torch.float32 or torch.float64.
     Raises ``TypeError`` for what is not a networkx Graph or DiGraph; ``ValueError`` for an empty graph, nodes that are
@@ -113,13 +121,17 @@ def mixing_matrix(
     """
     choice("rule", rule, RULES)
     n, hears, heard = _links(graph)
-    degree = np.bincount(hears, minlength=n)
-    largest = np.maximum(degree[hears], degree[heard]) if rule == "metropolis" else np.full(hears.shape, degree.max())
+    degree = np.bincount(heard if rule == "push" else hears, minlength=n)
+    largest = {
+        "metropolis": np.maximum(degree[hears], degree[heard]),
+        "uniform": np.full(hears.shape, degree.max()),
+        "push": degree[heard],
+    }[rule]
     weight = 1 / (1 + largest)
-    own = 1 - np.bincount(hears, weight, minlength=n)
+    own = 1 - np.bincount(heard if rule == "push" else hears, weight, minlength=n)
     nodes = np.arange(n)
     W = tensor(n, np.append(hears, nodes), np.append(heard, nodes), np.append(weight, own), dtype, sparse)
-    if graph.is_directed():
+    if graph.is_directed() and rule != "push":
         try:
             check_mixing(W, n)
         except ValueError as error:
@@ -127,13 +139,13 @@ def mixing_matrix(
     return W
 
 
-def check_mixing(W: Tensor, n: int, *, connected: bool = True) -> None:
+def check_mixing(W: Tensor, n: int, *, connected: bool = True, stochastic: str = "doubly") -> None:
     """Raise ``ValueError`` unless W (dense or CSR) is a mixing matrix of n nodes.
 
-    That is: shape [n, n], float32 or float64, finite, no negative entry, every row and column sums to 1 and, if
-    ``connected``, every node reaches every other. Sums and signs count up to 8 sqrt(n) eps of W's dtype, the rounding
-    of n additions. ``TypeError`` for what is not a tensor. A matrix that passes can still have spectral gap 0, as a
-    cyclic shift has; with W_ii > 0 for all i it cannot.
+    That is: shape [n, n], float32 or float64, finite, no negative entry, every row and column sums to 1 (``stochastic``
+    = "columns" or "rows": these alone) and, if ``connected``, every node reaches every other. Sums and signs count up
+    to 8 sqrt(n) eps of W's dtype, the rounding of n additions. ``TypeError`` for what is not a tensor. A matrix that
+    passes can still have spectral gap 0, as a cyclic shift has; with W_ii > 0 for all i it cannot.
 
     >>> check_mixing(torch.tensor([[0.5, 0.5], [0.4, 0.6]]), 2)
     Traceback (most recent call last):
@@ -150,8 +162,9 @@ def check_mixing(W: Tensor, n: int, *, connected: bool = True) -> None:
             k = int(bad.argmax())
             i, j = entries.row[k], entries.col[k]
             raise ValueError(f"W must have {allowed} entries, got W[{i}, {j}] = {entries.data[k]:.9g}")
-    for axis, line in ((1, "row"), (0, "column")):
-        sums = np.asarray(matrix.sum(axis=axis)).ravel()
+    choice("stochastic", stochastic, STOCHASTIC)
+    for line in STOCHASTIC[stochastic]:
+        sums = np.asarray(matrix.sum(axis=int(line == "row"))).ravel()
         k = int(abs(sums - 1).argmax())
         off = sums[k] - 1
         if abs(off) > rounding:

@@ -23,12 +23,12 @@ class Route:
 
     ``split`` lists the rows of each process. ``heard[i]`` are the nodes other than i whose row node i weighs;
     ``receivers`` [n] how many nodes weigh each node's row; ``columns`` the nodes whose rows this process needs.
-    Raises ``ValueError`` unless W is doubly stochastic.
+    Raises ``ValueError`` unless W is ``stochastic``: "doubly", or in its "columns" or "rows" alone.
     """
 
-    def __init__(self, W: Tensor, split: list[int], rank: int) -> None:
+    def __init__(self, W: Tensor, split: list[int], rank: int, stochastic: str = "doubly") -> None:
         n = sum(split)
-        check_mixing(W, n, connected=False)  # a round of a schedule may be disconnected
+        check_mixing(W, n, connected=False, stochastic=stochastic)  # a round of a schedule may be disconnected
         S = csr(W)
         bounds = np.concatenate([[0], np.cumsum(split)])
         owned = [slice(bounds[r], bounds[r + 1]) for r in range(len(split))]

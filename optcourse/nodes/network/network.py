@@ -17,6 +17,7 @@ from torch import Tensor
 
 from optcourse.arguments import integer, real
 from optcourse.nodes.messages.payloads import Message, received
+from optcourse.nodes.network.checks import described, is_dense
 from optcourse.nodes.network.edges import Edges
 from optcourse.nodes.network.mixing import Route, weighted_sum, weights
 from optcourse.nodes.network.wire import NodeFailed, Wire
@@ -85,9 +86,10 @@ class Network:
     # ------------------------------------------------------------------ rounds, randomness, what a checkpoint holds
 
     @cached_property
-    def _route(self) -> Callable[[Tensor, int], Route]:
+    def _route(self) -> Callable[[Tensor, int, str], Route]:
         # By identity, as tensors hash, and by version: W may be changed in place.
-        return lru_cache(64)(lambda W, version, split=self.split, rank=self.rank: Route(W, split, rank))
+        split, rank = self.split, self.rank
+        return lru_cache(64)(lambda W, version, stochastic: Route(W, split, rank, stochastic))
 
     def __getstate__(self) -> dict[str, Any]:
         """A function of a notebook that mentions a network travels to other processes; what is cached stays here."""
@@ -154,13 +156,14 @@ class Network:
         """
         return self.start_mean(q, weight).wait()
 
-    def mix(self, W: Tensor, q: Tensor | Message) -> Tensor:
+    def mix(self, W: Tensor, q: Tensor | Message, stochastic: str = "doubly") -> Tensor:
         """sum_j W_ij q_j for the own nodes i: ``[rows, ...]``; a row travels only to nodes that weigh it.
 
-        ``W`` [n, n], dense or CSR, is doubly stochastic; one that is not raises ``ValueError``, as does a wrong
-        shape or a sum that is not finite, and ``TypeError`` if it is no tensor. Sparse from 64 nodes on.
+        ``W`` [n, n], dense or CSR, is doubly stochastic, or where an algorithm says so ``stochastic`` in its "columns"
+        or "rows" alone; one that is not raises ``ValueError``, as does a wrong shape or a sum that is not finite, and
+        ``TypeError`` if it is no tensor. Sparse from 64 nodes on.
         """
-        return self.start_mix(W, q).wait()
+        return self.start_mix(W, q, stochastic).wait()
 
     def gather(self, q: Tensor | Message) -> Tensor:
         """What every node sees when all send everything to all: ``[n, ...]`` in node order."""
@@ -214,10 +217,12 @@ class Network:
 
         return Pending(wait)
 
-    def start_mix(self, W: Tensor, q: Tensor | Message) -> Pending:
+    def start_mix(self, W: Tensor, q: Tensor | Message, stochastic: str = "doubly") -> Pending:
         """:meth:`mix` that goes on in the background."""
         parts, n_bytes = self._parts("q", q)
-        route = self._route(W, W._version) if isinstance(W, Tensor) else Route(W, self.split, self.rank)
+        if not isinstance(W, Tensor):
+            raise TypeError(f"W must be a tensor, got {type(W).__name__}")
+        route = self._route(W, W._version, stochastic)
         self.bytes_sent += route.receivers * n_bytes
         times = self.clock.after_mix(route.heard, n_bytes) if self.clock else None
         waits = [route.start(self.wire, t) for t in parts]
@@ -249,14 +254,14 @@ class Network:
     def check_rows(self, name: str, t: Tensor, rows: int | None = None) -> Tensor:
         """``t`` when it is a dense floating-point tensor with one row per own node; else ``ValueError``."""
         rows = self.rows if rows is None else rows
-        if not _dense(t) or t.dim() < 1 or len(t) != rows:
+        if not is_dense(t) or t.dim() < 1 or len(t) != rows:
             wanted = f"a dense floating-point tensor of shape [{rows}, ...]"
             raise ValueError(f"{name} must be {wanted}, got {described(t)}")
         return t
 
     def agree(self, name: str, t: Tensor) -> None:
         """:meth:`check_rows`, and the same d >= 1 and dtype in all processes; else ``ValueError`` in every one."""
-        right = _dense(t) and t.dim() == 2 and len(t) == self.rows and t.shape[1] > 0
+        right = is_dense(t) and t.dim() == 2 and len(t) == self.rows and t.shape[1] > 0
         try:
             self.wire.agree(f"the shape of {name}", [*t.shape[1:], t.element_size()] if right else [-1])
         finally:
@@ -286,14 +291,3 @@ class Network:
             culprits = (torch.arange(len(rows)) if names is None else names)[bad].tolist()
         who = f"node {culprits[0]}" if culprits else "a node"
         raise ValueError(f"messages must be finite: {who} sent NaN or infinity in round {self.round}")
-
-
-def _dense(t: Any) -> bool:
-    return isinstance(t, Tensor) and t.is_floating_point() and t.layout == torch.strided
-
-
-def described(t: Any) -> str:
-    """A tensor by dtype and shape, anything else as it prints itself: for messages."""
-    if not isinstance(t, Tensor):
-        return repr(t)
-    return f"{t.dtype} of {'' if t.layout == torch.strided else f'layout {t.layout} and '}shape {list(t.shape)}"

@@ -51,11 +51,11 @@ class Recipe(NamedTuple):
     rule: str | None = None
 
 
-def _mixing(run: Experiment, lazy: bool = False) -> dict[str, Any]:
+def _mixing(run: Experiment, lazy: bool = False, rule: str = "metropolis") -> dict[str, Any]:
     n, name = run.setup.nodes, run.setup.topology
     if name == "one_peer_exponential":
         return {"W": one_peer_exponential(n)}
-    W = mixing_matrix(topology(name, n))
+    W = mixing_matrix(topology(name, n), rule)
     return {"W": (W + torch.eye(n, dtype=W.dtype)) / 2 if lazy else W}
 
 
@@ -96,6 +96,8 @@ def _robust(run: Experiment) -> dict[str, Any]:
     s = run.setup
     rule, attack = aggregators.AGGREGATORS[s.aggregator], attacks.ATTACKS.get(s.attack)
     rule(torch.zeros(s.nodes, 1), s.n_byzantine)  # refuses more liars than it stands now, not in the first round
+    if s.aggregator == "centered_clipping":
+        rule = aggregators.clipping_from_last()  # a run has a history
     options = {"aggregate": rule, "n_byzantine": s.n_byzantine, "momentum": 0.5}
     return options | {"attack": attack() if attack else None}
 
@@ -118,6 +120,12 @@ RECIPES = {
     "scaffold": Recipe("local SGD whose steps are corrected for heterogeneous data", {"local_steps": 5}),
     "diloco": Recipe("AdamW on every node, Nesterov momentum on their mean change", {"local_steps": 10}, lr=0.001),
     "dsgd": Recipe("decentralized SGD: average with the neighbours", _ring, _mixing, changing=True),
+    "push_sum": Recipe(
+        "decentralized on a directed graph: a weight travels along",
+        {"topology": "directed_ring"},
+        partial(_mixing, rule="push"),
+        changing=True,
+    ),
     "gradient_tracking": Recipe("decentralized, each node follows the mean gradient", _ring, _mixing, changing=True),
     "d2": Recipe(
         "decentralized SGD without the error of heterogeneous data", _ring, lambda run: _mixing(run, lazy=True)
