@@ -11,7 +11,7 @@
 ``graphs``      topologies, mixing matrices and their gaps; pictures of them
 ``time``        simulated seconds and their Gantt charts; schedules; all-reduce plans, message by message
 ``samples``     ``shards`` deals the data, ``gradients`` takes all gradients of one model in one call,
-                ``train`` trains it for several seeds
+                ``train`` trains it for several seeds, ``inversion`` reads the data off a gradient
 ``run``         real processes from a notebook, from the command line, and runs that survive them
 ``streams``     randomness: one stream per node
 ==============  ===========================================================================================
@@ -44,7 +44,8 @@ from optcourse.nodes.messages.payloads import Message
 from optcourse.nodes.network.network import Network, NodeFailed
 from optcourse.nodes.run.launch import CannotLaunch, WorkerFailed, launch
 from optcourse.nodes.run.record_async import record_async
-from optcourse.nodes.samples.gradients import flat_gradient
+from optcourse.nodes.samples.gradients import flat_gradient, in_columns
+from optcourse.nodes.samples.inversion import first_layer_inputs, match_gradient, repeated_inputs
 from optcourse.nodes.samples.shards import Shards, split
 from optcourse.nodes.samples.training import train
 from optcourse.nodes.streams import Streams

@@ -10,10 +10,12 @@
 ``sharpness``     :func:`wells_figure`, :func:`cycle_figure`
 ``tilted``        :func:`tilt_figure`
 ``ranking``       :func:`profile_figure`
+``federated``     :func:`local_steps_figure`
+``graphs``        :func:`gossip_figure`
 ================  =====================================================================
 
-Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape`` and
-``optcourse.training.simulate`` compute (or autograd), and returns the figure.
+Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape``,
+``optcourse.training.simulate`` and ``optcourse.nodes`` compute (or autograd), and returns the figure.
 
 >>> import matplotlib.pyplot as plt
 >>> fig = momentum_figure(lr=1.0, momentum=0.5, kappa=25.0)
@@ -25,6 +27,8 @@ Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.th
 from optcourse.sliders.averaging import CURVATURES, lookahead_figure
 from optcourse.sliders.batches import batch_figure
 from optcourse.sliders.collectives import COMPRESSORS, collectives_figure, traffic_figure
+from optcourse.sliders.federated import NODES, local_steps_figure
+from optcourse.sliders.graphs import gossip_figure
 from optcourse.sliders.motion import SCHEDULES, START, momentum_figure, newton_figure, schedule_figure
 from optcourse.sliders.networks import TABLE, norms_figure, signal_figure
 from optcourse.sliders.panel import with_sliders

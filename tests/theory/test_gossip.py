@@ -248,3 +248,57 @@ def test_bad_graphs_and_matrices_are_named():
         gossip.dsgd_fixed_point(W=ring, curvatures=np.ones(3), centers=np.ones(4), lr=0.1)
     with pytest.raises(ValueError, match="curvatures must have shape"):
         gossip.gradient_tracking_rate(W=ring, curvatures=np.ones(3), lr=0.1)
+
+
+def squared_gradients(W, a, b, sigma2, start, steps, lr):
+    """The same by recursion on means and covariances, step after step."""
+    n, best = len(a), (a * b).sum() / a.sum()
+    M, mean, covariance, total = W @ np.diag(1 - lr * a), np.full(n, start), np.zeros((n, n)), np.zeros(3)
+    alone, variance = start, 0.0
+    for _ in range(steps):
+        at_nodes = ((mean - best) ** 2 + np.diag(covariance)).mean()
+        total += (alone - best) ** 2 + variance, (mean.mean() - best) ** 2 + covariance.mean(), at_nodes
+        mean, covariance = M @ mean + lr * W @ (a * b), M @ covariance @ M.T + lr**2 * sigma2 * W @ W.T
+        alone, variance = alone - lr * a.mean() * (alone - best), (1 - lr * a.mean()) ** 2 * variance
+        variance += lr**2 * sigma2 / n
+    return a.mean() ** 2 * total / steps
+
+
+@pytest.mark.parametrize("graph", [nx.cycle_graph(5), nx.star_graph(4), nx.complete_graph(3)])
+def test_squared_gradients_are_those_of_the_recursion(graph):
+    W, rng = metropolis(graph), np.random.default_rng(len(graph))
+    n, steps, lr = len(W), np.array([1, 2, 7, 100]), np.array([0.3, 0.1, 0.4, 0.01])
+    a, b = rng.uniform(0.5, 2, n), rng.standard_normal(n)
+    exact = gossip.dsgd_squared_gradients(W=W, curvatures=a, centers=b, sigma2=2.0, start=1.5, steps=steps, lr=lr)
+    expected = [squared_gradients(W, a, b, 2.0, 1.5, T, rate) for T, rate in zip(steps, lr, strict=True)]
+    np.testing.assert_allclose(np.stack(exact, 1), expected, rtol=1e-11)
+
+
+def test_squared_gradients_of_equal_curvatures_and_of_averaging_over_all():
+    """Equal curvatures: the mean of the nodes is parallel SGD. W = J: the nodes are."""
+    setting = {"sigma2": 1.0, "start": 1.0, "steps": np.array([5, 500]), "lr": 0.2}
+    ring, centers = metropolis(nx.cycle_graph(6)), np.arange(6.0)
+    equal = gossip.dsgd_squared_gradients(W=ring, curvatures=np.ones(6), centers=centers, **setting)
+    np.testing.assert_allclose(equal.at_mean, equal.parallel, rtol=1e-12)
+    assert (equal.at_nodes > equal.parallel * 1.01).all()
+    J = np.full((6, 6), 1 / 6)
+    alone = gossip.dsgd_squared_gradients(W=J, curvatures=np.arange(1.0, 7) / 10, centers=centers, **setting)
+    np.testing.assert_allclose(alone.at_nodes, alone.at_mean, rtol=1e-12)
+    np.testing.assert_allclose(alone.at_mean, alone.parallel, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"lr": 0.5}, r"lr must be below 1 / \(largest curvature\) = 0.5, got 0.5"),
+        ({"W": [[0, 1, 0], [0, 0, 1], [1, 0, 0]]}, "W must be symmetric"),
+        ({"centers": [0.0]}, r"must have shape \[3\], got \[3\] and \[1\]"),
+        ({"steps": 0}, r"steps must be in \(0, inf\)"),
+        ({"sigma2": -1.0}, r"sigma2 must be in \[0, inf\)"),
+        ({"curvatures": [1.0, -1.0, 1.0]}, r"curvatures must be in \(0, inf\)"),
+    ],
+)
+def test_squared_gradients_refuse_what_has_no_closed_form(bad, message):
+    setting = {"W": np.full((3, 3), 1 / 3), "curvatures": [1.0, 2.0, 1.0], "centers": [0.0, 1.0, 2.0]}
+    with pytest.raises(ValueError, match=message):
+        gossip.dsgd_squared_gradients(**setting | {"sigma2": 1.0, "start": 0.0, "steps": 5, "lr": 0.1} | bad)

@@ -31,7 +31,17 @@ from torch.nn.functional import pad
 
 from optcourse.arguments import integer
 from optcourse.nodes.messages.factors import Shapes, matrix_views, power_factors, row_by_row, sizes
-from optcourse.nodes.messages.payloads import Compressor, Factors, Message, Plain, Quantized, Signs, Sparse, spread
+from optcourse.nodes.messages.payloads import (
+    Beside,
+    Compressor,
+    Factors,
+    Message,
+    Plain,
+    Quantized,
+    Signs,
+    Sparse,
+    spread,
+)
 from optcourse.nodes.streams import Streams
 
 
@@ -42,6 +52,27 @@ def identity() -> Compressor:
     24
     """
     return lambda p: Plain((_checked(p),))
+
+
+def side_by_side(compress: Compressor, parts: int) -> Compressor:
+    """``compress`` for each of the ``parts`` equal pieces of a vector: several seeds in the columns of x.
+
+    Row i of the inner compressor's input number m ``parts`` is piece i mod ``parts`` of node i // ``parts``, so that a
+    random one needs streams for ``n * parts`` nodes. A call raises ``ValueError`` unless ``parts`` divides d.
+
+    >>> x = torch.tensor([[1.0, 3.0, 20.0, 10.0]])
+    >>> side_by_side(top_k(1), 2)(x).dense().tolist(), top_k(2)(x).dense().tolist()
+    ([[0.0, 3.0, 20.0, 0.0]], [[0.0, 0.0, 20.0, 10.0]])
+    """
+    integer("parts", parts, 1)
+
+    def together(p: Tensor) -> Message:
+        d = _checked(p).shape[1]
+        if d % parts:
+            raise ValueError(f"parts must divide the {d} entries of a vector, got {parts}")
+        return Beside(compress(p.reshape(len(p) * parts, -1)), parts)
+
+    return together
 
 
 def top_k(k: int) -> Compressor:

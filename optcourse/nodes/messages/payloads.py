@@ -82,6 +82,19 @@ class Sparse(Message):
         return values.new_zeros(len(values), self.size).scatter_(1, indices, values)
 
 
+class Beside(Message):
+    """Vectors made of ``parts`` equal pieces, each with a message of its own: ``inner`` has m ``parts`` rows."""
+
+    def __init__(self, inner: Message, parts: int) -> None:
+        super().__init__([t.unflatten(0, (-1, parts)) for t in inner.payload])
+        self.inner = inner
+
+    def dense(self) -> Tensor:
+        """The pieces, as the inner message reads them, one behind the other."""
+        pieces = self.inner.with_payload([t.flatten(0, 1) for t in self.payload]).dense()
+        return pieces.reshape(len(self), -1)
+
+
 class Quantized(Message):
     """Payload: norms ``[m, buckets]`` and packed codes, uint8. Known: ``size`` = d, ``levels`` = s and ``bucket``.
 

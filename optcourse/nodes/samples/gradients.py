@@ -18,14 +18,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import vmap
 
+from optcourse.arguments import integer
 from optcourse.models.rows import ALIGNMENT, STEP, Loss, check_rows, fill, forward, places, split
 from optcourse.nodes.samples.compiled import Gradients, compiled
 from optcourse.nodes.streams import Rows
+from optcourse.problems.distributed import Distributed
 
 #: Bytes of parameters that are worked on together: about what a cache shares with their gradient and activations.
 CACHE = 2**22
@@ -41,6 +44,34 @@ class Batches(Protocol):
     def batch(self, rows: Rows = None) -> tuple[Tensor, Tensor]:
         """``(X [rows, B, ...], Y [rows, B, ...])``: B samples for each own node, or (if asked) some of them."""
         ...
+
+
+def in_columns(problem: Distributed, rng: np.random.Generator, same: int = 1) -> Callable[[Tensor], Tensor]:
+    """``grad(x)`` for x [n, copies * dim]: stochastic gradients of independent copies of ``problem``, in columns.
+
+    Every copy has its own noise; with ``same`` it is shared by as many blocks, x being [n, same * copies * dim]:
+    rates to be compared. Raises ``ValueError`` for another number of rows, or of columns that are no multiple.
+
+    >>> from optcourse.problems import QuadraticNodes
+    >>> problem = QuadraticNodes([1.0, 3.0], [0.0, 4.0])
+    >>> in_columns(problem, np.random.default_rng(0))(torch.ones(2, 3, dtype=torch.float64))
+    tensor([[ 1.,  1.,  1.],
+            [-9., -9., -9.]], dtype=torch.float64)
+    """
+    integer("same", same, 1)
+    n, d = problem.n_nodes, problem.dim
+
+    def grad(x: Tensor) -> Tensor:
+        if x.dim() != 2 or len(x) != n or x.shape[1] % (same * d):
+            raise ValueError(f"x must have shape [{n}, copies * {same * d}], got {list(x.shape)}")
+        points = x.view(n, same, -1, d).permute(1, 2, 0, 3)  # [same, copies, n, d]
+        g = problem.stochastic_node_gradient(points[0], rng)[None]
+        if same > 1:
+            exact = problem.node_gradient(points)
+            g = exact + (g - exact[0])
+        return g.permute(2, 0, 1, 3).reshape(x.shape)
+
+    return grad
 
 
 def flat_gradient(

@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike
 
 from optcourse.arguments import choice, integer, nonnegative, positive, real
 from optcourse.theory.bound import Bound, Number, scalar, transient, tune_step
+from optcourse.theory.distributed.gossip_exact import SquaredGradients as SquaredGradients
 from optcourse.theory.distributed.gossip_exact import dsgd_fixed_point as dsgd_fixed_point
+from optcourse.theory.distributed.gossip_exact import dsgd_squared_gradients as dsgd_squared_gradients
 from optcourse.theory.distributed.gossip_exact import gradient_tracking_rate as gradient_tracking_rate
 
 TOPOLOGIES = ("ring", "path", "torus", "star", "hypercube", "exponential", "one_peer_exponential", "complete")

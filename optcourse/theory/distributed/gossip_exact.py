@@ -1,15 +1,25 @@
-r"""DSGD and gradient tracking on quadratics without noise, exactly: where they end and how fast.
+r"""DSGD and gradient tracking on quadratics, exactly: where they end, how fast, and what noise adds on the way.
 
 The notation is that of :mod:`optcourse.theory.distributed.gossip`, where these functions are found.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import null_space
 
-from optcourse.arguments import positive, real
+from optcourse.arguments import nonnegative, positive, real
+
+
+class SquaredGradients(NamedTuple):
+    """Expected squared gradients, averaged over the steps, each of the shape of ``steps`` and ``lr``."""
+
+    parallel: np.ndarray
+    at_mean: np.ndarray
+    at_nodes: np.ndarray
 
 
 def dsgd_fixed_point(*, W: ArrayLike, curvatures: ArrayLike, centers: ArrayLike, lr: float) -> np.ndarray:
@@ -63,6 +73,74 @@ def gradient_tracking_rate(*, W: ArrayLike, curvatures: ArrayLike, lr: float) ->
     step = np.block([[W, -gamma * W], [D @ (W - identity), W - gamma * D @ W]])
     tracked = null_space(np.concatenate([-a, np.ones_like(a)])[None])
     return float(abs(np.linalg.eigvals(tracked.T @ step @ tracked)).max())
+
+
+def dsgd_squared_gradients(
+    *,
+    W: ArrayLike,
+    curvatures: ArrayLike,
+    centers: ArrayLike,
+    sigma2: float,
+    start: float,
+    steps: ArrayLike,
+    lr: ArrayLike,
+) -> SquaredGradients:
+    r"""What parallel SGD, the mean of DSGD's nodes and the nodes themselves see on quadratics, exactly.
+
+    Node i has :math:`f_i=\frac12a_i(x-b_i)^2`. Each result is the average over t < T of E f'(x)^2, with x the iterate
+    of parallel SGD, :math:`\bar x_t`, or (averaged over i) :math:`x_{i,t}`. All nodes start at ``start``; every
+    gradient has independent noise of variance ``sigma2``.
+
+    Proof: with D = I - lr A and y = D^(1/2) x, measured from the minimizer, a step is y+ = S y + lr D^(1/2) W (A b +
+    noise) with the symmetric S = D^(1/2) W D^(1/2). In its eigenbasis every first and second moment is a geometric
+    series. An identity.
+
+    ``W`` [n, n], ``curvatures`` and ``centers`` [n]; ``steps`` and ``lr`` broadcast. Raises ``ValueError`` unless W is
+    symmetric and doubly stochastic, the shapes match, curvatures, steps and lr are > 0, sigma2 >= 0, and lr times the
+    largest curvature is below 1.
+
+    >>> of = dsgd_squared_gradients(W=[[1.0]], curvatures=[1.0], centers=[0.0], sigma2=1.0, start=1.0, steps=2, lr=0.5)
+    >>> float(of.parallel), float(of.at_mean), float(of.at_nodes)  # (1 + (0.25 + 0.25)) / 2
+    (0.75, 0.75, 0.75)
+    """
+    W, (a, T, gamma), (noise,) = (
+        _doubly_stochastic(W),
+        positive(curvatures=curvatures, steps=steps, lr=lr),
+        nonnegative(sigma2=sigma2),
+    )
+    n, b = len(W), np.asarray(real("centers", centers), dtype=float)
+    if a.shape != (n,) or b.shape != (n,):
+        raise ValueError(f"curvatures and centers must have shape [{n}], got {list(a.shape)} and {list(b.shape)}")
+    if abs(W - W.T).max() > 1e-9:
+        raise ValueError("W must be symmetric")
+    T, gamma = np.broadcast_arrays(T, gamma)
+    if (gamma * a.max() >= 1).any():
+        raise ValueError(f"lr must be below 1 / (largest curvature) = {1 / a.max():.4g}, got {gamma.max():.4g}")
+    minimizer, T, lr_ = (a * b).sum() / a.sum(), T[..., None, None], gamma[..., None]
+
+    def average(q: np.ndarray) -> np.ndarray:
+        """Of q^t over t < T."""
+        return (1 - q**T) / (T * (1 - q))
+
+    root = np.sqrt(1 - lr_ * a)
+    s, Q = np.linalg.eigh(root[..., :, None] * W * root[..., None, :])
+    into = Q.mT * root[..., None, :] @ W  # what a push on the nodes does to the eigenmodes
+    end = lr_ * (into @ (a * (b - minimizer))) / (1 - s)
+    away = np.einsum("...ik,...i->...k", Q, root) * (start - minimizer) - end
+    pairs = average(s[..., :, None] * s[..., None, :])
+    falling = average(s[..., None, :])[..., 0, :]
+    once = end[..., :, None] * (away * falling)[..., None, :]
+    moment = end[..., :, None] * end[..., None, :] + once + once.mT + away[..., :, None] * away[..., None, :] * pairs
+    moment += (lr_**2 * noise)[..., None] * (into @ into.mT) * (1 - pairs) / (1 - s[..., :, None] * s[..., None, :])
+    back = Q / root[..., None]  # x = back z
+    of_mean, slope2 = back.mean(-2), a.mean() ** 2
+    r = ((1 - lr_ * a.mean()) ** 2)[..., None]
+    alone = average(r) * (start - minimizer) ** 2 + (lr_**2 * noise / n)[..., None] * (1 - average(r)) / (1 - r)
+    return SquaredGradients(
+        slope2 * alone[..., 0, 0],
+        slope2 * np.einsum("...k,...kl,...l->...", of_mean, moment, of_mean),
+        slope2 * np.einsum("...ik,...kl,...il->...", back, moment, back) / n,
+    )
 
 
 def _doubly_stochastic(W: ArrayLike) -> np.ndarray:
