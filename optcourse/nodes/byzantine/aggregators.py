@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from optcourse.arguments import choice, integer, real
+from optcourse.nodes.byzantine.subsets import mda, meamed, monna
 from optcourse.nodes.byzantine.vectors import (
     centred_gram,
     check_rule,
@@ -254,6 +255,9 @@ AGGREGATORS: dict[str, Aggregator] = {
     "krum_paper": partial(krum, neighbours="paper"),
     "multi_krum": multi_krum,
     "centered_clipping": centered_clipping,
+    "mda": mda,
+    "monna": monna,
+    "meamed": meamed,
 }
 
 
