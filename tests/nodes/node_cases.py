@@ -83,6 +83,15 @@ def cases(net):
             nodes.robust_sgd,
             {"aggregate": aggregators.krum, "n_byzantine": 2, "attack": attacks.sign_flip()},
         ),
+        "robust_sgd, with history": (
+            nodes.robust_sgd,
+            {
+                "aggregate": aggregators.clipping_from_last(radius=2.0),
+                "n_byzantine": 2,
+                "attack": attacks.mimic(warmup=5),
+                "momentum": 0.9,
+            },
+        ),
     }
 
 

@@ -10,15 +10,19 @@ from scipy.stats import trim_mean
 
 from optcourse.nodes.byzantine.aggregators import (
     AGGREGATORS,
+    bucketing,
     centered_clipping,
+    clipping_from_last,
     geometric_median,
     krum,
     mean,
     median,
     multi_krum,
+    nearest_neighbour_mixing,
     squared_distances,
     trimmed_mean,
 )
+from optcourse.nodes.streams import Streams
 
 
 def krum_scores(X, f, paper=False):
@@ -170,3 +174,63 @@ def test_clipping_starts_from_the_median_and_stands_rows_at_its_center():
     assert torch.equal(centered_clipping(same, 1), same[0])
     same[-1] = 1e30  # the median radius is 0: nothing moves
     assert torch.equal(centered_clipping(same, 1), same[0])
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+@pytest.mark.parametrize("radius", [0.5, "median"])
+def test_clipping_from_last_goes_on_where_it_ended(radius, iterations):
+    """The released code, one row at a time: its momentum starts at 0 and is never reset."""
+    rule, v = clipping_from_last(radius, iterations), np.zeros(3)
+    for k in range(5):
+        X = draw(k, 7, 3) + 1
+        for _ in range(iterations):
+            tau = np.median([np.linalg.norm(x - v) for x in X.numpy()]) if radius == "median" else radius
+            v = v + sum((x - v) * min(1, tau / np.linalg.norm(x - v)) for x in X.numpy()) / 7
+        np.testing.assert_allclose(rule(X, 2), v, rtol=1e-12)
+
+
+def test_clipping_from_last_moves_at_most_the_radius_a_round():
+    """What the history is for: a majority that jumps takes the aggregate along slowly, liars hardly at all."""
+    rule, X = clipping_from_last(radius=0.1), torch.full((10, 2), 5.0, dtype=torch.float64)
+    X[7:] = -1e6
+    old = torch.zeros(2, dtype=torch.float64)
+    for k in range(1, 20):
+        new = rule(X, 3)
+        assert (new - old).norm() <= 0.1 and new[0] == pytest.approx(k * 0.1 * (7 - 3) / 10 / 2**0.5)
+        old = new
+
+
+@pytest.mark.parametrize(("dtype", "powers"), [(torch.float32, (-30, 20)), (torch.float64, (-200, 200))])
+@pytest.mark.parametrize("radius", [0.7, "median"])
+def test_units_do_not_matter_to_clipping_from_last(dtype, powers, radius):
+    for power in powers:
+        scale = 10.0**power
+        rule = clipping_from_last(radius, 2)
+        scaled = clipping_from_last(radius if isinstance(radius, str) else radius * scale, 2)
+        for k in range(4):
+            X = draw(k, 7, 3).to(dtype)
+            error = scaled(X * scale, 2).double() / scale - rule(X.double(), 2)
+            assert error.abs().max() <= 200 * torch.finfo(dtype).eps
+
+
+def test_a_wrapped_rule_shares_its_history():
+    mixed = nearest_neighbour_mixing(clipping_from_last(1.0))
+    alone = bucketing(clipping_from_last(1.0), 1, Streams("bucketing", 0, range(7)))  # buckets of one row are the rows
+    plain = clipping_from_last(1.0)
+    for k in range(3):
+        X = draw(k, 7, 3)
+        torch.testing.assert_close(alone(X, 0), plain(X, 0), rtol=1e-13, atol=1e-13)
+        found = mixed(X, 2)
+        assert torch.equal(mixed.history[0], found)
+    mixed.history.clear()
+    assert mixed(draw(9, 7, 3) + 50, 2).norm() <= 1 + 1e-12  # from 0 again
+
+
+def test_settings_of_clipping_from_last_are_refused_at_once():
+    for bad, name in (({"radius": 0}, "radius"), ({"radius": "mean"}, "radius"), ({"iterations": 0}, "iterations")):
+        with pytest.raises(ValueError, match=name):
+            clipping_from_last(**bad)
+    rule = clipping_from_last()
+    rule(torch.ones(3, 2), 0)
+    with pytest.raises(ValueError, match=r"center must be finite with shape \[3\]"):
+        rule(torch.ones(3, 3), 0)

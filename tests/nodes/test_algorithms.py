@@ -9,7 +9,7 @@ import torch
 from paper_loops import BY_HAND, LR, STEPS, N
 
 from optcourse import nodes
-from optcourse.nodes import aggregators, compressors
+from optcourse.nodes import aggregators, attacks, compressors
 from optcourse.problems import QuadraticNodes
 from optcourse.theory import gossip, local
 
@@ -100,6 +100,22 @@ def test_robust_rule_without_liars_is_parallel_sgd():
     x = node_cases.start(net, torch.float64)
     robust = last(nodes.robust_sgd(net, grad, x, LR, aggregators.mean), 10)
     np.testing.assert_allclose(robust, last(nodes.psgd(nodes.Network(N), grad, x, LR), 10), rtol=0, atol=1e-13)
+
+
+def test_runs_that_share_a_rule_and_an_attack_with_history_do_not_disturb_each_other():
+    shared = {"aggregate": aggregators.clipping_from_last(2.0), "attack": attacks.mimic(warmup=3), "n_byzantine": 2}
+
+    def run(noise, options):
+        net = nodes.Network(N)
+        grad = node_cases.gradient(net, torch.float64, noise=noise)
+        return nodes.robust_sgd(net, grad, node_cases.start(net, torch.float64), LR, **options)
+
+    pair = run(0.0, shared), run(1.0, shared)
+    for _ in range(8):
+        together = [next(iterates) for iterates in pair]  # in turn
+    for noise, x in zip((0.0, 1.0), together, strict=True):
+        alone = {"aggregate": aggregators.clipping_from_last(2.0), "attack": attacks.mimic(warmup=3), "n_byzantine": 2}
+        assert torch.equal(nodes.last_iterate(run(noise, alone), 8), x)
 
 
 def test_every_algorithm_has_a_case_here():

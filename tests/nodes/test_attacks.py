@@ -147,15 +147,49 @@ def test_krum_takes_the_vector_of_alie_for_an_honest_one():
 # Mimic
 
 
+def oja(rounds, warmup):
+    """Victims, and the last direction, of the released code, in numpy: rounds of honest vectors, [rounds, n - f, d]."""
+    z = torch.randn(rounds.shape[2], generator=torch.Generator().manual_seed(0), dtype=torch.float64).numpy()
+    victims = []
+    for t, X in enumerate(rounds[:warmup]):
+        mu = rounds[: t + 1].mean((0, 1))  # of all vectors so far
+        p = sum((x - mu) * np.dot(x - mu, z) for x in X)
+        z = p / np.linalg.norm(p) if t == 0 else t / (t + 1) * z + p / np.linalg.norm(p) / (t + 1)
+        z = z / np.linalg.norm(z)
+        victims.append(int(np.argmax(X @ z)))
+    return victims + [victims[-1]] * (len(rounds) - warmup), z
+
+
+@pytest.mark.parametrize("warmup", [1, 3, 6])
+@pytest.mark.parametrize("seed", range(4))
+def test_mimic_chooses_its_victim_in_the_warm_up_and_keeps_it(seed, warmup):
+    rounds = torch.stack([draw(100 * seed + k, 7, 4) for k in range(9)]) + 3
+    honest = rounds[:, ~SCATTERED].numpy()
+    attack, (victims, _) = mimic(warmup=warmup), oja(honest, warmup)
+    for X, own, victim in zip(rounds, honest, victims, strict=True):
+        assert (attack(X, SCATTERED)[SCATTERED].numpy() == own[victim]).all()
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_mimic_copies_the_node_farthest_out_in_the_main_direction(seed):
-    X = draw(seed, 7, 4) * torch.tensor([5.0, 1.0, 1.0, 1.0], dtype=torch.float64) + 10
-    honest = X.numpy()[~SCATTERED.numpy()]
-    offsets = honest - honest.mean(0)
-    direction = np.linalg.svd(offsets)[2][0]
-    expected = honest[np.abs(offsets @ direction).argmax()]
-    sent = mimic()(X, SCATTERED)
-    assert (sent[SCATTERED].numpy() == expected).all()
+def test_a_long_warm_up_finds_the_direction_in_which_nodes_differ(seed):
+    """Noise around nodes that differ along one axis: numpy's first singular vector, and the node at its end."""
+    centers = draw(seed, 7, 1) * torch.tensor([4.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    rounds = torch.stack([centers + 0.3 * draw(1000 * seed + k, 7, 4) for k in range(60)])
+    honest = rounds[:, ~SCATTERED].numpy()
+    attack = mimic(warmup=59)
+    for X in rounds:
+        sent = attack(X, SCATTERED)
+    direction = np.linalg.svd((honest - honest.mean((0, 1))).reshape(-1, 4))[2][0]
+    ends = (honest.mean(0) @ direction).argmax(), (honest.mean(0) @ direction).argmin()
+    victim = np.flatnonzero((sent[SCATTERED][0].numpy() == honest[-1]).all(1))
+    assert victim in ends and abs(oja(honest, 59)[1] @ direction) > 0.99
+
+
+def test_mimic_of_nodes_that_do_not_differ_yet_waits_for_a_direction():
+    attack, X = mimic(warmup=2), draw(3, 7, 4)
+    attack(torch.ones(7, 4, dtype=torch.float64), SCATTERED)
+    sent = attack(X, SCATTERED)[1].numpy()
+    assert (sent == X[~SCATTERED].numpy()).all(1).any()
 
 
 def test_mimic_of_a_given_node():
@@ -230,6 +264,8 @@ def test_settings_out_of_range_are_named(make, argument):
         make("1")
     with pytest.raises(ValueError, match="sample must be"):
         alie(sample="all")
+    with pytest.raises(ValueError, match="warmup must be at least 1, got 0"):
+        mimic(warmup=0)
 
 
 def test_last_nodes():

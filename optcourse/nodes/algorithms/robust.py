@@ -9,6 +9,7 @@ from torch import Tensor
 
 from optcourse.arguments import integer, real
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
+from optcourse.nodes.byzantine.history import recalled
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.streams import Streams, indices
 
@@ -31,9 +32,10 @@ def robust_sgd(
     :math:`m_i=\beta m_i+(1-\beta)g_i(x)` is each node's momentum (0: the gradient itself), which hides less noise for
     liars to hide in. ``aggregate(X [n, d], n_byzantine=f)`` is told to expect ``n_byzantine`` liars. ``attack``
     replaces the rows of the nodes ``byzantine`` (default: the last ``n_byzantine``) by what they send; it sees all
-    honest rows, and its random numbers come from ``seed``. Per step d numbers from everybody to everybody. Bound
-    without noise: ``theory.byzantine.robust_gd_bound``. Source: Karimireddy, He & Jaggi 2021, "Learning from history
-    for Byzantine robust optimization", Algorithm 2.
+    honest rows, and its random numbers come from ``seed``. A rule or an attack with memory
+    (``aggregators.clipping_from_last``, ``attacks.mimic``) begins anew with the run. Per step d numbers from everybody
+    to everybody. Bound without noise: ``theory.byzantine.robust_gd_bound``. Source: Karimireddy, He & Jaggi 2021,
+    "Learning from history for Byzantine robust optimization", Algorithm 2.
 
     Raises ``ValueError`` for n_byzantine or numbers in byzantine outside the network, a momentum outside [0, 1),
     and, from the rule, for more liars than it stands.
@@ -44,10 +46,12 @@ def robust_sgd(
     liars[range(net.n - f, net.n) if byzantine is None else indices("byzantine", byzantine, net.n)] = True
     streams = net.streams("attack", seed, everybody=True)
     m = net.initial("m", torch.zeros_like(x))
+    rule_past, attack_past = net.initial("rule_past", []), net.initial("attack_past", [])
     for _ in net.rounds():
         m = beta * m + (1 - beta) * grad(x)
         messages = net.gather(m)
         if attack is not None:
-            messages = attack(messages, liars, streams)
-        x = x - lr * aggregate(messages, n_byzantine=f)
+            messages, attack_past = recalled(attack, attack_past, net.rows, messages, liars, streams)
+        step, rule_past = recalled(aggregate, rule_past, net.rows, messages, n_byzantine=f)
+        x = x - lr * step
         yield x

@@ -13,13 +13,13 @@ finite (the message names the node), and unless n_byzantine is in 0..f with f th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from optcourse.arguments import choice, integer, real
+from optcourse.nodes.byzantine.history import remembering
 from optcourse.nodes.byzantine.subsets import mda, meamed, monna
 from optcourse.nodes.byzantine.vectors import (
     centred_gram,
@@ -30,9 +30,9 @@ from optcourse.nodes.byzantine.vectors import (
     lengths,
     sorted_columns,
 )
-from optcourse.nodes.streams import Streams
+from optcourse.nodes.byzantine.wrappers import Aggregator, bucketing, nearest_neighbour_mixing
 
-Aggregator = Callable[..., Tensor]
+__all__ = ["AGGREGATORS", "Aggregator", "bucketing", "nearest_neighbour_mixing"]
 
 
 def mean(X: Tensor, n_byzantine: int) -> Tensor:
@@ -140,10 +140,11 @@ def centered_clipping(
 
     .. math:: v \leftarrow v+\frac1n\sum_i(x_i-v)\min\Big(1,\frac{\tau}{\|x_i-v\|}\Big)
 
-    ``center`` [d] is the first v: the paper takes what it aggregated in the round before; by default the
-    coordinate-wise median. ``radius`` is a length in the units of X, or ``"median"``: in every step the median of
-    the distances ||x_i - v||, which f < n/2 attackers cannot push beyond the largest honest distance. The theory's
-    kappa is for the radius :func:`~optcourse.theory.distributed.byzantine.clipping_radius`, which a server cannot know.
+    ``center`` [d] is the first v; by default the coordinate-wise median, in every call anew. The published rule goes on
+    from what it gave in the round before: :func:`clipping_from_last`. ``radius`` is a length in the units of X, or
+    ``"median"``: in every step the median of the distances ||x_i - v||, which f < n/2 attackers cannot push beyond the
+    largest honest distance. The theory's kappa is for the radius
+    :func:`~optcourse.theory.distributed.byzantine.clipping_radius`, which a server cannot know.
 
     Source: Karimireddy, He & Jaggi 2021, "Learning from history for Byzantine robust optimization", Algorithm 2.
     Raises ``ValueError`` for a center of another shape or not finite, a radius that is not > 0, iterations < 1.
@@ -168,66 +169,29 @@ def centered_clipping(
     return v.to(X.dtype)
 
 
-def bucketing(rule: Aggregator, size: int, random: Streams | torch.Generator) -> Aggregator:
-    """``rule`` on the averages of ``size`` rows at a time, drawn at random: mixes unlike honest nodes before judging.
+def clipping_from_last(radius: float | str = "median", iterations: int = 1) -> Aggregator:
+    r"""Centered clipping as published: every call starts at the vector that the last one gave, and the first one at 0.
 
-    Each call permutes the rows, cuts them into ceil(n/size) buckets (the last may be smaller) and hands their averages
-    to ``rule`` with n_byzantine = min(f, number of buckets), for in the worst case every attacker spoils a bucket of
-    its own. The spread of the honest shrinks by ``size``, the tolerated f as well: size < n/(2f).
+    The rule has memory: make a new one for each run (``robust_sgd`` begins anew by itself, and its checkpoints hold the
+    vector). It takes and raises what :func:`centered_clipping` does, here and in the call; rows of another length than
+    before are refused as well. The paper has a fixed radius (10, with momentum beta and sums of gradients 10/(1-beta))
+    and one iteration, the released code of its successor on bucketing three.
 
-    ``random`` must draw alike in every process: a ``torch.Generator``, or ``Streams(name, seed, range(n))`` of *all*
-    nodes. The wrapper takes what the rule takes. Source: Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on
-    heterogeneous datasets via bucketing", Algorithm 1.
+    Source: Karimireddy, He & Jaggi 2021, "Learning from history for Byzantine robust optimization", Algorithm 2.
 
-    Raises ``ValueError`` for a size < 1; the wrapper, besides the rule's, for streams of another number of nodes.
-
-    >>> X = torch.tensor([[0.0], [4.0], [0.0], [4.0]])
-    >>> bucketing(mean, size=2, random=torch.Generator().manual_seed(0))(X, n_byzantine=1)
-    tensor([2.])
+    >>> rule = clipping_from_last(radius=2.0)
+    >>> [float(rule(torch.tensor([[4.0], [4.0], [-4.0]]), n_byzantine=1)) for _ in range(4)]
+    [0.6666666865348816, 1.3333333730697632, 2.0, 2.6666667461395264]
     """
-    integer("size", size, 1)
+    history: list[Tensor] = []
 
-    @wraps(rule)
-    def bucketed(X: Tensor, n_byzantine: int, **options) -> Tensor:
-        n = len(check_vectors(X))
-        f = integer("n_byzantine", n_byzantine, 0, n)
-        if isinstance(random, torch.Generator):
-            order = torch.randperm(n, generator=random, device=random.device)
-        elif len(random.nodes) == n:
-            order = random.uniform(dtype=torch.float64).argsort(stable=True)
-        else:
-            raise ValueError(f"random must be streams of all {n} nodes, got streams of {len(random.nodes)}")
-        buckets = torch.stack([bucket.mean(0) for bucket in X[order.to(X.device)].split(size)])
-        try:
-            return rule(buckets, n_byzantine=min(f, len(buckets)), **options)
-        except ValueError as error:
-            raise ValueError(f"{error} (buckets of size {size} of {n} vectors)") from None
+    def rule(X: Tensor, n_byzantine: int) -> Tensor:
+        center = history[0] if history else X.new_zeros(X.shape[1:])
+        history[:] = [centered_clipping(X, n_byzantine, center, radius, iterations)]
+        return history[0]
 
-    return bucketed
-
-
-def nearest_neighbour_mixing(rule: Aggregator) -> Aggregator:
-    r"""``rule`` on the rows after each was replaced by the average of its n-f nearest rows, itself included.
-
-    If the rule has constant kappa, the mixed one has at most 8f/(n-f) (1 + kappa): of the order f/n for every rule
-    of bounded kappa, as is the best possible f/(n-2f). Source: Allouah, Farhadkhani, Guerraoui, Gupta, Pinot & Stephan
-    2023, "Fixing by mixing: a recipe for optimal Byzantine ML under heterogeneity". The wrapper takes what the rule
-    takes; n_byzantine < n/2.
-
-    >>> nearest_neighbour_mixing(median)(torch.tensor([[0.0], [1.0], [2.0], [3.0], [1000.0]]), n_byzantine=1)
-    tensor([1.5000])
-    """
-
-    @wraps(rule)
-    def mixed(X: Tensor, n_byzantine: int, **options) -> Tensor:
-        f = check_rule(X, n_byzantine, "krum")
-        center, Y, gram, _ = centred_gram(X)
-        n = len(X)
-        nearest = distances(gram).argsort(dim=1, stable=True)[:, : n - f]
-        mixing = torch.zeros_like(gram).scatter_(1, nearest, 1 / (n - f))
-        return rule((center + mixing @ Y).to(X.dtype), n_byzantine=f, **options)
-
-    return mixed
+    centered_clipping(torch.zeros(1, 1), 0, None, radius, iterations)  # refuses bad settings now
+    return remembering(rule, history)
 
 
 def squared_distances(X: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from optcourse.arguments import choice, integer, nonnegative, real
+from optcourse.nodes.byzantine.history import remembering
 from optcourse.nodes.byzantine.vectors import lengths
 from optcourse.nodes.streams import Streams
 
@@ -144,34 +145,62 @@ def alie_z(n_nodes: int, n_byzantine: int) -> float:
     return max(0.0, float(ndtri((n - f - s) / (n - f))))
 
 
-def mimic(target: int | None = None) -> Attack:
+def mimic(target: int | None = None, warmup: int = 1) -> Attack:
     r"""All attackers copy one honest node: nothing to detect, but its data count f + 1 times.
 
-    ``target`` is the number of that node; by default, in every round anew, the honest node i with the largest
-    :math:`|z\cdot(x_i-\bar x)|`, z the direction in which the honest vectors vary most. (The paper finds such a
-    direction over its first rounds and then stays with one node.) Raises ``ValueError`` for a target < 0 and, when
-    called, for one that is no honest node.
+    ``target`` is the number of that node. By default it is chosen in the first ``warmup`` rounds and never changes
+    afterwards: z is the direction in which the honest vectors vary most, found by Oja's rule, and the victim is the
+    honest node with the largest :math:`z\cdot x_i`. With mu the mean of all honest vectors so far and
+    :math:`p=\sum_i(x_i-\mu)\,(x_i-\mu)\cdot z`, round t = 0, 1, ... takes
 
-    Source: Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via bucketing".
+    .. math:: z \leftarrow \frac{z'}{\|z'\|},\qquad z'=\frac t{1+t}\,z+\frac1{1+t}\,\frac p{\|p\|}
 
-    >>> mimic()(torch.tensor([[1.0, 0.0], [0.0, 0.1], [9.0, 0.0], [5.0, 5.0]]), last_nodes(4, 1))[3]
-    tensor([9., 0.])
+    from a random z, the same in all runs. An attack without ``target`` has memory: make a new one for each run
+    (``robust_sgd`` begins anew by itself, and its checkpoints hold the memory). Raises ``ValueError`` for a target < 0
+    or a warmup < 1 and, when called, for a target that is no honest node.
+
+    Source: Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via bucketing", in the
+    released code, whose experiments have one round of warm-up; a longer one averages over the noise of gradients.
+
+    >>> attack, X = mimic(), torch.tensor([[1.0, 0.0], [0.0, 0.1], [9.0, 0.0], [5.0, 5.0]])
+    >>> attack(X, last_nodes(4, 1))[3], attack(-X, last_nodes(4, 1))[3]
+    (tensor([9., 0.]), tensor([-9., -0.]))
     """
+    warmup = integer("warmup", warmup, 1)
     if target is not None:
-        integer("target", target, 0)
+        return _mimic_given(integer("target", target, 0))
+    history: list[Tensor] = []
 
     def lies(honest: Tensor, byzantine: Tensor, streams: Streams | None) -> Tensor:
-        if target is None:
-            others = honest[~byzantine]
-            Y = (others - others.mean(0)).double()
-            Y /= Y.abs().max().clamp(min=torch.finfo(Y.dtype).tiny)  # its squares neither overflow nor vanish
-            # With Y = U S V', the rows' components along the first right singular vector are U[:, 0] S[0].
-            return others[int(torch.linalg.eigh(Y @ Y.T).eigenvectors[:, -1].abs().argmax())]
+        X = honest[~byzantine].double()
+        if not history:
+            z = torch.randn(X.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(X)
+            history[:] = [torch.zeros(1, dtype=torch.int64), torch.zeros_like(z), z, torch.zeros(1, dtype=torch.int64)]
+        rounds, mu, z, victim = history
+        t = int(rounds)
+        if t < warmup:
+            mu = (t * mu + X.mean(0)) / (1 + t)
+            Y = (X - mu) / (X - mu).abs().max().clamp(min=torch.finfo(X.dtype).tiny)  # whose squares stay in range
+            p = Y.T @ (Y @ z)
+            z = _unit(t * z + (_unit(p) if p.any() else z))
+            victim = (~byzantine).nonzero()[(X @ z).argmax()]
+        history[:] = [rounds + (t < warmup), mu, z, victim]
+        return honest[victim[0]]
+
+    return remembering(_attack(lies), history)
+
+
+def _mimic_given(target: int) -> Attack:
+    def lies(honest: Tensor, byzantine: Tensor, streams: Streams | None) -> Tensor:
         if target >= len(honest) or byzantine[target]:
             raise ValueError(f"target must be one of the nodes {(~byzantine).nonzero()[:, 0].tolist()}, got {target}")
         return honest[target]
 
     return _attack(lies)
+
+
+def _unit(v: Tensor) -> Tensor:
+    return v / lengths(v[None])
 
 
 def label_flip(labels: Tensor, n_classes: int) -> Tensor:

@@ -96,6 +96,8 @@ def _robust(run: Experiment) -> dict[str, Any]:
     s = run.setup
     rule, attack = aggregators.AGGREGATORS[s.aggregator], attacks.ATTACKS.get(s.attack)
     rule(torch.zeros(s.nodes, 1), s.n_byzantine)  # refuses more liars than it stands now, not in the first round
+    if s.aggregator == "centered_clipping":
+        rule = aggregators.clipping_from_last()  # a run has a history
     options = {"aggregate": rule, "n_byzantine": s.n_byzantine, "momentum": 0.5}
     return options | {"attack": attack() if attack else None}
 
