@@ -24,7 +24,8 @@ data losses
 theory problems models
 optim
 landscape training
-sliders nodes
+nodes
+sliders
 grading
 course
 """

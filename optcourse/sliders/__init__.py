@@ -9,6 +9,7 @@
 ``sharpness``     :func:`wells_figure`, :func:`cycle_figure`
 ``tilted``        :func:`tilt_figure`
 ``ranking``       :func:`profile_figure`
+``unreliable``    :func:`delay_figure`, :func:`attack_figure`
 ================  =====================================================================
 
 Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape`` and
@@ -29,3 +30,4 @@ from optcourse.sliders.panel import with_sliders
 from optcourse.sliders.ranking import profile_figure
 from optcourse.sliders.sharpness import cycle_figure, wells_figure
 from optcourse.sliders.tilted import tilt_figure
+from optcourse.sliders.unreliable import LIES, attack_figure, delay_figure

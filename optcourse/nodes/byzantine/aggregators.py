@@ -32,7 +32,7 @@ from optcourse.nodes.byzantine.vectors import (
 )
 from optcourse.nodes.byzantine.wrappers import Aggregator, bucketing, nearest_neighbour_mixing
 
-__all__ = ["AGGREGATORS", "Aggregator", "bucketing", "nearest_neighbour_mixing"]
+__all__ = ["AGGREGATORS", "Aggregator", "bucketing", "mda", "meamed", "monna", "nearest_neighbour_mixing"]
 
 
 def mean(X: Tensor, n_byzantine: int) -> Tensor:
