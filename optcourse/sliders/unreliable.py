@@ -49,9 +49,9 @@ def delay_figure(delay: int, lr: float, *, steps: int = 120) -> Figure:
     left.plot(roots.real, roots.imag, "o", color=COLORS["blue"], label=f"the {tau + 1} roots")
     largest = roots[np.isclose(abs(roots), radius, rtol=1e-6)]
     left.plot(largest.real, largest.imag, "o", color=COLORS["red"], label="largest modulus")
-    left.set(xlabel="real part", ylabel="imaginary part", aspect="equal", xlim=(-1.4, 1.4), ylim=(-1.4, 2.3))
+    left.set(xlabel="real part", ylabel="imaginary part", aspect="equal", xlim=(-2, 2), ylim=(-1.3, 2.4))
     left.set_title(f"τ = {tau}: stable for γλ < {limit:.3f}")
-    left.legend(loc="upper center", ncols=2, fontsize=9)
+    left.legend(loc="upper left", fontsize=9)
     right.plot(run, color=COLORS["blue"], label=f"γλ = {gamma:.3f}, {gamma / limit:.0%} of the limit")
     k = np.arange(steps + 1)
     theory(right, k, np.minimum(radius**k, 1e6), color=COLORS["red"], label="largest root to the power k")
@@ -88,12 +88,14 @@ def attack_figure(n_byzantine: int, attack: str, rule: str) -> Figure:
     left.plot(*honest.T, "o", color=COLORS["blue"], markersize=4, label="honest")
     left.plot(*lies.T, "X", color=COLORS["red"], markersize=7, label="liars (some may lie outside)")
     left.plot(*center, "*", color=COLORS["black"], markersize=14, label="honest mean")
-    left.plot(*found[rule], "D", color=COLORS["yellow"], markeredgecolor="black", label=rule.replace("_", " "))
+    left.plot(
+        *found[rule], "D", color=COLORS["yellow"], markeredgecolor="black", markersize=9, label=rule.replace("_", " ")
+    )
     if np.isfinite(allowed[rule]):
         turn, radius = np.linspace(0, 2 * np.pi, 200), allowed[rule] * V**0.5
         circle = [float(c) + radius * wave(turn) for c, wave in zip(center, (np.cos, np.sin), strict=True)]
         theory(left, *circle, color=COLORS["yellow"], label="allowed by κ")
-    left.set(xlim=(-5, 7), ylim=(-4, 9), xlabel="first entry", ylabel="second entry", aspect="equal")
+    left.set(xlim=(-4, 5), ylim=(-3, 6.5), xlabel="first entry", ylabel="second entry", aspect="equal")
     left.set_title(f"{attack}, f = {f} of {N}")
     left.legend(loc="upper left", fontsize=8)
     place = np.arange(len(rules))
