@@ -12,6 +12,7 @@
 ``ranking``       :func:`profile_figure`
 ``federated``     :func:`local_steps_figure`
 ``graphs``        :func:`gossip_figure`
+``unreliable``    :func:`delay_figure`, :func:`attack_figure`
 ================  =====================================================================
 
 Each checks its arguments, draws with ``optcourse.plotting`` what ``optcourse.theory``, ``optcourse.landscape``,
@@ -35,3 +36,4 @@ from optcourse.sliders.panel import with_sliders
 from optcourse.sliders.ranking import profile_figure
 from optcourse.sliders.sharpness import cycle_figure, wells_figure
 from optcourse.sliders.tilted import tilt_figure
+from optcourse.sliders.unreliable import LIES, attack_figure, delay_figure

@@ -56,6 +56,8 @@ def test_attacks_send_what_they_say():
     np.testing.assert_allclose(alie(1.5)(X, SCATTERED)[SCATTERED], expected, rtol=1e-13)
     expected = honest.mean(0) - alie_z(7, 2) * honest.std(0)
     np.testing.assert_allclose(alie()(X, SCATTERED)[1], expected, rtol=1e-13)
+    own = X.numpy()[SCATTERED.numpy()]
+    np.testing.assert_allclose(alie(1.5, sample="own")(X, SCATTERED)[1], own.mean(0) - 1.5 * own.std(0), rtol=1e-13)
 
 
 def test_what_the_byzantine_would_have_sent_does_not_matter_to_attacks_on_the_mean():
@@ -260,6 +262,8 @@ def test_settings_out_of_range_are_named(make, argument):
             make(bad)
     with pytest.raises(TypeError, match=argument):
         make("1")
+    with pytest.raises(ValueError, match="sample must be"):
+        alie(sample="all")
     with pytest.raises(ValueError, match="warmup must be at least 1, got 0"):
         mimic(warmup=0)
 

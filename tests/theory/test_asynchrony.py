@@ -1,5 +1,7 @@
 """Delayed gradients against eigenvalues of the delay line, exact covariances and runs."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -197,3 +199,45 @@ def test_bad_delays_are_named():
         asynchrony.delay_radius(eigenvalue=1.0, delay=1.5, lr=0.1)
     with pytest.raises(ValueError, match="eigenvalue must be in"):
         asynchrony.delay_max_step(eigenvalue=0.0, delay=1)
+
+
+# Random assignment
+
+
+def by_balance(seconds):
+    """Completions per second from the stationary law of the Markov chain of queue lengths, solved as it is."""
+    n = len(seconds)
+    states = [state for state in itertools.product(range(n + 1), repeat=n) if sum(state) == n]
+    place = {state: k for k, state in enumerate(states)}
+    flow, done = np.zeros((len(states), len(states))), np.zeros(len(states))
+    for state, k in place.items():
+        for i in range(n):
+            if state[i]:
+                done[k] += 1 / seconds[i]
+                for j in range(n):
+                    moved = list(state)
+                    moved[i] -= 1
+                    moved[j] += 1
+                    flow[place[tuple(moved)], k] += 1 / (n * seconds[i])
+    flow -= np.diag(done)
+    flow[0] = 1  # the probabilities add up to one
+    return done @ np.linalg.solve(flow, np.eye(len(states))[0])
+
+
+@pytest.mark.parametrize("seconds", [[2.0], [1.0, 1.0], [1.0, 5.0], [1.0, 0.5, 3.0], [1.0, 1.0, 1.0, 7.0]])
+def test_random_assignment_delivers_what_the_markov_chain_says(seconds):
+    assert asynchrony.random_assignment_rate(seconds=seconds) == pytest.approx(by_balance(seconds), rel=1e-12)
+
+
+def test_random_assignment_of_equal_nodes_in_closed_form_and_in_any_unit():
+    for n in (1, 2, 8, 200):
+        rate = asynchrony.random_assignment_rate(seconds=np.full(n, 1e-5))
+        assert rate == pytest.approx(1e5 * n**2 / (2 * n - 1), rel=1e-9)
+    slow = [asynchrony.random_assignment_rate(seconds=[1.0] * 7 + [s]) for s in (1.0, 5.0, 1e6)]
+    assert slow[0] > slow[1] > slow[2] and slow[2] == pytest.approx(8 / 1e6, rel=1e-5)  # the slowest sets the pace
+
+
+@pytest.mark.parametrize("bad", [1.0, [], [[1.0]], [1.0, 0.0], [1.0, -1.0], [np.inf]])
+def test_random_assignment_wants_positive_times(bad):
+    with pytest.raises(ValueError, match="seconds must"):
+        asynchrony.random_assignment_rate(seconds=bad)

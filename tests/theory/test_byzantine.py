@@ -1,5 +1,7 @@
 """Robust rules, written out here, against extremal configurations and thousands of random attacks."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,6 +41,26 @@ def krum(X, f, neighbours=None):
 
 def krum_paper(X, f):
     return krum(X, f, len(X) - f - 2)
+
+
+def nearest(X, f, point):
+    """The average of the n-f vectors nearest to a point."""
+    return X[np.square(X - point).sum(1).argsort()[: len(X) - f]].mean(0)
+
+
+def mda(X, f):
+    """Every subset of n-f: the one with the least largest distance."""
+    squares = np.square(X[:, None] - X).sum(-1)
+    subsets = list(map(list, combinations(range(len(X)), len(X) - f)))
+    return X[min(subsets, key=lambda rows: squares[np.ix_(rows, rows)].max())].mean(0)
+
+
+def monna(X, f):
+    return nearest(X, f, X[0])
+
+
+def meamed(X, f):
+    return np.concatenate([nearest(column, f, np.median(column)) for column in X.T[:, :, None]])
 
 
 def clipped_step(X, v, radius):
@@ -81,6 +103,9 @@ RULES = {
     "geometric_median": geometric_median,
     "krum": krum,
     "krum_paper": krum_paper,
+    "mda": mda,
+    "monna": monna,
+    "meamed": meamed,
 }
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from optcourse.arguments import choice, integer, real
 from optcourse.nodes.byzantine.history import remembering
+from optcourse.nodes.byzantine.subsets import mda, meamed, monna
 from optcourse.nodes.byzantine.vectors import (
     centred_gram,
     check_rule,
@@ -31,7 +32,7 @@ from optcourse.nodes.byzantine.vectors import (
 )
 from optcourse.nodes.byzantine.wrappers import Aggregator, bucketing, nearest_neighbour_mixing
 
-__all__ = ["AGGREGATORS", "Aggregator", "bucketing", "nearest_neighbour_mixing"]
+__all__ = ["AGGREGATORS", "Aggregator", "bucketing", "mda", "meamed", "monna", "nearest_neighbour_mixing"]
 
 
 def mean(X: Tensor, n_byzantine: int) -> Tensor:
@@ -218,6 +219,9 @@ AGGREGATORS: dict[str, Aggregator] = {
     "krum_paper": partial(krum, neighbours="paper"),
     "multi_krum": multi_krum,
     "centered_clipping": centered_clipping,
+    "mda": mda,
+    "monna": monna,
+    "meamed": meamed,
 }
 
 

@@ -24,7 +24,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from optcourse.arguments import integer, nonnegative, real
+from optcourse.arguments import choice, integer, nonnegative, real
 from optcourse.nodes.byzantine.history import remembering
 from optcourse.nodes.byzantine.vectors import lengths
 from optcourse.nodes.streams import Streams
@@ -96,25 +96,33 @@ def inner_product(epsilon: float = 0.1) -> Attack:
     return _attack(lambda honest, byzantine, streams: -epsilon * honest[~byzantine].mean(0))
 
 
-def alie(z: float | None = None) -> Attack:
-    r"""All attackers send :math:`\bar x-z\,s` with s [d] the honest standard deviation of every coordinate (over n-f).
+def alie(z: float | None = None, sample: str = "honest") -> Attack:
+    r"""All attackers send :math:`\bar x-z\,s` with s [d] the coordinates' standard deviations (root of the mean
+    square, not of the unbiased variance).
 
-    By default z is :func:`alie_z`, the largest shift that still looks ordinary. Raises ``ValueError`` for z < 0 and,
-    when called without a z, for more than n/2 Byzantine nodes. Source: Baruch, Baruch & Goldberg 2019, "A little is
-    enough: circumventing defenses for distributed learning".
+    Both are those of the honest rows, for attackers who see everything; with ``sample="own"`` those of what the
+    attackers would have sent honestly, which is all that they need in the paper. By default z is :func:`alie_z`, the
+    largest shift that still looks ordinary. Minus as in the authors' program: against the mean where its entries are
+    positive. (ByzFL adds z times the unbiased deviation of the honest rows.)
 
-    >>> alie(z=1.5)(torch.tensor([[1.0], [3.0], [9.0]]), last_nodes(3, 1))[2]
-    tensor([0.5000])
+    Raises ``ValueError`` for z < 0, another sample and, when called without a z, for more than n/2 Byzantine nodes.
+    Source: Baruch, Baruch & Goldberg 2019, "A little is enough: circumventing defenses for distributed learning",
+    Algorithm 3.
+
+    >>> X, liars = torch.tensor([[1.0], [3.0], [9.0], [5.0]]), last_nodes(4, 2)
+    >>> alie(z=1.5)(X, liars)[3], alie(z=1.5, sample="own")(X, liars)[3]
+    (tensor([0.5000]), tensor([4.]))
     """
     if z is not None:
         real("z", z, 0)
+    own = choice("sample", sample, ("honest", "own")) == "own"
 
     def lies(honest: Tensor, byzantine: Tensor, streams: Streams | None) -> Tensor:
-        others = honest[~byzantine]
+        seen = honest[byzantine if own else ~byzantine]
         shift = alie_z(len(honest), int(byzantine.sum())) if z is None else z
-        offsets = others.double() - others.double().mean(0)
-        deviation = lengths(offsets.T) / math.sqrt(len(others))
-        return others.mean(0) - shift * deviation.to(others.dtype)
+        offsets = seen.double() - seen.double().mean(0)
+        deviation = lengths(offsets.T) / math.sqrt(len(seen))
+        return seen.mean(0) - shift * deviation.to(seen.dtype)
 
     return _attack(lies)
 

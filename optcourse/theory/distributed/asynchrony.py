@@ -165,6 +165,31 @@ def delay_noise_bound(*, eigenvalue: ArrayLike, delay: ArrayLike, lr: ArrayLike,
     return Bound.where(left > 0, why, terms, lr)
 
 
+def random_assignment_rate(*, seconds: ArrayLike) -> float:
+    r"""Updates per second when n nodes of exponential times share n jobs, each handed to a node drawn uniformly.
+
+    ``seconds`` [n] are the mean times of a gradient; a node computes its queue in order. Statement: the closed network
+    of n queues is in a state with k_i jobs at node i with probability proportional to :math:`\prod_im_i^{k_i}`, so
+    that the rate is :math:`n\,G(n-1)/G(n)`, G(k) the sum of these weights over all ways to place k jobs. Of equal means
+    m it is :math:`\frac{n^2}{(2n-1)\,m}`. Exact. Source: Gordon & Newell 1967, "Closed queuing systems with exponential
+    servers", for the weights; Buzen 1973, "Computational algorithms for closed queueing networks", for their sums.
+
+    Raises ``ValueError`` unless seconds has shape [n], n >= 1, with entries > 0.
+
+    >>> round(random_assignment_rate(seconds=[1.0, 1.0]), 6)  # fixed assignment: 2
+    1.333333
+    """
+    (means,) = positive(seconds=seconds)
+    if means.ndim != 1 or not means.size:
+        raise ValueError(f"seconds must have shape [n], n >= 1, got shape {list(means.shape)}")
+    n, longest = len(means), means.max()
+    ways = np.eye(1, n + 1)[0]  # summed weights of all ways to place 0 ... n jobs on the nodes so far
+    for share in means / longest:
+        for jobs in range(1, n + 1):
+            ways[jobs] += share * ways[jobs - 1]
+    return float(n * ways[n - 1] / ways[n] / longest)
+
+
 def _delay(value: ArrayLike) -> np.ndarray:
     tau = np.asarray(real("delay", value, 0), dtype=float)
     if ((tau > 0) & (tau < 1)).any():

@@ -14,6 +14,7 @@ from optcourse.arguments import choice, integer, nonnegative, positive
 from optcourse.theory.bound import Bound
 
 RULES = ("mean", "trimmed_mean", "median", "geometric_median", "krum", "krum_paper", "centered_clipping")
+RULES += ("mda", "monna", "meamed")
 
 
 def breakdown(*, rule: str, n_nodes: int) -> int:
@@ -47,15 +48,23 @@ def kappa(*, rule: str, n_nodes: int, n_byzantine: int) -> float:
     krum_paper           (3+2 sqrt 2) (n-f)/(n-2f-1)           upper bound; n-f-2 nearest others
     centered_clipping    f/(n-2f)                              exact, in the limit of steps with the
                                                                radius :func:`clipping_radius`
+    mda                  8 f^2/(n-f)                           upper bound
+    monna                4 f                                   upper bound, for an honest reference; on average
+                                                               over the honest references 8 f/(n-f)
+    meamed               4 f/(n-f) (1 + that of the median)    upper bound
     ==================== ===================================== ==========================================
 
     Proofs: order statistics are monotone in every input, so the worst attack is at +-infinity; the trimmed mean is
     then the mean of the n-2f largest honest values and the median an honest order statistic, and Cauchy-Schwarz
     gives (m-k)/k for the k of m honest values on one side. Geometric median: its sum of distances is at most that of
     xbar; split it over honest and other vectors. Krum: the winner's score is at most the honest average 2 (n-f) V, and
-    at least n-2f of the vectors counted in it are honest; Minkowski's inequality. Smaller than f/(n-2f) is
-    impossible: :func:`kappa_lower_bound`. Sources of the rules: Yin, Chen, Ramchandran & Bartlett 2018 (median,
-    trimmed mean), Blanchard, El Mhamdi, Guerraoui & Stainer 2017 (Krum), Karimireddy, He & Jaggi 2021 (clipping).
+    at least n-2f of the vectors counted in it are honest; Minkowski's inequality. Averages of the n-f vectors nearest
+    to a point p: r <= f liars x_k in them took the place of r honest y_k that are no nearer, so they err by at most
+    1/(n-f) sum_k 2||y_k - p||, whose square is at most 4f/(n-f) (V + ||p - xbar||^2); and an honest p has
+    ||p - xbar||^2 <= (n-f-1) V. Minimum diameter: pairs x_k, y_k are at most two honest diameters apart, each of which
+    squared is at most 2(n-f)V. Smaller than f/(n-2f) is impossible: :func:`kappa_lower_bound`. Sources of the rules:
+    Yin, Chen, Ramchandran & Bartlett 2018 (median, trimmed mean), Blanchard, El Mhamdi, Guerraoui & Stainer 2017
+    (Krum), Karimireddy, He & Jaggi 2021 (clipping), and in ``nodes.byzantine.subsets``.
 
     >>> [kappa(rule=rule, n_nodes=5, n_byzantine=1) for rule in ("mean", "median", "trimmed_mean")]
     [inf, 1.0, 0.3333333333333333]
@@ -75,6 +84,12 @@ def kappa(*, rule: str, n_nodes: int, n_byzantine: int) -> float:
         return (1 + np.sqrt(2)) ** 2 * (n - f) / (n - 2 * f)
     if rule == "krum_paper":
         return (1 + np.sqrt(2)) ** 2 * (n - f) / (n - 2 * f - 1)
+    if rule == "mda":
+        return 8 * f**2 / (n - f)
+    if rule == "monna":
+        return 4.0 * f
+    if rule == "meamed":
+        return 4 * f / (n - f) * (1 + kappa(rule="median", n_nodes=n, n_byzantine=f))
     return f / (n - 2 * f)
 
 
