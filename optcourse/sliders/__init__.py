@@ -2,7 +2,8 @@
 
 ================  =====================================================================
 ``panel``         :func:`with_sliders`: controls above a figure
-``motion``        :func:`momentum_figure`, :func:`schedule_figure`, :func:`newton_figure`
+``motion``        :func:`momentum_figure`, :func:`damping_figure`, :func:`schedule_figure`, :func:`newton_figure`
+``strip``         :func:`strip_figure`: every optimizer on the same valley and the same digits
 ``networks``      :func:`norms_figure`, :func:`signal_figure`
 ``averaging``     :func:`lookahead_figure`
 ``batches``       :func:`batch_figure`
@@ -30,10 +31,20 @@ from optcourse.sliders.batches import batch_figure
 from optcourse.sliders.collectives import COMPRESSORS, collectives_figure, traffic_figure
 from optcourse.sliders.federated import NODES, local_steps_figure
 from optcourse.sliders.graphs import gossip_figure
-from optcourse.sliders.motion import SCHEDULES, START, momentum_figure, newton_figure, schedule_figure
+from optcourse.sliders.motion import (
+    MOTIONS,
+    SCHEDULES,
+    START,
+    damping_figure,
+    momentum_figure,
+    motion_of,
+    newton_figure,
+    schedule_figure,
+)
 from optcourse.sliders.networks import TABLE, norms_figure, signal_figure
 from optcourse.sliders.panel import with_sliders
 from optcourse.sliders.ranking import profile_figure
 from optcourse.sliders.sharpness import cycle_figure, wells_figure
+from optcourse.sliders.strip import Track, strip_figure, track
 from optcourse.sliders.tilted import tilt_figure
 from optcourse.sliders.unreliable import LIES, attack_figure, delay_figure

@@ -1,4 +1,4 @@
-"""How iterates move: momentum (lecture 04), schedules (06), Newton's method (03)."""
+"""How iterates move: momentum and its damping (lecture 04), schedules (06), Newton's method (03)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import ListedColormap, LogNorm, to_rgba
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from optcourse.arguments import choice, integer, real
+from optcourse.arguments import choice, integer, positive, real
 from optcourse.landscape.newton import newton
 from optcourse.optim import schedules
 from optcourse.plotting import COLORS, contour, figure, path, theory
@@ -73,6 +74,83 @@ def _slowest_factor(bowl: Quadratic, lr: np.ndarray | float, momentum: np.ndarra
     """The asymptotic factor per step of heavy ball in the eigendirection that contracts least; broadcasts."""
     lr, momentum = np.asarray(lr)[..., None], np.asarray(momentum)[..., None]
     return np.max(momentum_theory.hb_radius(eigenvalues=bowl.eigenvalues, lr=lr, momentum=momentum), axis=-1)
+
+
+#: What the three kinds of motion of heavy ball look like, by the roots of z² − (1 + β − γλ)z + β.
+MOTIONS = {
+    "over-damped": "blue",
+    "under-damped": "red",
+    "alternating": "pink",
+    "diverging": "black",
+}
+
+
+def motion_of(gamma_lambda: ArrayLike, momentum: ArrayLike) -> np.ndarray:
+    r"""How heavy ball moves along an eigenvector: an index into ``MOTIONS``; broadcasts.
+
+    Over-damped where both roots of :math:`z^2-(1+\beta-\gamma\lambda)z+\beta` are real and positive, up to the double
+    root at :math:`\gamma\lambda=(1-\sqrt\beta)^2` (critical damping); under-damped where they are complex; alternating
+    where they are real and negative, from :math:`(1+\sqrt\beta)^2` on; diverging from :math:`2(1+\beta)` on.
+
+    ``gamma_lambda`` > 0, ``momentum`` in [0, 1). Raises ``ValueError`` otherwise.
+
+    >>> [list(MOTIONS)[i] for i in motion_of([0.002, 0.1, 3.81, 4.0], 0.9)]
+    ['over-damped', 'under-damped', 'alternating', 'diverging']
+    """
+    (step,) = positive(gamma_lambda=gamma_lambda)
+    root = np.sqrt(real("momentum", momentum, 0, 1, open_high=True))
+    borders = (1 - root) ** 2, (1 + root) ** 2, 2 * (1 + root**2)
+    return (step > borders[0]).astype(int) + (step >= borders[1]) + (step >= borders[2])
+
+
+def damping_figure(gamma_lambda: float, momentum: float, *, steps: int = 150) -> Figure:
+    r"""One eigendirection of a quadratic as a damped oscillator: its kinds of motion, and three series of iterates.
+
+    Left, the plane of γλ and β: the kinds of ``MOTIONS``, the curve of critical damping, and three settings with the
+    given γλ: half the critical momentum, the critical one :math:`(1-\sqrt{\gamma\lambda})^2`, and ``momentum``.
+    Right, ``steps`` iterates from 1 for each.
+
+    ``gamma_lambda`` in (0, 1), ``momentum`` in [0, 1). Raises ``ValueError`` otherwise.
+    """
+    real("gamma_lambda", gamma_lambda, 0, 1, open_low=True, open_high=True)
+    real("momentum", momentum, 0, 1, open_high=True)
+    critical = (1 - gamma_lambda**0.5) ** 2
+    kind = list(MOTIONS)[int(motion_of(gamma_lambda, momentum))]
+    settings = (
+        ("half the critical β", critical / 2, "blue", "-"),
+        ("critical β", critical, "black", "--"),
+        (f"your β: {kind}", momentum, "red", "-"),
+    )
+    fig, (left, right) = figure(ncols=2, height=4.0)
+    _draw_motions(left)
+    for name, beta, color, style in settings:
+        points = simulate.heavy_ball(Quadratic([1.0]), [1.0], lr=gamma_lambda, momentum=beta, steps=steps)
+        radius = momentum_theory.hb_radius(eigenvalues=1.0, lr=gamma_lambda, momentum=beta)
+        label = f"{name}, β = {beta:.3g}: factor {radius:.3f}"
+        right.plot(np.arange(integer("steps", steps, 1) + 1), points[:, 0], style, color=COLORS[color], label=label)
+        left.plot(gamma_lambda, beta, "o", color=COLORS[color], markeredgecolor="white", markersize=9)
+    right.axhline(0, color=COLORS["grey"], linewidth=1)
+    right.set(xlabel="step", ylabel="x along the eigenvector", ylim=(-1.1, 1.9), title=f"γλ = {gamma_lambda:.3g}")
+    right.legend(loc="upper right", fontsize=8)
+    return fig
+
+
+def _draw_motions(ax: Axes) -> None:
+    """Which motion where: patches with their names, and the curve of critical damping."""
+    steps, betas = np.meshgrid(np.geomspace(1e-3, 5, 400), np.linspace(0, 0.999, 400))
+    tints = ListedColormap([to_rgba(COLORS[color], 0.18) for color in MOTIONS.values()])
+    ax.pcolormesh(steps, betas, motion_of(steps, betas), cmap=tints, vmin=-0.5, vmax=3.5, rasterized=True)
+    beta = betas[:, 0]
+    theory(ax, (1 - np.sqrt(beta)) ** 2, beta, label="critical")
+    places = ((0.0045, 0.3), (0.35, 0.6), (1.52, 0.1), (4.42, 0.5))
+    for name, at in zip(MOTIONS, places, strict=True):
+        upright = name in ("alternating", "diverging")
+        ax.text(*at, name, ha="center", va="center", fontsize=8.5, rotation=90 if upright else 0)
+    ax.set(xscale="log", xlim=(1e-3, 5), ylim=(0, 1), xlabel="γλ", ylabel="momentum β", title="How it moves")
+    ax.set_xticks([1e-3, 1e-2, 1e-1, 1, 4], ["0.001", "0.01", "0.1", "1", "4"])
+    ax.minorticks_off()
+    ax.grid(False)
+    ax.legend(loc="lower left")
 
 
 #: Multipliers of the rate over a run of T steps, by the name on the slider; all divide the run by themselves.
