@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import integer, nonnegative, positive, real
-from optcourse.theory.bound import Bound
+from optcourse.theory.bound import Bound, in_units
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ def minibatch_variance(*, gradients: ArrayLike, batch_size: int, replace: bool =
     return float(sigma2 / B * correction)
 
 
+@in_units("length^2")
 def sgd_strongly_convex(
     *, mu: ArrayLike, smoothness: ArrayLike, R: ArrayLike, sigma2_opt: ArrayLike, lr: ArrayLike, steps: ArrayLike
 ) -> Bound:

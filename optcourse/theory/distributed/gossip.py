@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import choice, integer, nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, scalar, transient, tune_step
+from optcourse.theory.bound import Bound, Number, in_units, scalar, transient, tune_step
 from optcourse.theory.distributed.gossip_exact import dsgd_fixed_point as dsgd_fixed_point
 from optcourse.theory.distributed.gossip_exact import gradient_tracking_rate as gradient_tracking_rate
 
 TOPOLOGIES = ("ring", "path", "torus", "star", "hypercube", "exponential", "one_peer_exponential", "complete")
 
 
+@in_units("length^2")
 def consensus_bound(
     *, L: ArrayLike, sigma2: ArrayLike, zeta2: ArrayLike, spectral_gap: ArrayLike, lr: ArrayLike
 ) -> Bound:
@@ -47,6 +48,7 @@ def consensus_bound(
     return Bound.where(2 * lam * L * lr <= gap * (1 + 1e-12), why, terms, lr)
 
 
+@in_units("loss^2/length^2")
 def dsgd_bound(
     *,
     L: ArrayLike,
@@ -98,6 +100,7 @@ def dsgd_max_step(*, L: ArrayLike, spectral_gap: ArrayLike) -> Number:
     return scalar(1 / (L * np.maximum(1, 2 * lam / gap)))
 
 
+@in_units("loss^2/length^2")
 def dsgd_tuned(
     *,
     L: ArrayLike,
