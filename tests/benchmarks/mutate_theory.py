@@ -7,7 +7,7 @@ survives: either a test is missing, or it changes nothing, and then ``equivalent
 
 Nothing on the disk is edited: each edit lives in a fork of a process that has imported pytest and torch already, whose
 import system reads the edited module from memory. Every verdict is written to build/mutants.jsonl at once, so that
---resume goes on after an interruption: what was killed stays killed until its module changes, survivors run again.
+--resume goes on after an interruption: what is killed stays so until its module changes, survivors until tests do.
 A run over all modules, on two quiet cores about an hour, also writes the table tests/benchmarks/MUTANTS.md.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import hashlib
 import importlib
 import json
@@ -29,6 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.machinery import SourceFileLoader
 from importlib.util import spec_from_file_location
+from itertools import chain
 from pathlib import Path
 
 from equivalent_mutants import EQUIVALENT
@@ -62,7 +64,10 @@ MORE_TESTS = {
     "nodes/network/mixing.py": ["nodes/test_mixing_matrices.py", "nodes/test_graphs.py"],
 }
 TABLES = ["theory/test_tightness.py", "theory/test_scaling.py"]
-PRELOADED = "pytest torch numpy scipy.optimize scipy.stats scipy.integrate sympy mpmath networkx matplotlib.pyplot hypothesis _hypothesis_pytestplugin"
+PRELOADED = (
+    "pytest torch numpy scipy.optimize scipy.stats scipy.integrate sympy mpmath networkx matplotlib.pyplot hypothesis "
+    "_hypothesis_pytestplugin"
+)
 MEMORY = 16 << 30
 #: Rewritten asserts would load the module past the import hook, and other plugins cost time.
 QUIET = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
@@ -118,7 +123,7 @@ def edits(module: str) -> Iterator[Edit]:
 
 
 def _constants(node: ast.AST, function: str, exponent: bool) -> Iterator[tuple[ast.Constant, str, bool]]:
-    """Numbers with the name of the function around them, and whether they stand in an exponent; not those of messages."""
+    """Numbers with the function around them, and whether they stand in an exponent; not those of messages."""
     if isinstance(node, ast.Constant):
         if type(node.value) in (int, float):
             yield node, function, exponent
@@ -160,14 +165,14 @@ class Watcher:
     def __init__(self, seconds: dict[str, float]):
         self.before, self.seconds, self.failed = seconds, {}, ""
 
-    def pytest_collection_modifyitems(self, items):  # noqa: D102
+    def pytest_collection_modifyitems(self, items):
         items.sort(key=lambda item: self.before.get(item.nodeid, 0.0))
 
-    def pytest_runtest_logreport(self, report):  # noqa: D102
+    def pytest_runtest_logreport(self, report):
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
         self._note(report)
 
-    def pytest_collectreport(self, report):  # noqa: D102
+    def pytest_collectreport(self, report):
         self._note(report)
 
     def _note(self, report) -> None:
@@ -290,7 +295,17 @@ def baseline(module: str) -> tuple[dict[str, float], float]:
 
 def digest(module: str) -> str:
     """Of the source of a module."""
-    return hashlib.sha256((ROOT / "optcourse" / module).read_bytes()).hexdigest()[:12]
+    return _digest([f"optcourse/{module}"])
+
+
+def digest_of_tests(module: str) -> str:
+    """Of the files with tests, and of those that they may import."""
+    beside = (p for p in (ROOT / "tests" / module.split("/")[0]).glob("*.py") if not p.name.startswith("test_"))
+    return _digest([*chain.from_iterable(tests_of(module)), *sorted(str(p.relative_to(ROOT)) for p in beside)])
+
+
+def _digest(files: list[str]) -> str:
+    return hashlib.sha256(b"".join((ROOT / file).read_bytes() for file in files)).hexdigest()[:12]
 
 
 def known(path: Path) -> dict[str, dict]:
@@ -314,7 +329,8 @@ def examine(chosen: list[Edit], jobs: int, path: Path) -> Iterator[tuple[Edit, d
                 for run in list(running):
                     if (found := run.finished()) is not None:
                         running.remove(run)
-                        row = {"key": run.edit.key(digest(run.edit.module)), **found, "shown": run.edit.shown}
+                        said = {"shown": run.edit.shown, "tests": digest_of_tests(run.edit.module)}
+                        row = {"key": run.edit.key(digest(run.edit.module)), **found, **said}
                         file.write(json.dumps(row, ensure_ascii=False) + "\n")
                         file.flush()
                         yield run.edit, row
@@ -334,7 +350,7 @@ def _prepared(chosen: list[Edit]) -> Iterator[Run]:
 
 
 def reasons() -> dict[Edit, str]:
-    """Why the edits of ``EQUIVALENT`` change nothing. Raises ``SystemExit`` for an entry that fits not exactly one edit."""
+    """Why the edits of ``EQUIVALENT`` change nothing. Raises ``SystemExit`` where an entry does not fit one edit."""
     found, every = {}, {module: list(edits(module)) for module in {row[0] for row in EQUIVALENT}}
     for module, function, shown, reason in EQUIVALENT:
         fitting = [e for e in every[module] if (e.function, e.shown) == (function, shown)]
@@ -385,7 +401,13 @@ def main() -> None:
     if not options.resume:
         RESULTS.unlink(missing_ok=True)
     before = known(RESULTS)
-    verdicts = {e: row for e in chosen if (row := before.get(e.key(digest(e.module)))) and not row["survived"]}
+    verdicts = {}
+    for module in named:
+        now, tests = digest(module), digest_of_tests(module)
+        for edit in chosen:
+            row = before.get(edit.key(now)) if edit.module == module else None
+            if row and (not row["survived"] or row["tests"] == tests):
+                verdicts[edit] = row
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     for name in PRELOADED.split():
         importlib.import_module(name)
@@ -398,6 +420,7 @@ def main() -> None:
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
+    gc.freeze()  # else every fork copies what it collects
     left = [edit for edit in chosen if edit not in verdicts]
     with tqdm(total=len(chosen), initial=len(verdicts), unit="edit", smoothing=0.05) as bar:
         for edit, row in examine(left, options.jobs, RESULTS):
