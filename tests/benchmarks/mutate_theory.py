@@ -48,7 +48,7 @@ EDITED = (
     "nodes/messages/factors.py",
     "nodes/network/mixing.py",
 )
-#: Test files of a module that do not bear its name; those of theory also get the two tables over all guarantees.
+#: Test files of a module that do not bear its name; and the tables over all guarantees.
 MORE_TESTS = {
     "theory/batch.py": ["theory/test_large_batches.py"],
     "theory/bound.py": ["theory/test_sgd.py", "theory/test_compression.py", "theory/test_large_batches.py"],
@@ -63,7 +63,10 @@ MORE_TESTS = {
     "nodes/messages/factors.py": ["nodes/test_low_rank.py"],
     "nodes/network/mixing.py": ["nodes/test_mixing_matrices.py", "nodes/test_graphs.py"],
 }
-TABLES = ["theory/test_tightness.py", "theory/test_scaling.py"]
+TABLES = [
+    ["theory/test_scaling.py", "theory/test_conditions.py", "theory/test_statements.py"],
+    ["theory/test_tightness.py"],
+]
 PRELOADED = (
     "pytest torch numpy scipy.optimize scipy.stats scipy.integrate sympy mpmath networkx matplotlib.pyplot hypothesis "
     "_hypothesis_pytestplugin"
@@ -153,7 +156,7 @@ def tests_of(module: str) -> list[list[str]]:
     own = [f"tests/{file}" for file in (f"{room}/test_{name}.py", *MORE_TESTS.get(module, []))]
     own = [f"optcourse/{module}", *(file for file in own if (ROOT / file).exists())]
     guarantees = "-> Bound:" in (ROOT / "optcourse" / module).read_text(encoding="utf-8")
-    return [own, *([[f"tests/{file}"] for file in TABLES] if guarantees else [])]
+    return [own, *([f"tests/{file}" for file in files] for files in TABLES if guarantees)]
 
 
 # ------------------------------------------------------------------------------------------ one run of pytest
