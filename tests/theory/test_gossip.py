@@ -248,3 +248,12 @@ def test_bad_graphs_and_matrices_are_named():
         gossip.dsgd_fixed_point(W=ring, curvatures=np.ones(3), centers=np.ones(4), lr=0.1)
     with pytest.raises(ValueError, match="curvatures must have shape"):
         gossip.gradient_tracking_rate(W=ring, curvatures=np.ones(3), lr=0.1)
+
+
+def test_one_node_is_a_graph_and_both_sums_are_looked_at():
+    assert gossip.dsgd_fixed_point(W=[[1.0]], curvatures=[2.0], centers=[3.0], lr=0.1) == pytest.approx([3.0])
+    assert gossip.gradient_tracking_rate(W=[[1.0]], curvatures=[2.0], lr=0.1) == pytest.approx(0.8)
+    lopsided = np.array([[1.0, 0.0], [0.5, 0.5]])  # rows sum to 1
+    for W in (lopsided, lopsided.T):
+        with pytest.raises(ValueError, match="W must be doubly stochastic"):
+            gossip.dsgd_fixed_point(W=W, curvatures=np.ones(2), centers=np.ones(2), lr=0.1)
