@@ -110,7 +110,7 @@ def test_bad_arguments_are_named():
 
 
 def test_sums_of_one_and_of_two_terms():
-    """By hand: one term has no variance; of two without replacement, both v_i are 2 or 0, so Cov = [[1, -1], [-1, 1]]."""
+    """By hand: one term has no variance; of two, each v_i is 2 or 0."""
     one, two = sampling.minibatch(1, 1), sampling.minibatch(2, 1)
     np.testing.assert_array_equal(one.covariance, [[0.0]])
     np.testing.assert_array_equal(two.covariance, [[1.0, -1.0], [-1.0, 1.0]])
