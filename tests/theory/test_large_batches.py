@@ -270,3 +270,15 @@ def test_variance_of_one_large_step_is_that_of_k_small_ones():
     linear = quadratic.sgd_moments(**flat, noise_variances=[sigma2 / k], lr=k * lr, steps=[1])[0, 0]
     root = quadratic.sgd_moments(**flat, noise_variances=[sigma2 / k], lr=np.sqrt(k) * lr, steps=[1])[0, 0]
     assert linear == pytest.approx(small[1], rel=1e-6) and root == pytest.approx(small[0], rel=1e-6)
+
+
+@pytest.mark.topic("13.5")
+def test_small_curvature_and_no_noise_are_taken():
+    """The step that reaches the minimum of a flat parabola: 1/curvature, whatever the batch."""
+    flat = {"gradient": [2.0], "hessian": [[0.01]], "covariance": [[0.0]]}
+    assert batch.optimal_step(**flat, batch_size=3) == pytest.approx((100.0, 200.0))
+    assert batch.noise_scale(**flat) == 0.0
+    assert batch.noise_scale(**flat | {"covariance": [[0.3]]}) == pytest.approx(0.003 / 0.04)
+    for refused in ({"hessian": [[0.0]]}, {"hessian": [[-0.1]]}, {"covariance": [[-0.1]]}):
+        with pytest.raises(ValueError, match="must be positive and tr"):
+            batch.noise_scale(**flat | refused)

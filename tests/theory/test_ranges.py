@@ -1,7 +1,14 @@
-"""The smallest and the largest arguments that docstrings allow are taken, and the next ones beyond are named."""
+"""The smallest and the largest arguments that docstrings allow are taken, and the next ones beyond are named; and what
+an argument is that is not given.
+"""
+
+import importlib
+import inspect
+import pkgutil
 
 import pytest
 
+from optcourse import theory
 from optcourse.theory import (
     adaptive,
     asynchrony,
@@ -169,3 +176,23 @@ def test_a_range_ends_where_it_says(calculator, others, argument, inside, outsid
     for value in outside:
         with pytest.raises((ValueError, TypeError), match=r"must|needs"):
             calculator(**others | {argument: value})
+
+
+#: What numbers are that are not given: one sample, one node, no momentum, no noise, numbers of single precision.
+DEFAULTS = {
+    **dict.fromkeys(("batch_size", "n_nodes", "rank", "chi", "dimension"), 1),
+    **dict.fromkeys(("momentum", "noise", "fast_steps"), 0),
+    **dict.fromkeys(("value_bits", "index_bits"), 32),
+    **{"confidence": 0.95, "delta": 0.05, "p": 2},
+}
+
+
+def test_arguments_that_are_not_given():
+    found = set()
+    for module in pkgutil.walk_packages(theory.__path__, "optcourse.theory."):
+        for name, function in inspect.getmembers(importlib.import_module(module.name), inspect.isfunction):
+            for argument in inspect.signature(function).parameters.values():
+                if type(argument.default) in (int, float) and not name.startswith("_"):
+                    assert argument.default == DEFAULTS[argument.name], f"{module.name}.{name}"
+                    found.add(argument.name)
+    assert found == set(DEFAULTS)
