@@ -123,8 +123,8 @@ def tests_of(module: str) -> list[list[str]]:
     own = [f"tests/{file}" for file in (f"{room}/test_{name}.py", *MORE_TESTS.get(module, []))]
     own = [f"optcourse/{module}", *(file for file in own if (ROOT / file).exists())]
     guarantees = "-> Bound:" in (ROOT / "optcourse" / module).read_text(encoding="utf-8")
-    ranges = ["tests/theory/test_ranges.py"] if room == "theory" else []
-    return [own + ranges, *([f"tests/{file}" for file in files] for files in TABLES if guarantees)]
+    ranges = "tests/theory/test_ranges.py" if room == "theory" else "tests/nodes/test_node_ranges.py"
+    return [[*own, ranges], *([f"tests/{file}" for file in files] for files in TABLES if guarantees)]
 
 
 def digest(module: str) -> str:
