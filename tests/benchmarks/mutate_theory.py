@@ -20,6 +20,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from equivalent_mutants import EQUIVALENT
@@ -57,10 +58,10 @@ def examine(module: str, chosen: list[Edit], jobs: int, hasty: bool) -> Iterator
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
         raise SystemExit(f"{module}: its tests fail without an edit, or cannot be collected")
     if passed:
-        ((_, found),) = pool([(passed[0], Fork(lambda: unedited(module), 600.0))], 1)
+        ((_, found),) = pool([(passed[0], Fork(partial(unedited, module), 600.0))], 1)
         if found["failed"]:
             raise SystemExit(f"{module}: without an edit {found['failed']} fails")
-        yield from pool(((e, Fork(lambda e=e: thorough(e), 3 * found["cpu"] + 10)) for e in passed), jobs)
+        yield from pool(((e, Fork(partial(thorough, e), 3 * found["cpu"] + 10)) for e in passed), jobs)
 
 
 def reasons() -> dict[Edit, str]:
