@@ -93,7 +93,7 @@ def edits(module: str) -> Iterator[Edit]:
 
 
 def _constants(node: ast.AST, function: str, exponent: bool) -> Iterator[tuple[ast.Constant, str, bool]]:
-    """Numbers with the function around them, and whether they stand in an exponent; not those of messages."""
+    """Numbers with the function around them, and whether they stand in an exponent; not those of messages or axes."""
     if isinstance(node, ast.Constant):
         if type(node.value) in (int, float):
             yield node, function, exponent
@@ -102,6 +102,8 @@ def _constants(node: ast.AST, function: str, exponent: bool) -> Iterator[tuple[a
         return
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         function = f"{function}.{node.name}".lstrip(".")
+    if isinstance(node, ast.keyword) and node.arg == "axis":
+        return
     for child in ast.iter_child_nodes(node):
         power = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and child is node.right
         yield from _constants(child, function, power or (exponent and isinstance(node, ast.BinOp | ast.UnaryOp)))

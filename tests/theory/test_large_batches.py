@@ -282,3 +282,11 @@ def test_small_curvature_and_no_noise_are_taken():
     for refused in ({"hessian": [[0.0]]}, {"hessian": [[-0.1]]}, {"covariance": [[-0.1]]}):
         with pytest.raises(ValueError, match="must be positive and tr"):
             batch.noise_scale(**flat | refused)
+
+
+@pytest.mark.topic("13.4")
+def test_more_than_ten_million_steps_are_called_infinite():
+    """Beside an eigenvalue 1 the smaller one contracts by at most (1 - 2e-7)^2 a step, without noise."""
+    valley = {"eigenvalues": [1.0, 1e-7], "x0": [0.0, 1.0], "noise_variances": [0.0, 0.0], "batch_size": [3.0]}
+    early, late = (batch.steps_to_target(**valley, target=0.5e-7 * np.exp(-4e-7 * S)).steps[0] for S in (9.5e6, 1.05e7))
+    assert 9.5e6 < early < 1e7 and late == np.inf
