@@ -4,6 +4,8 @@
 # make bench      speed of optimizers, grading, nodes and landscapes, as ratios in one run, and (as root) plans on a wire of
 #                 limited rate; writes build/*.md and benchmarks.json
 #                 (some 28 minutes on two quiet cores; each script in tests/benchmarks can be run alone)
+# make mutants    edit every constant of optcourse.theory alone and run its tests; writes tests/benchmarks/MUTANTS.md
+#                 (some 20 minutes on two quiet cores)
 # make lab        install, open JupyterLab: lectures/ at first, labs/release beside it
 # make format     let ruff and nbstripout put code and notebooks in order
 
@@ -25,7 +27,7 @@ SLOW := $(addprefix --ignore=tests/,test_contributing.py test_offline.py test_re
   $(addprefix nodes/,test_asynchronous.py test_checkpoint.py test_equality.py test_failure.py test_gradients.py \
     test_launch.py test_loopback.py test_nodes_cli.py))
 
-.PHONY: lectures test check bench lab format clean
+.PHONY: lectures test check bench mutants lab format clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -64,6 +66,11 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/nodes_table.py > build/NODES.md
 	$(BIN)/python tests/benchmarks/landscape_table.py > build/LANDSCAPE.md
 	$(BIN)/python tests/benchmarks/wire_table.py > build/WIRE.md
+
+mutants: export OPTCOURSE_THREADS = 1
+mutants: export OMP_NUM_THREADS = 1
+mutants: $(READY)
+	$(BIN)/python tests/benchmarks/mutate_theory.py --jobs 2
 
 lab: $(READY)
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/lectures --LabApp.news_url=None \

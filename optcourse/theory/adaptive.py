@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
 from optcourse.arguments import positive, real
-from optcourse.theory.bound import Bound, Number, scalar
+from optcourse.theory.bound import Bound, Number, in_units, scalar
 
 
+@in_units("loss", step="length")
 def adagrad_regret(*, gradients: ArrayLike, D_inf: float) -> Bound:
     r"""Regret of diagonal AdaGrad, projected onto a box, against any fixed point of the box.
 

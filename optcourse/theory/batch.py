@@ -11,7 +11,7 @@ from scipy.optimize import least_squares
 from optcourse.arguments import nonnegative, positive, real
 from optcourse.measure import Estimate, ratio_of_means
 from optcourse.theory import quadratic
-from optcourse.theory.bound import Bound, Number, scalar
+from optcourse.theory.bound import Bound, Number, in_units, scalar
 
 #: Longer runs are none: :func:`steps_to_target` says infinity.
 LONGEST = 10**7
@@ -263,6 +263,7 @@ def linear_scaling_edge(
     return scalar(B0 * 2 * (1 + beta) / (L * lr))
 
 
+@in_units("length")
 def linear_scaling_error(*, L: ArrayLike, G: ArrayLike, lr: ArrayLike, steps: ArrayLike) -> Bound:
     r"""How far k small steps end from one step of k times the rate on the same samples.
 
@@ -270,9 +271,8 @@ def linear_scaling_error(*, L: ArrayLike, G: ArrayLike, lr: ArrayLike, steps: Ar
     :math:`\|x_k - (x_0 - k\gamma\,\bar g(x_0))\| \le \gamma^2LG\,k(k-1)/2`. Proof: the j-th small step uses a gradient
     at x_j instead of x_0, and :math:`\|x_j-x_0\| \le j\gamma G`; sum over j < k. The steps themselves have length
     :math:`k\gamma G`, so relative to that the error is :math:`(k-1)\gamma L/2`. Small and large steps are those of SGD
-    *without* momentum. Tight: equality where all gradients
-    along the way are the same vector and those at x_0 lag behind by L times the way. Slack: 1. The argument, without
-    the constant, is that of Goyal et al. 2017, section 2.1.
+    *without* momentum. Tight: equality where all gradients along the way are the same vector and those at x_0 lag
+    behind by L times the way. Slack: 1. The argument, without the constant, is that of Goyal et al. 2017, section 2.1.
 
     Raises ``ValueError`` unless L, G, lr > 0 and steps k >= 1.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike
 from optcourse.arguments import nonnegative, positive
 
 Number = float | np.ndarray
+Guarantee = TypeVar("Guarantee", bound=Callable)
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,34 @@ class Bound:
         )
 
 
+def in_units(of_value: str, *, step: str = "length^2/loss") -> Callable[[Guarantee], Guarantee]:
+    """Declares the units of a guarantee: of its value and of each of its terms, and of its ``stepsize``.
+
+    Written in powers of loss and length, as in ``"loss^2/length^2"``; ``"1"`` has none. Who measures losses in other
+    units, or lengths, must get the same guarantee in those: ``tests/theory/test_scaling.py``. The calculator keeps them
+    as its attribute ``units``.
+
+    >>> @in_units("loss")
+    ... def gap(*, L: float, R: float) -> Bound:
+    ...     return Bound(L * R**2 / 2)
+    >>> gap.units
+    ('loss', 'length^2/loss')
+    """
+
+    def declare(guarantee: Guarantee) -> Guarantee:
+        guarantee.units = (of_value, step)  # type: ignore[attr-defined]
+        return guarantee
+
+    return declare
+
+
 def scalar(x: ArrayLike) -> Number:
     """A float where ``x`` is a single number, else a float array."""
     array = np.asarray(x, dtype=float)
     return float(array) if array.ndim == 0 else array
 
 
+@in_units("loss^2/length^2")
 def tune_step(*, r0: ArrayLike, b: ArrayLike, e: ArrayLike, d: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Choose the step size in :math:`r_0/(\gamma T) + b\gamma + e\gamma^2`, for :math:`\gamma \le 1/d`.
 

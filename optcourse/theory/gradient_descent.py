@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive
-from optcourse.theory.bound import Bound, Number, scalar
+from optcourse.theory.bound import Bound, Number, in_units, scalar
 
 
 def condition_number(*, mu: ArrayLike, L: ArrayLike) -> Number:
@@ -24,6 +24,7 @@ def condition_number(*, mu: ArrayLike, L: ArrayLike) -> Number:
     return scalar(L / mu)
 
 
+@in_units("loss")
 def gd_convex(*, L: ArrayLike, R: ArrayLike, lr: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Gap after N steps on a convex L-smooth function.
 
@@ -68,6 +69,7 @@ def gd_optimal_step(*, mu: ArrayLike, L: ArrayLike) -> Number:
     return scalar(2 / (L + mu))
 
 
+@in_units("length")
 def gd_strongly_convex(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, lr: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Distance after N steps: :math:`\|x_N-x^*\| \le \rho^NR`, rho of :func:`gd_contraction`, lr < 2/L.
 
@@ -81,6 +83,7 @@ def gd_strongly_convex(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, lr: ArrayLi
     return Bound.where(rho < 1, f"lr < 2/L, got lr = {lr} and L = {L}", {"distance": rho**N * R}, lr)
 
 
+@in_units("loss")
 def gd_pl(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, lr: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Gap after N steps under ||grad f||^2 >= 2 mu (f - f*), convex or not.
 
@@ -100,6 +103,7 @@ def gd_pl(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, lr: ArrayLike, step
     return Bound.where(L * lr < 2, f"lr < 2/L, got lr = {lr} and L = {L}", {"gap": factor**N * delta0}, lr)
 
 
+@in_units("loss^2/length^2")
 def gd_best_iterate(*, L: ArrayLike, delta0: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Smallest squared gradient among x_0 ... x_N on a smooth non-convex function, lr = 1/L.
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, scalar
+from optcourse.theory.bound import Bound, Number, in_units, scalar
 from optcourse.theory.gradient_descent import condition_number
 
 
@@ -37,6 +37,7 @@ def hb_parameters(*, mu: ArrayLike, L: ArrayLike) -> tuple[Number, Number]:
     return scalar(4 / (np.sqrt(L) + np.sqrt(mu)) ** 2), scalar(np.square(rho))
 
 
+@in_units("length")
 def hb_bound(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Distance after k heavy-ball steps with :func:`hb_parameters` on a *quadratic*.
 
@@ -156,6 +157,7 @@ def nag_coefficient(*, mu: ArrayLike, L: ArrayLike) -> Number:
     return scalar((root - 1) / (root + 1))
 
 
+@in_units("loss")
 def nag_convex(*, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Gap after N >= 1 steps of NAG on a convex L-smooth function, lr = 1/L and growing momentum.
 
@@ -174,6 +176,7 @@ def nag_convex(*, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> Bound:
     return Bound.where(N >= 1, f"steps >= 1, got {steps}", {"gap": 2 * L * R**2 / (N**2 + 5 * N + 6)}, 1 / L)
 
 
+@in_units("loss")
 def nag_strongly_convex(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, R: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Gap of NAG with lr = 1/L and :func:`nag_coefficient` on a mu-strongly convex L-smooth function.
 

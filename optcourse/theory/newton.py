@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive
-from optcourse.theory.bound import Bound, Number, scalar
+from optcourse.theory.bound import Bound, Number, in_units, scalar
 from optcourse.theory.momentum import nag_coefficient
 
 
+@in_units("length", step="1")
 def newton_bound(*, mu: ArrayLike, M: ArrayLike, r: ArrayLike) -> Bound:
     r"""Distance to the minimizer after one Newton step from distance r.
 
@@ -48,6 +49,7 @@ def newton_radius(*, mu: ArrayLike, M: ArrayLike) -> Number:
     return scalar(2 * mu / (3 * M))
 
 
+@in_units("loss^0.5", step="1")
 def conjugate_gradients(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> Bound:
     r"""Error in the energy norm after k steps of conjugate gradients on A s = b, eigenvalues of A in [mu, L].
 

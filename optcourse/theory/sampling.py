@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import integer, nonnegative, positive, real
-from optcourse.theory.bound import Bound
+from optcourse.theory.bound import Bound, in_units
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Sampling:
         _, L_samples = positive(L=L, L_samples=L_samples)
         if L_samples.shape != (self.n,):
             raise ValueError(f"L_samples must have shape [{self.n}], got {list(L_samples.shape)}")
-        constant = self.covariance[0, 1] if self.n > 1 else 0.0
+        constant = self.covariance[0, -1]
         diagonal = np.diag(self.covariance) - constant
         return float((1 + constant) * L + (diagonal * L_samples).max() / self.n)
 
@@ -62,7 +62,7 @@ class Sampling:
 def minibatch(n: int, batch_size: int) -> Sampling:
     """``batch_size`` of ``n`` terms without replacement, all subsets alike (B-nice sampling): v_i = n/B or 0."""
     B = integer("batch_size", batch_size, 1, integer("n", n, 1))
-    together = (n / B) * (B - 1) / (n - 1) - 1 if n > 1 else 0.0
+    together = (n / B) * (B - 1) / max(n - 1, 1) - 1
     covariance = np.full((n, n), together)
     np.fill_diagonal(covariance, n / B - 1)
 
@@ -121,6 +121,7 @@ def minibatch_variance(*, gradients: ArrayLike, batch_size: int, replace: bool =
     return float(sigma2 / B * correction)
 
 
+@in_units("length^2")
 def sgd_strongly_convex(
     *, mu: ArrayLike, smoothness: ArrayLike, R: ArrayLike, sigma2_opt: ArrayLike, lr: ArrayLike, steps: ArrayLike
 ) -> Bound:

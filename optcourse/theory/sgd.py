@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive
-from optcourse.theory.bound import Bound, Number, scalar
+from optcourse.theory.bound import Bound, Number, in_units, scalar
 
 
 def sgd_step(
@@ -33,6 +33,7 @@ def sgd_step(
     return scalar(1 / (L + np.sqrt(T * L * sigma2 / (2 * delta0 * B))))
 
 
+@in_units("loss^2/length^2")
 def sgd_bound(
     *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, steps: ArrayLike, batch_size: ArrayLike = 1
 ) -> Bound:
@@ -58,6 +59,7 @@ def sgd_bound(
     return Bound.where(True, "", terms, lr)
 
 
+@in_units("loss^2/length^2")
 def sgd_bound_at(
     *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, steps: ArrayLike, lr: ArrayLike, batch_size: ArrayLike = 1
 ) -> Bound:
@@ -80,6 +82,7 @@ def sgd_bound_at(
     return Bound.where(L * lr <= 1 + 1e-12, f"lr <= 1/L, got lr = {lr} and L = {L}", terms, lr)
 
 
+@in_units("loss^2/length^2")
 def sgd_bound_sharp(
     *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, steps: ArrayLike, lr: ArrayLike, batch_size: ArrayLike = 1
 ) -> Bound:
@@ -145,6 +148,7 @@ def crossover_steps(*, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, batch
     return scalar(L * delta0 * B / (2 * sigma2))
 
 
+@in_units("loss")
 def sgd_pl(
     *, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, lr: ArrayLike, steps: ArrayLike
 ) -> Bound:
@@ -170,6 +174,7 @@ def sgd_pl(
     return Bound.where(L * lr <= 1 + 1e-12, f"lr <= 1/L, got lr = {lr} and L = {L}", terms, lr)
 
 
+@in_units("loss")
 def sgd_convex(*, R: ArrayLike, G2: ArrayLike, lr: ArrayLike) -> Bound:
     r"""Convex SGD with step sizes lr_0 ... lr_{T-1}: the gap of the weighted average iterate.
 

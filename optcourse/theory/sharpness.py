@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import integer, nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, scalar
+from optcourse.theory.bound import Bound, Number, in_units, scalar
 
 # ------------------------------------------------------------------------------------- the ascent
 
@@ -185,6 +185,7 @@ def _number(name: str, value: float, low: float, high: float, *, open_low: bool 
 # -------------------------------------------------------------------------------- the flatness bound
 
 
+@in_units("1")
 def flatness_bound(
     *,
     training_loss: ArrayLike,
@@ -225,6 +226,7 @@ def flatness_bound(
     return Bound.where(True, "", {"training loss": training, "flatness": worst - training} | h)
 
 
+@in_units("1")
 def flatness_bound_sharp(
     *,
     training_loss: ArrayLike,

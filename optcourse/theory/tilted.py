@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.special import softmax
 
 from optcourse.arguments import nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, scalar
+from optcourse.theory.bound import Bound, Number, in_units, scalar
 
 EPS = np.finfo(float).eps
 
@@ -80,6 +80,7 @@ def slope(*, losses: ArrayLike, t: ArrayLike) -> Number:
     return scalar(np.where(spread <= 1e-5, series, divergence))
 
 
+@in_units("loss")
 def away_from_mean(*, spread: ArrayLike, t: ArrayLike) -> Bound:
     r"""How far the tilted risk lies from the mean.
 
@@ -96,6 +97,7 @@ def away_from_mean(*, spread: ArrayLike, t: ArrayLike) -> Bound:
     return Bound.where(True, "", {"curvature": np.abs(t) * spread**2 / 8}, np.nan)
 
 
+@in_units("loss")
 def away_from_extreme(*, n: ArrayLike, t: ArrayLike) -> Bound:
     r"""How far the tilted risk lies below the largest loss (t > 0), or above the smallest (t < 0).
 
@@ -114,6 +116,7 @@ def away_from_extreme(*, n: ArrayLike, t: ArrayLike) -> Bound:
     return Bound.where(True, "", {"number of losses": np.log(n) / np.abs(t)}, np.nan)
 
 
+@in_units("loss/length^2")
 def smoothness(*, L: ArrayLike, G: ArrayLike, t: ArrayLike) -> Bound:
     r"""The smoothness constant of the tilted risk, and with it the stable step size 1/value.
 
@@ -134,6 +137,7 @@ def smoothness(*, L: ArrayLike, G: ArrayLike, t: ArrayLike) -> Bound:
         return Bound.where(True, "", terms, 1 / (L + np.abs(t) * G**2))
 
 
+@in_units("loss")
 def quantile_bound(*, losses: ArrayLike, q: ArrayLike, t: ArrayLike) -> Bound:
     r"""A bound on every q-quantile of the losses from their tilted risk and the smallest loss m.
 
@@ -162,6 +166,7 @@ def quantile_bound(*, losses: ArrayLike, q: ArrayLike, t: ArrayLike) -> Bound:
     return Bound.where(True, "", {"smallest": m, "above it": found}, np.nan)
 
 
+@in_units("loss")
 def superquantile_bound(*, losses: ArrayLike, q: ArrayLike, t: ArrayLike) -> Bound:
     r"""A bound on the mean of the worst share 1 - q of the losses (superquantile, CVaR).
 

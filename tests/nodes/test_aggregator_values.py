@@ -234,3 +234,30 @@ def test_settings_of_clipping_from_last_are_refused_at_once():
     rule(torch.ones(3, 2), 0)
     with pytest.raises(ValueError, match=r"center must be finite with shape \[3\]"):
         rule(torch.ones(3, 3), 0)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 5])
+def test_no_iterate_of_the_geometric_median_is_worse_than_the_best_row(iterations):
+    for seed in range(30):
+        X = draw(seed, 6, 2) * torch.logspace(0, 2, 6, dtype=torch.float64)[:, None]
+        found = geometric_median(X, 1, tolerance=1e-12, iterations=iterations)
+        best = squared_distances(X).sqrt().sum(1).min()
+        assert (X - found).norm(dim=1).sum() <= best * (1 + 1e-12)
+
+
+def test_distances_of_whole_numbers_are_exact():
+    """The unit of the Gram matrix is a power of two."""
+    X = torch.as_tensor(np.random.default_rng(0).integers(-1000, 1000, (7, 3)), dtype=torch.float64)
+    assert torch.equal(squared_distances(X), torch.as_tensor(cdist(X, X, "sqeuclidean").round()))
+
+
+def test_rules_stand_subnormal_numbers():
+    X = torch.tensor([[0.0], [4.0], [5.0], [7.0], [40.0]], dtype=torch.float64)
+    for rule in (krum, geometric_median):
+        assert torch.equal(rule(X * 2.0**-1060, 1), rule(X, 1) * 2.0**-1060)
+
+
+def test_columns_of_dtypes_that_numpy_lacks_are_sorted_one_by_one():
+    X = torch.tensor([[8.0, 1.0], [1.0, 2.0], [2.0, 16.0], [32.0, 4.0]])
+    assert median(X.bfloat16(), 1).tolist() == median(X, 1).tolist() == [5.0, 3.0]
+    assert trimmed_mean(X.bfloat16(), 1).tolist() == [5.0, 3.0]

@@ -205,3 +205,11 @@ def test_bad_arguments_are_named():
         adaptive.reddi_problem(C=2.0)
     with pytest.raises(ValueError, match="rho must be in"):
         adaptive.adaptive_rate_variance(rho=0.0, sigma2=1.0)
+
+
+@pytest.mark.parametrize("C", [2.5, 4.0])
+def test_the_limit_of_the_rates_is_that_of_the_paper(C):
+    """Reddi et al. 2018, Theorem 1: alpha < sqrt(1 - beta2) with beta2 = 1/(1 + C^2), which is C/sqrt(1 + C^2)."""
+    problem = adaptive.reddi_problem(C=C)
+    assert problem.lr_limit == pytest.approx(C / np.sqrt(1 + C**2), rel=1e-14)
+    assert (problem.minimizer, problem.limit) == (-1, 1)

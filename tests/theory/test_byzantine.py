@@ -255,3 +255,31 @@ def test_other_bad_arguments_are_named():
         byzantine.robust_gd_bound(L=1.0, delta0=1.0, zeta2=1.0, kappa=1.0, steps=5, lr=1.1)
     with pytest.raises(ValueError, match="kappa must be in"):
         byzantine.robust_gd_bound(L=1.0, delta0=1.0, zeta2=1.0, kappa=np.inf, steps=5, lr=0.5)
+
+
+def test_upper_bounds_have_the_constants_of_their_proofs():
+    """No attack comes near them, so the numbers are those of the proofs: (1 + sqrt 2)^2 = 3 + 2 sqrt 2, and 2^2."""
+    for n, f in COUNTS:
+        honest = n - f
+        assert byzantine.kappa(rule="krum", n_nodes=n, n_byzantine=f) == pytest.approx(
+            (3 + 8**0.5) * honest / (honest - f), rel=1e-14
+        )
+        assert byzantine.kappa(rule="geometric_median", n_nodes=n, n_byzantine=f) == pytest.approx(
+            (2 + 2 * f / (honest - f)) ** 2, rel=1e-14
+        )
+        if 2 * f + 2 < n:
+            assert byzantine.kappa(rule="krum_paper", n_nodes=n, n_byzantine=f) == pytest.approx(
+                (3 + 8**0.5) * honest / (honest - f - 1), rel=1e-14
+            )
+
+
+def test_the_smallest_numbers_of_nodes():
+    """One node is trusted; Krum as published needs three, whose best is the one with the nearest other."""
+    for rule in ("mean", "median", "trimmed_mean", "geometric_median", "krum", "centered_clipping"):
+        assert byzantine.breakdown(rule=rule, n_nodes=1) == byzantine.breakdown(rule=rule, n_nodes=2) == 0
+        assert np.isfinite(byzantine.kappa(rule=rule, n_nodes=1, n_byzantine=0))
+    assert [byzantine.breakdown(rule="krum_paper", n_nodes=n) for n in range(1, 8)] == [0, 0, 0, 0, 1, 1, 2]
+    assert [byzantine.kappa(rule="krum_paper", n_nodes=n, n_byzantine=0) < np.inf for n in (1, 2, 3, 4)] == [
+        *(False, False, True, True)
+    ]
+    assert [byzantine.kappa_lower_bound(n_nodes=4, n_byzantine=f) for f in (0, 1, 2)] == [0, 0.5, np.inf]

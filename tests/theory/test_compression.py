@@ -274,3 +274,13 @@ def test_contractions_have_no_unit(scale):
     M = v.reshape(2, 3)
     expected = comp.delta_low_rank(matrix=M, rank=1)
     assert comp.delta_low_rank(matrix=scale * M, rank=1) == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.topic("15.1")
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1e4])
+def test_variance_of_qsgd_scales_as_a_square(scale):
+    """r is the same for every multiple of a vector, also for short ones; a zero vector has none."""
+    v = np.array([3.0, -1.0, 0.2, 0.0])
+    found = comp.qsgd_variance(vector=scale * v, levels=2)
+    assert found == pytest.approx(scale**2 * comp.qsgd_variance(vector=v, levels=2), rel=1e-12)
+    assert comp.qsgd_variance(vector=0 * v, levels=2) == 0

@@ -135,3 +135,25 @@ def test_feedback_loses_nothing():
         sent = np.where(np.arange(3) == abs(p).argmax(1)[:, None], p, 0)
         memory, virtual = p - sent, virtual - lr * g.sum(0) / 3
         assert (following == virtual + memory.sum(0) / 3).all()
+
+
+@pytest.mark.parametrize("name", fail.FAILURES)
+def test_gradients_are_those_of_the_value_and_the_minimizer_is_one(name):
+    """Differences of linear and quadratic functions are exact; so are those of absolute values beside their kinks."""
+    example, h = fail.failure(name), Fraction(1, 1000)
+    for seed in range(5):
+        x = tuple(Fraction(7 * i + 3 * seed - 5, 11 + i) for i in range(len(example.start)))
+        rows = example.gradients(x)
+        for i in range(len(x)):
+            up, down = (tuple(a + s * h * (j == i) for j, a in enumerate(x)) for s in (1, -1))
+            slope = (example.value(up) - example.value(down)) / (2 * h)
+            assert sum(row[i] for row in rows) * Fraction(1, len(rows)) == slope
+    least = example.value(example.minimizer)
+    assert len(example.minimizer) == len(example.start)
+    if name == "sign_drift":  # linear, meant for [-1, 1]
+        assert example.start == (0,) and example.minimizer == (-1,) and least == Fraction(-1, 4)
+        return
+    assert least == 0 < example.value(example.start)
+    for i in range(len(example.start)):
+        for step in (h, -h):
+            assert example.value(tuple(a + step * (j == i) for j, a in enumerate(example.minimizer))) > 0

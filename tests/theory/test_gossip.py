@@ -302,3 +302,21 @@ def test_squared_gradients_refuse_what_has_no_closed_form(bad, message):
     setting = {"W": np.full((3, 3), 1 / 3), "curvatures": [1.0, 2.0, 1.0], "centers": [0.0, 1.0, 2.0]}
     with pytest.raises(ValueError, match=message):
         gossip.dsgd_squared_gradients(**setting | {"sigma2": 1.0, "start": 0.0, "steps": 5, "lr": 0.1} | bad)
+
+
+def test_one_node_is_a_graph_and_both_sums_are_looked_at():
+    assert gossip.dsgd_fixed_point(W=[[1.0]], curvatures=[2.0], centers=[3.0], lr=0.1) == pytest.approx([3.0])
+    assert gossip.gradient_tracking_rate(W=[[1.0]], curvatures=[2.0], lr=0.1) == pytest.approx(0.8)
+    lopsided = np.array([[1.0, 0.0], [0.5, 0.5]])  # rows sum to 1
+    for W in (lopsided, lopsided.T):
+        with pytest.raises(ValueError, match="W must be doubly stochastic"):
+            gossip.dsgd_fixed_point(W=W, curvatures=np.ones(2), centers=np.ones(2), lr=0.1)
+
+
+def test_fixed_points_exist_up_to_the_edge_of_stability():
+    """One node: the factor is 1 - 2 lr."""
+    setting = {"W": [[1.0]], "curvatures": [2.0], "centers": [3.0]}
+    assert gossip.dsgd_fixed_point(**setting, lr=0.999) == pytest.approx([3.0])
+    for lr in (1.0, 1.05, 1.4):
+        with pytest.raises(ValueError, match="lr must make the iteration contract"):
+            gossip.dsgd_fixed_point(**setting, lr=lr)

@@ -270,3 +270,43 @@ def test_variance_of_one_large_step_is_that_of_k_small_ones():
     linear = quadratic.sgd_moments(**flat, noise_variances=[sigma2 / k], lr=k * lr, steps=[1])[0, 0]
     root = quadratic.sgd_moments(**flat, noise_variances=[sigma2 / k], lr=np.sqrt(k) * lr, steps=[1])[0, 0]
     assert linear == pytest.approx(small[1], rel=1e-6) and root == pytest.approx(small[0], rel=1e-6)
+
+
+@pytest.mark.topic("13.6")
+def test_small_curvature_and_no_noise_are_taken():
+    """The step that reaches the minimum of a flat parabola: 1/curvature, whatever the batch."""
+    flat = {"gradient": [2.0], "hessian": [[0.01]], "covariance": [[0.0]]}
+    assert batch.optimal_step(**flat, batch_size=3) == pytest.approx((100.0, 200.0))
+    assert batch.noise_scale(**flat) == 0.0
+    assert batch.noise_scale(**flat | {"covariance": [[0.3]]}) == pytest.approx(0.003 / 0.04)
+    for refused in ({"hessian": [[0.0]]}, {"hessian": [[-0.1]]}, {"covariance": [[-0.1]]}):
+        with pytest.raises(ValueError, match="must be positive and tr"):
+            batch.noise_scale(**flat | refused)
+
+
+@pytest.mark.topic("13.6")
+def test_more_than_ten_million_steps_are_called_infinite():
+    """Beside an eigenvalue 1 the smaller one contracts by at most (1 - 2e-7)^2 a step, without noise."""
+    valley = {"eigenvalues": [1.0, 1e-7], "x0": [0.0, 1.0], "noise_variances": [0.0, 0.0], "batch_size": [3.0]}
+    early, late = (batch.steps_to_target(**valley, target=0.5e-7 * np.exp(-4e-7 * S)).steps[0] for S in (9.5e6, 1.05e7))
+    assert 9.5e6 < early < 1e7 and late == np.inf
+
+
+@pytest.mark.topic("13.6")
+def test_three_samples_are_enough():
+    g = np.array([[1.0, 2.0], [3.0, 1.0], [2.0, 4.0]])
+    trace, square = np.trace(np.cov(g.T)), np.square(g.mean(0)).sum()
+    assert batch.noise_scale_from_gradients(gradients=g).value == pytest.approx(trace / (square - trace / 3))
+
+
+@pytest.mark.topic("13.6")
+@pytest.mark.parametrize("goal", [0.3, 0.2, 0.1, 0.05, 0.03])
+def test_the_first_step_below_the_target_is_found_exactly(goal):
+    """Hundreds of steps, between trials that are 5 % apart."""
+    valley = {"eigenvalues": np.array([1.0, 1e-3]), "x0": np.array([0.1, 1.0]), "noise_variances": np.array([0.01, 0])}
+    found = batch.steps_to_target(**valley, batch_size=[8.0], target=goal * 1e-3)
+    steps, lr = found.steps[0], found.lr[0]
+    noise = valley.pop("noise_variances") / 8
+    before, at = quadratic.sgd_moments(**valley, noise_variances=noise, lr=lr, steps=[steps - 1, steps])
+    assert 0.5 * valley["eigenvalues"] @ at <= goal * 1e-3 < 0.5 * valley["eigenvalues"] @ before
+    assert 200 < steps < 5000

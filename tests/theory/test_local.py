@@ -190,3 +190,13 @@ def test_bad_arguments_of_fixed_points_are_named():
         local.local_sgd_strongly_convex(**strong, shift=15.0)
     with pytest.raises(ValueError, match="mu must be at most L"):
         local.local_sgd_strongly_convex(**strong | {"mu": 2.0}, shift=50.0)
+
+
+def test_one_node_of_one_weight():
+    setting = {"local_steps": 2, "lr": 0.25}
+    for curvatures, center in (([2.0], [3.0]), ([[[2.0]]], [[3.0]])):
+        assert local.fedavg_contraction(curvatures=curvatures, **setting) == pytest.approx(0.25)
+        assert local.fedavg_fixed_point(curvatures=curvatures, centers=center, **setting) == pytest.approx(3.0)
+    for refused in ([], np.ones((0, 1, 1)), np.ones((1, 0, 0)), np.ones((2, 2, 3)), np.ones((2, 3, 2))):
+        with pytest.raises(ValueError, match="curvatures must have shape"):
+            local.fedavg_contraction(curvatures=refused, **setting)

@@ -208,3 +208,19 @@ def test_bad_arguments_are_named():
         momentum.nag_stationary_variance(eigenvalues=1.0, noise_variances=1.0, lr=1.9, momentum=0.9)
     with pytest.raises(ValueError, match=r"lr must be in \(0, inf\)"):
         momentum.hb_radius(eigenvalues=1.0, lr=0.0, momentum=0.9)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4, 0.9])
+def test_stationary_variances_end_at_the_edge_of_stability(beta):
+    """Towards the edge it grows like one over the distance; just outside there is none, nor for a flat direction."""
+    for variance, edge in (
+        (momentum.hb_stationary_variance, 2 * (1 + beta)),
+        (momentum.nag_stationary_variance, 2 * (1 + beta) / (1 + 2 * beta)),
+    ):
+        setting = {"noise_variances": 2.0, "lr": 0.5, "momentum": beta}
+        near, nearer = (variance(eigenvalues=edge / 0.5 * (1 - gap), **setting) for gap in (2e-6, 1e-6))
+        assert nearer / near == pytest.approx(2, rel=1e-4)
+        assert 0 < variance(eigenvalues=1e-4, **setting) < np.inf
+        for outside in (edge / 0.5 * (1 + 1e-9), 0.0, -0.1):
+            with pytest.raises(ValueError, match=r"lr \* eigenvalue must be in"):
+                variance(eigenvalues=outside, **setting)

@@ -107,3 +107,18 @@ def test_bad_arguments_are_named():
         LAWS["minibatch"].variance(np.ones((4, 2)))
     with pytest.raises(ValueError, match="smoothness"):
         sampling.sgd_strongly_convex(mu=1.0, smoothness=1.0, R=1.0, sigma2_opt=1.0, lr=0.6, steps=1)
+
+
+def test_sums_of_one_and_of_two_terms():
+    """By hand: one term has no variance; of two, each v_i is 2 or 0."""
+    one, two = sampling.minibatch(1, 1), sampling.minibatch(2, 1)
+    np.testing.assert_array_equal(one.covariance, [[0.0]])
+    np.testing.assert_array_equal(two.covariance, [[1.0, -1.0], [-1.0, 1.0]])
+    assert one.expected_smoothness(L=3.0, L_samples=[3.0]) == 3.0
+    assert two.expected_smoothness(L=3.0, L_samples=[2.0, 5.0]) == 5.0  # (1 - 1) 3 + 2 * 5/2
+    coin = sampling.independent([0.5])
+    assert coin.expected_smoothness(L=3.0, L_samples=[3.0]) == 6.0
+    for replace in (True, False):
+        assert sampling.minibatch_variance(gradients=[[4.0]], batch_size=1, replace=replace) == 0
+    assert sampling.minibatch_variance(gradients=[[0.0], [4.0]], batch_size=1, replace=False) == 4
+    assert sampling.with_replacement([0.5, 0.5]).covariance == pytest.approx(np.array([[1.0, -1.0], [-1.0, 1.0]]))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import integer, nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, scalar, tune_step
+from optcourse.theory.bound import Bound, Number, in_units, scalar, tune_step
 
 
 def async_max_step(*, L: ArrayLike, delay: ArrayLike) -> Number:
@@ -25,6 +25,7 @@ def async_max_step(*, L: ArrayLike, delay: ArrayLike) -> Number:
     return scalar(1 / (L * np.maximum(1, 2 * tau)))
 
 
+@in_units("loss^2/length^2")
 def async_bound(
     *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, delay: ArrayLike, steps: ArrayLike, lr: ArrayLike
 ) -> Bound:
@@ -56,6 +57,7 @@ def async_bound(
     return Bound.where(lr <= async_max_step(L=L, delay=tau) * (1 + 1e-12), why, terms, lr)
 
 
+@in_units("loss^2/length^2")
 def async_tuned(*, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, delay: ArrayLike, steps: ArrayLike) -> Bound:
     r"""The best order of :func:`async_bound`: ``stepsize`` chosen by the step-tuning lemma.
 
@@ -144,6 +146,7 @@ def delay_noise_floor(*, eigenvalue: ArrayLike, delay: ArrayLike, lr: ArrayLike,
     return scalar(lr * sigma2 / (2 * lam) * (1 + np.sin(u)) / (np.cos(u) * np.cos(theta / 2)))
 
 
+@in_units("length^2")
 def delay_noise_bound(*, eigenvalue: ArrayLike, delay: ArrayLike, lr: ArrayLike, sigma2: ArrayLike) -> Bound:
     r"""A simpler upper bound of :func:`delay_noise_floor`; the lower one is ``quadratic.noise_floor``.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import choice, integer, nonnegative, positive
-from optcourse.theory.bound import Bound
+from optcourse.theory.bound import Bound, in_units
 
 RULES = ("mean", "trimmed_mean", "median", "geometric_median", "krum", "krum_paper", "centered_clipping")
 RULES += ("mda", "monna", "meamed")
@@ -139,6 +139,7 @@ def clipping_step(*, distance: float, variance: float, n_nodes: int, n_byzantine
     return float(delta * B + np.sqrt(delta * (1 - delta) * (V + B**2)))
 
 
+@in_units("loss^2/length^2")
 def robust_gd_bound(
     *, L: ArrayLike, delta0: ArrayLike, zeta2: ArrayLike, kappa: ArrayLike, steps: ArrayLike, lr: ArrayLike
 ) -> Bound:

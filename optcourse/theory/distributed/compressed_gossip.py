@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, scalar
+from optcourse.theory.bound import Bound, Number, in_units, scalar
 
 
 def choco_gossip_step(*, spectral_gap: ArrayLike, delta: ArrayLike, beta: ArrayLike) -> Number:
@@ -35,6 +35,7 @@ def choco_gossip_step(*, spectral_gap: ArrayLike, delta: ArrayLike, beta: ArrayL
     return scalar(rho * delta / D)
 
 
+@in_units("length^2", step="1")
 def choco_gossip_bound_at(
     *,
     spectral_gap: ArrayLike,
@@ -74,6 +75,7 @@ def choco_gossip_bound_at(
     return Bound.where(eta <= largest * (1 + 1e-12), why, {"error": (1 - eta * rho / 2) ** t * e0}, eta)
 
 
+@in_units("length^2", step="1")
 def choco_gossip_bound(
     *, spectral_gap: ArrayLike, delta: ArrayLike, beta: ArrayLike, steps: ArrayLike, e0: ArrayLike
 ) -> Bound:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive, real
-from optcourse.theory.bound import Bound, tune_step
+from optcourse.theory.bound import Bound, in_units, tune_step
 from optcourse.theory.distributed.compressors import delta_low_rank as delta_low_rank
 from optcourse.theory.distributed.compressors import delta_sign as delta_sign
 from optcourse.theory.distributed.compressors import delta_sparse as delta_sparse
@@ -24,6 +24,7 @@ from optcourse.theory.distributed.compressors import qsgd_omega as qsgd_omega
 from optcourse.theory.distributed.compressors import qsgd_variance as qsgd_variance
 
 
+@in_units("loss^2/length^2")
 def unbiased_bound_at(
     *,
     L: ArrayLike,
@@ -54,6 +55,7 @@ def unbiased_bound_at(
     return Bound.where(condition, f"lr <= 1/(L (1 + omega/n)), got lr = {lr} and L = {L}", terms, lr)
 
 
+@in_units("loss^2/length^2")
 def unbiased_bound(
     *,
     L: ArrayLike,
@@ -82,6 +84,7 @@ def unbiased_bound(
     return Bound.where(True, "", terms, lr)
 
 
+@in_units("length^2")
 def ef_memory(*, G2: ArrayLike, delta: ArrayLike, lr: ArrayLike) -> Bound:
     r"""Second moment of what error feedback keeps: p = e + lr g, the message is C(p), then e = p - C(p).
 
@@ -99,6 +102,7 @@ def ef_memory(*, G2: ArrayLike, delta: ArrayLike, lr: ArrayLike) -> Bound:
     return Bound.where(True, "", {"memory": _memory(delta) * lr**2 * G2}, lr)
 
 
+@in_units("loss^2/length^2")
 def memory_bound_at(
     *,
     L: ArrayLike,
@@ -132,6 +136,7 @@ def memory_bound_at(
     return Bound.where(L * lr < 1, f"lr < 1/L, got lr = {lr} and L = {L}", terms, lr)
 
 
+@in_units("loss^2/length^2")
 def ef_bound_at(
     *,
     L: ArrayLike,
@@ -158,6 +163,7 @@ def ef_bound_at(
     return memory_bound_at(L=L, delta0=delta0, sigma2=sigma2, memory2=memory2, steps=steps, lr=lr, n_nodes=n_nodes)
 
 
+@in_units("loss^2/length^2")
 def ef_bound(
     *,
     L: ArrayLike,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import choice, integer, nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, scalar, transient, tune_step
+from optcourse.theory.bound import Bound, Number, in_units, scalar, transient, tune_step
 from optcourse.theory.distributed.gossip_exact import SquaredGradients as SquaredGradients
 from optcourse.theory.distributed.gossip_exact import dsgd_fixed_point as dsgd_fixed_point
 from optcourse.theory.distributed.gossip_exact import dsgd_squared_gradients as dsgd_squared_gradients
@@ -24,6 +24,7 @@ from optcourse.theory.distributed.gossip_exact import gradient_tracking_rate as 
 TOPOLOGIES = ("ring", "path", "torus", "star", "hypercube", "exponential", "one_peer_exponential", "complete")
 
 
+@in_units("length^2")
 def consensus_bound(
     *, L: ArrayLike, sigma2: ArrayLike, zeta2: ArrayLike, spectral_gap: ArrayLike, lr: ArrayLike
 ) -> Bound:
@@ -49,6 +50,7 @@ def consensus_bound(
     return Bound.where(2 * lam * L * lr <= gap * (1 + 1e-12), why, terms, lr)
 
 
+@in_units("loss^2/length^2")
 def dsgd_bound(
     *,
     L: ArrayLike,
@@ -100,6 +102,7 @@ def dsgd_max_step(*, L: ArrayLike, spectral_gap: ArrayLike) -> Number:
     return scalar(1 / (L * np.maximum(1, 2 * lam / gap)))
 
 
+@in_units("loss^2/length^2")
 def dsgd_tuned(
     *,
     L: ArrayLike,
@@ -148,9 +151,9 @@ def mixing_rate(*, topology: str, n_nodes: int) -> float:
     ======================== ======================== ==========================================================
     topology                 W                        lambda
     ======================== ======================== ==========================================================
-    ring, n >= 3             1/3                      max over k of abs(1/3 + 2/3 cos(2 pi k/n)), k = 1, n//2
+    ring, n >= 3             1/3                      1/3 + 2/3 cos(2 pi/n)
     path, n >= 3             Metropolis               1/3 + 2/3 cos(pi/n)
-    torus, n = s^2, s >= 3   1/5                      max(3 + 2 cos(2 pi/s), abs(1 + 4 cos(2 pi (s//2)/s)))/5
+    torus, n = s^2, s >= 3   1/5                      3/5 + 2/5 cos(2 pi/s)
     star, n >= 3             Metropolis               1 - 1/n
     hypercube, n = 2^p       1/(p+1)                  (p-1)/(p+1)
     exponential              1/(t+1), t = ceil log2 n (t-1)/(t+1) for even n, less for odd n (computed)
@@ -176,7 +179,7 @@ def mixing_rate(*, topology: str, n_nodes: int) -> float:
     if topology == "complete":
         return 0.0
     if topology == "ring":
-        return float(max(abs(1 + 2 * np.cos(2 * np.pi * k / n)) for k in (1, n // 2)) / 3)
+        return float((1 + 2 * np.cos(2 * np.pi / n)) / 3)
     if topology == "path":
         return float((1 + 2 * np.cos(np.pi / n)) / 3)
     if topology == "star":
@@ -185,7 +188,7 @@ def mixing_rate(*, topology: str, n_nodes: int) -> float:
         s = round(np.sqrt(n))
         if s * s != n or s < 3:
             raise ValueError(f"n_nodes of a torus must be s^2 with s >= 3, got {n}")
-        return float(max(3 + 2 * np.cos(2 * np.pi / s), abs(1 + 4 * np.cos(2 * np.pi * (s // 2) / s))) / 5)
+        return float((3 + 2 * np.cos(2 * np.pi / s)) / 5)
     if topology == "hypercube":
         if n != 2**t:
             raise ValueError(f"n_nodes of a hypercube must be a power of 2, got {n}")

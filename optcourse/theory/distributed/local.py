@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import integer, nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, scalar, tune_step
+from optcourse.theory.bound import Bound, Number, in_units, scalar, tune_step
 
 
+@in_units("length^2")
 def local_drift_bound(
     *, L: ArrayLike, sigma2: ArrayLike, zeta2: ArrayLike, local_steps: ArrayLike, lr: ArrayLike
 ) -> Bound:
@@ -44,6 +45,7 @@ def local_drift_bound(
     return Bound.where(condition, why, terms, lr)
 
 
+@in_units("loss^2/length^2")
 def local_sgd_bound(
     *,
     L: ArrayLike,
@@ -95,6 +97,7 @@ def local_sgd_max_step(*, L: ArrayLike, local_steps: ArrayLike) -> Number:
     return scalar(1 / (L * np.maximum(1, 2 * np.sqrt(tau * (tau - 1)))))
 
 
+@in_units("loss^2/length^2")
 def local_sgd_tuned(
     *,
     L: ArrayLike,
@@ -128,6 +131,7 @@ def local_sgd_tuned(
     )
 
 
+@in_units("loss")
 def local_sgd_strongly_convex(
     *,
     mu: float,

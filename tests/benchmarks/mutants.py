@@ -1,0 +1,144 @@
+"""Edits of constants, and the tests that match a module: what ``mutate_theory.py`` runs."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+#: What is edited: whole rooms, or single modules.
+EDITED = (
+    "theory",
+    "nodes/byzantine",
+    "nodes/messages/compressors.py",
+    "nodes/messages/factors.py",
+    "nodes/network/mixing.py",
+)
+#: Test files of a module that do not bear its name; and the tables over all guarantees.
+MORE_TESTS = {
+    "theory/batch.py": ["theory/test_large_batches.py"],
+    "theory/bound.py": ["theory/test_sgd.py", "theory/test_compression.py", "theory/test_large_batches.py"],
+    "theory/sharpness.py": ["theory/test_flatness.py", "theory/test_flatness_bound.py"],
+    "theory/distributed/gossip_exact.py": ["theory/test_gossip.py"],
+    "theory/distributed/compressors.py": ["theory/test_compression.py", "theory/test_compressed_gossip.py"],
+    "nodes/byzantine/aggregators.py": [
+        f"nodes/test_aggregator{rest}.py" for rest in ("_constants", "_values", "_wrappers")
+    ],
+    "nodes/byzantine/vectors.py": ["nodes/test_aggregators.py", "nodes/test_aggregator_values.py"],
+    "nodes/messages/compressors.py": ["nodes/test_quantizers.py", "nodes/test_sparse_compressors.py"],
+    "nodes/messages/factors.py": ["nodes/test_low_rank.py"],
+    "nodes/network/mixing.py": ["nodes/test_mixing_matrices.py", "nodes/test_graphs.py"],
+}
+TABLES = [
+    ["theory/test_scaling.py", "theory/test_conditions.py", "theory/test_statements.py"],
+    ["theory/test_tightness.py"],
+]
+#: Smaller constants absorb rounding: 1.5 times as much of it means the same.
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One constant, replaced: bytes ``start`` to ``end`` of the module become ``new``."""
+
+    module: str
+    function: str
+    line: int
+    start: int
+    end: int
+    new: str
+    shown: str
+
+    def source(self) -> bytes:
+        """The module with the edit."""
+        source = (ROOT / "optcourse" / self.module).read_bytes()
+        return source[: self.start] + self.new.encode() + source[self.end :]
+
+    def key(self, digest: str) -> str:
+        """The same in every run, until the module changes."""
+        return f"{self.module}:{digest}:{self.start}:{self.new}"
+
+
+def modules() -> list[str]:
+    """Paths of all edited modules, relative to the package."""
+    package = ROOT / "optcourse"
+    found = [
+        p
+        for name in EDITED
+        for p in ([package / name] if name.endswith(".py") else sorted((package / name).rglob("*.py")))
+    ]
+    return [str(p.relative_to(package)) for p in found if p.name != "__init__.py"]
+
+
+def edits(module: str) -> Iterator[Edit]:
+    """All edits of one module, from top to bottom."""
+    source = (ROOT / "optcourse" / module).read_bytes()
+    starts = [0]
+    for text in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(text))
+    lines = source.decode().splitlines()
+    for node, function, exponent in _constants(ast.parse(source), "", False):
+        start = starts[node.lineno - 1] + node.col_offset
+        end = starts[node.end_lineno - 1] + node.end_col_offset
+        old = source[start:end].decode()
+        for new in _replacements(node.value, old, exponent):
+            column = node.col_offset
+            raw = lines[node.lineno - 1].encode()
+            shown = (raw[:column] + new.encode() + raw[column + end - start :]).decode().strip()
+            yield Edit(module, function, node.lineno, start, end, new, shown)
+
+
+def _constants(node: ast.AST, function: str, exponent: bool) -> Iterator[tuple[ast.Constant, str, bool]]:
+    """Numbers with the function around them, and whether they stand in an exponent; not those of messages or axes."""
+    if isinstance(node, ast.Constant):
+        if type(node.value) in (int, float):
+            yield node, function, exponent
+        return
+    if isinstance(node, ast.JoinedStr | ast.Raise | ast.Assert):
+        return
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        function = f"{function}.{node.name}".lstrip(".")
+    if isinstance(node, ast.keyword) and node.arg == "axis":
+        return
+    for child in ast.iter_child_nodes(node):
+        power = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and child is node.right
+        yield from _constants(child, function, power or (exponent and isinstance(node, ast.BinOp | ast.UnaryOp)))
+
+
+def _replacements(value: float, old: str, exponent: bool) -> list[str]:
+    if value == 0:
+        return ["1"]
+    if exponent:
+        return [f"({old} + 1)"]
+    if abs(value) < TOLERANCE:
+        return [repr(value + 1)]
+    return [repr(value * 1.5), *([] if value == 2 else [repr(value + 1)])]  # of 2 both are 3
+
+
+def tests_of(module: str) -> list[list[str]]:
+    """The doctests of a module with the test files that match it, and the tables over guarantees if it has some."""
+    room, name = module.split("/")[0], Path(module).stem
+    own = [f"tests/{file}" for file in (f"{room}/test_{name}.py", *MORE_TESTS.get(module, []))]
+    own = [f"optcourse/{module}", *(file for file in own if (ROOT / file).exists())]
+    guarantees = "-> Bound:" in (ROOT / "optcourse" / module).read_text(encoding="utf-8")
+    ranges = "tests/theory/test_ranges.py" if room == "theory" else "tests/nodes/test_node_ranges.py"
+    return [[*own, ranges], *([f"tests/{file}" for file in files] for files in TABLES if guarantees)]
+
+
+def digest(module: str) -> str:
+    """Of the source of a module."""
+    return _digest([f"optcourse/{module}"])
+
+
+def digest_of_tests(module: str) -> str:
+    """Of the files with tests, and of those that they may import."""
+    beside = (p for p in (ROOT / "tests" / module.split("/")[0]).glob("*.py") if not p.name.startswith("test_"))
+    return _digest([*chain.from_iterable(tests_of(module)), *sorted(str(p.relative_to(ROOT)) for p in beside)])
+
+
+def _digest(files: list[str]) -> str:
+    return hashlib.sha256(b"".join((ROOT / file).read_bytes() for file in files)).hexdigest()[:12]
