@@ -58,9 +58,7 @@ class Lock:
                 if run == self.run and _locked(self.file, alone=False):
                     return None
                 if time.monotonic() > end:
-                    return ValueError(
-                        f"another run ({where}) is writing to {self.output}: name another output"
-                    )
+                    return ValueError(f"another run ({where}) is writing to {self.output}: name another output")
                 time.sleep(0.05)
         except OSError as error:
             why = error.strerror or error
