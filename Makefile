@@ -25,7 +25,7 @@ SLOW := $(addprefix --ignore=tests/,test_contributing.py test_offline.py test_re
     test_corpus_resources.py test_corpus_shadowing.py test_fallback.py test_formgrader.py test_labs.py test_roster.py \
     test_trivial.py test_world.py) \
   $(addprefix nodes/,test_asynchronous.py test_checkpoint.py test_equality.py test_failure.py test_gradients.py \
-    test_launch.py test_loopback.py test_nodes_cli.py))
+    test_launch.py test_loopback.py test_nodes_cli.py test_orphans.py test_separate_folders.py test_two_hosts.py))
 
 .PHONY: lectures test check bench mutants lab format clean
 .DELETE_ON_ERROR:

@@ -6,8 +6,9 @@ import signal
 import subprocess
 
 import pytest
+from test_launch import gone
 from test_nodes_cli import COMMAND, ENVIRONMENT, LONG, TORCHRUN, child, start, wait_for_rows
-from waiting import HANG
+from waiting import HANG, wait_for
 
 from optcourse.nodes.run.checkpoint_files import complete_rounds
 
@@ -21,15 +22,13 @@ def test_without_their_starter_processes_save_say_so_and_leave(command, options,
     workers = [child(process.pid, rank) for rank in (0, 1)]
     os.kill(process.pid, signal.SIGKILL)
     _, text = process.communicate(timeout=HANG)  # until the last of them has closed it
-    for pid in workers:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+    wait_for(lambda: all(map(gone, workers)))
     said = re.search(
         r"^optcourse: whoever started this process is gone; the rows after (\d+) rounds are saved", text, re.M
     )
     assert said and int(said[1]) <= complete_rounds(tmp_path / "rows", 5)[-1], text
     assert re.search(r"^  (torchrun|optcourse nodes) .*--resume$", text, re.M), text
-    assert "frame #" not in text
+    assert command is TORCHRUN or "frame #" not in text  # TORCH_CPP_LOG_LEVEL is then the user's
 
 
 def test_under_torchrun_wrong_usage_is_said_by_whoever_leaves_first(tmp_path):
