@@ -9,16 +9,16 @@ ZEROS = "what a row of zeros is divided by: it stays zero"
 UNIT = "the unit of the Gram matrix: any power of two near the rows' lengths will do"
 SQUARE = "the matrices are square: both sides are the same number"
 GRID = "how wide and fine a search among rates is; what it finds changes by less than the search allows for"
+FAR = "how far beyond the measured batch sizes the noise scale is sought"
 BISECTION = "where the bisection starts; it ends at the same step"
 
 GRID_OF_RATES = [
-    "coarse = 3.0 / lam.max() * np.geomspace(1e-6, 0.999, 40)",
-    "coarse = 2 / lam.max() * np.geomspace(1e-6, 1.4985, 40)",
-    "coarse = 2 / lam.max() * np.geomspace(1e-6, 1.999, 40)",
     "coarse = 2 / lam.max() * np.geomspace(1e-6, 0.999, 41)",
     "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 2.0999999999999996, 1.4, 15)",
     "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 2.4, 1.4, 15)",
     "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 1.4, 2.0999999999999996, 15)",
+    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 1.4, 2.4, 15)",
+    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 1.4, 1.4, 16)",
 ]
 
 EQUIVALENT: list[tuple[str, str, str, str]] = [
@@ -134,4 +134,13 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
         for new in ("1.5", "2")
     ),
     *(("theory/batch.py", "steps_to_target", line, GRID) for line in GRID_OF_RATES),
+    *(
+        (
+            "theory/batch.py",
+            "fit_steps",
+            f"low, high = [-np.inf, np.log(B.min()) - {low}], [np.inf, np.log(B.max()) + {high}]",
+            FAR,
+        )
+        for low, high in (("30.0", "20"), ("21", "20"), ("20", "30.0"), ("20", "21"))
+    ),
 ]

@@ -310,3 +310,11 @@ def test_the_first_step_below_the_target_is_found_exactly(goal):
     before, at = quadratic.sgd_moments(**valley, noise_variances=noise, lr=lr, steps=[steps - 1, steps])
     assert 0.5 * valley["eigenvalues"] @ at <= goal * 1e-3 < 0.5 * valley["eigenvalues"] @ before
     assert 200 < steps < 1e5
+
+
+@pytest.mark.topic("13.6")
+def test_two_batch_sizes_fix_the_hyperbola():
+    fit = batch.fit_steps(batch_size=[1.0, 10.0], steps=[1010.0, 110.0])
+    assert fit == pytest.approx((10.0, 100.0, 1.0), rel=1e-6)
+    with pytest.raises(ValueError, match="batch_size and steps must have shape"):
+        batch.fit_steps(batch_size=[10.0, 10.0], steps=[1010.0, 110.0])
