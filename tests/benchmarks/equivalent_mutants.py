@@ -10,6 +10,7 @@ UNIT = "the unit of the Gram matrix: any power of two near the rows' lengths wil
 SQUARE = "the matrices are square: both sides are the same number"
 GRID = "how wide and fine a search among rates is; what it finds changes by less than the search allows for"
 FAR = "how far beyond the measured batch sizes the noise scale is sought"
+TURNS = "where two formulas take turns: both keep their digits there"
 BISECTION = "where the bisection starts; it ends at the same step"
 
 GRID_OF_RATES = [
@@ -142,5 +143,28 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
             FAR,
         )
         for low, high in (("30.0", "20"), ("21", "20"), ("20", "30.0"), ("20", "21"))
+    ),
+    (
+        "theory/tilted.py",
+        "weights",
+        "extreme = np.where(t > 1, x.max(-1), x.min(-1))[..., None]",
+        "what is taken from the losses before softmax, which does so itself; it counts for infinite t alone",
+    ),
+    *(
+        ("theory/tilted.py", function, line.format(new), TURNS)
+        for function, line in (
+            ("value", "above = np.where(spread <= EPS, away.mean(-1), np.where(spread <= {}, near, far) / t)"),
+            ("slope", "divergence = np.where(spread <= {}, near, far) / t**2"),
+        )
+        for new in ("1.5", "2")
+    ),
+    *(
+        (
+            "theory/tilted.py",
+            "quantile_bound",
+            f"found = np.where(np.abs(s) <= EPS, above / p, np.where(s > {new}, high, low))",
+            TURNS,
+        )
+        for new in ("1.5", "2")
     ),
 ]
