@@ -28,13 +28,13 @@ def value(*, losses: ArrayLike, t: ArrayLike) -> Number:
     """
     x, t = _losses(losses), _tilts(t)
     extreme = np.where(t > 0, x.max(-1), x.min(-1))
-    away, tilt = x - extreme[..., None], np.where(np.isfinite(t), t, 0.0)
+    away = x - extreme[..., None]
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        z = tilt[..., None] * away  # -inf at worst, whose exponential is 0
-        near = np.log1p(np.expm1(np.maximum(z, -1.0)).mean(-1))
+        z = t[..., None] * away  # -inf at worst, whose exponential is 0
+        near = np.log1p(np.expm1(z).mean(-1))
         far = np.log(np.exp(z).mean(-1))
-        spread = np.ptp(x, -1) * np.abs(tilt)
-        above = np.where(spread <= EPS, away.mean(-1), np.where(spread <= 1, near, far) / tilt)
+        spread = np.ptp(x, -1) * np.abs(t)
+        above = np.where(spread <= EPS, away.mean(-1), np.where(spread <= 1, near, far) / t)
     return scalar(np.where(np.isinf(t), extreme, extreme + above))
 
 
@@ -49,8 +49,8 @@ def weights(*, losses: ArrayLike, t: ArrayLike) -> np.ndarray:
     x, t = _losses(losses), _tilts(t)
     extreme = np.where(t > 0, x.max(-1), x.min(-1))[..., None]
     tied = np.broadcast_to(x, np.broadcast_shapes(x.shape, extreme.shape)) == extreme
-    with np.errstate(over="ignore"):
-        finite = softmax(np.where(np.isfinite(t), t, 0.0)[..., None] * (x - extreme), axis=-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = softmax(t[..., None] * (x - extreme), axis=-1)
     return np.where(np.isinf(t)[..., None], tied / tied.sum(-1, keepdims=True), finite)
 
 
@@ -70,9 +70,8 @@ def slope(*, losses: ArrayLike, t: ArrayLike) -> Number:
         z = t[..., None] * centred
         spread = np.abs(t) * np.ptp(x, -1)
         # Means of z vanish: leaving them out keeps digits where z is small. Beyond 1 the plain formula is as good.
-        small = np.clip(z, -1.0, 1.0)
-        u = (np.expm1(small) - small).mean(-1)
-        near = (small * np.expm1(small)).mean(-1) / (1 + u) - np.log1p(u)
+        u = (np.expm1(z) - z).mean(-1)
+        near = (z * np.expm1(z)).mean(-1) / (1 + u) - np.log1p(u)
         w = weights(losses=x, t=t)
         far = np.where(w > 0, w * np.log(w * x.shape[-1]), 0.0).sum(-1)
         divergence = np.where(spread <= 1, near, far) / t**2
@@ -160,8 +159,8 @@ def quantile_bound(*, losses: ArrayLike, q: ArrayLike, t: ArrayLike) -> Bound:
     above = value(losses=x, t=t) - m
     s = t * above
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        low = np.log1p(np.maximum(np.expm1(np.minimum(s, 1.0)) / p, -1.0)) / t
-        high = (s - np.log(p) + np.log1p(-(1 - p) * np.exp(-np.maximum(s, 1.0)))) / t
+        low = np.log1p(np.maximum(np.expm1(s) / p, -1.0)) / t
+        high = (s - np.log(p) + np.log1p(-(1 - p) * np.exp(-s))) / t
         found = np.where(np.abs(s) <= EPS, above / p, np.where(s > 1, high, low))
     return Bound.where(True, "", {"smallest": m, "above it": found}, np.nan)
 

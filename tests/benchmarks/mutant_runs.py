@@ -273,7 +273,7 @@ def patch(edit: Edit) -> bool:
     old, new = getattr(module, owner, None), namespace.get(owner)
     if isinstance(old, type) and rest:
         old, new = (vars(c).get(rest.split(".")[0]) for c in (old, new))
-        old, new = (getattr(f, "fget", f) for f in (old, new))
+        old, new = (getattr(f, "fget", getattr(f, "__func__", f)) for f in (old, new))  # of properties, class methods
     if not all(hasattr(f, "__code__") and not f.__closure__ for f in (old, new)):
         return False
     old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__

@@ -302,11 +302,19 @@ def test_three_samples_are_enough():
 @pytest.mark.topic("13.6")
 @pytest.mark.parametrize("goal", [0.3, 0.2, 0.1, 0.05, 0.03])
 def test_the_first_step_below_the_target_is_found_exactly(goal):
-    """Hundreds of steps, between trials that are 5 % apart."""
+    """Hundreds of steps and more, between trials that are 5 % apart."""
     valley = {"eigenvalues": np.array([1.0, 1e-3]), "x0": np.array([0.1, 1.0]), "noise_variances": np.array([0.01, 0])}
     found = batch.steps_to_target(**valley, batch_size=[8.0], target=goal * 1e-3)
     steps, lr = found.steps[0], found.lr[0]
     noise = valley.pop("noise_variances") / 8
     before, at = quadratic.sgd_moments(**valley, noise_variances=noise, lr=lr, steps=[steps - 1, steps])
     assert 0.5 * valley["eigenvalues"] @ at <= goal * 1e-3 < 0.5 * valley["eigenvalues"] @ before
-    assert 200 < steps < 5000
+    assert 200 < steps < 1e5
+
+
+@pytest.mark.topic("13.6")
+def test_two_batch_sizes_fix_the_hyperbola():
+    fit = batch.fit_steps(batch_size=[1.0, 10.0], steps=[1010.0, 110.0])
+    assert fit == pytest.approx((10.0, 100.0, 1.0), rel=1e-6)
+    with pytest.raises(ValueError, match="batch_size and steps must have shape"):
+        batch.fit_steps(batch_size=[10.0, 10.0], steps=[1010.0, 110.0])
