@@ -86,13 +86,6 @@ def test_push_sum_agrees_on_the_mean_of_a_lopsided_graph_where_gossip_does_not(n
         next(nodes.dsgd(nodes.Network(n), torch.zeros_like, x, 0.1, W=W))
 
 
-@pytest.mark.parametrize("n", [4, 6, 8, 16, 32, 64])
-def test_d2_refuses_the_ring_of_every_even_n(n):
-    W = nodes.mixing_matrix(nodes.topology("ring", n))
-    with pytest.raises(ValueError, match="eigenvalues above -1/3 for D2, got -0.3333; .* has"):
-        next(nodes.d2(nodes.Network(n), torch.zeros_like, torch.zeros(n, 1), 0.1, W=W))
-
-
 def test_error_feedback_follows_plain_sgd_up_to_its_memory():
     """x - mean(e) is a step of plain SGD from x - mean(e), whatever the compressor."""
     net = nodes.Network(N)
