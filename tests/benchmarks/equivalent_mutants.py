@@ -8,19 +8,9 @@ INTEGER = "an integer is above 1.5 where it is above 1"
 ZEROS = "what a row of zeros is divided by: it stays zero"
 UNIT = "the unit of the Gram matrix: any power of two near the rows' lengths will do"
 SQUARE = "the matrices are square: both sides are the same number"
-GRID = "how wide and fine a search among rates is; what it finds changes by less than the search allows for"
 FAR = "how far beyond the measured batch sizes the noise scale is sought"
 TURNS = "where two formulas take turns: both keep their digits there"
 BISECTION = "where the bisection starts; it ends at the same step"
-
-GRID_OF_RATES = [
-    "coarse = 2 / lam.max() * np.geomspace(1e-6, 0.999, 41)",
-    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 2.0999999999999996, 1.4, 15)",
-    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 2.4, 1.4, 15)",
-    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 1.4, 2.0999999999999996, 15)",
-    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 1.4, 2.4, 15)",
-    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 1.4, 1.4, 16)",
-]
 
 EQUIVALENT: list[tuple[str, str, str, str]] = [
     (
@@ -40,24 +30,6 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
         "_curvatures",
         "return A.reshape(-2, 1, 1)",
         "numpy takes every negative side for the one to be found out",
-    ),
-    (
-        "theory/batch.py",
-        "steps_to_target",
-        "trials = np.unique(np.geomspace(1.5, LONGEST, 330).astype(int))",
-        "rounded down, the first trial is 1 again",
-    ),
-    (
-        "theory/batch.py",
-        "steps_to_target",
-        "trials = np.unique(np.geomspace(2, LONGEST, 330).astype(int))",
-        BISECTION,
-    ),
-    (
-        "theory/batch.py",
-        "steps_to_target",
-        "trials = np.unique(np.geomspace(1, LONGEST, 331).astype(int))",
-        BISECTION,
     ),
     (
         "theory/batch.py",
@@ -134,7 +106,6 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
         )
         for new in ("1.5", "2")
     ),
-    *(("theory/batch.py", "steps_to_target", line, GRID) for line in GRID_OF_RATES),
     *(
         (
             "theory/batch.py",
@@ -166,5 +137,11 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
             TURNS,
         )
         for new in ("1.5", "2")
+    ),
+    (
+        "theory/tilted.py",
+        "_tilts",
+        'real("t", np.where(np.isinf(tilts), 1, tilts))',
+        "any finite number in the place of those that need no check",
     ),
 ]
