@@ -59,7 +59,7 @@ def stability_edge(*, k: ArrayLike, alpha: ArrayLike) -> Number:
     >>> print(stability_edge(k=[4, 1, 3], alpha=0.2).round(3))
     [ 2.   10.    3.08]
     """
-    _, k, alpha = _setting(1.0, 1.0, k, alpha)
+    k, alpha = _outer(k, alpha)
     return scalar(np.where(k % 2 == 0, 2.0, 1 + (2 / alpha - 1) ** (1 / k)))
 
 
@@ -178,9 +178,13 @@ def _setting(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """lr a, k and alpha as float arrays."""
     (a,), (lr,) = nonnegative(eigenvalues=eigenvalues), positive(lr=lr)
-    alpha = np.asarray(real("alpha", alpha, 0, 1, open_low=True), dtype=float)
     with np.errstate(over="ignore"):
-        return lr * a, _integers("k", k, 1), alpha
+        return lr * a, *_outer(k, alpha)
+
+
+def _outer(k: ArrayLike, alpha: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """k and alpha as float arrays."""
+    return _integers("k", k, 1), np.asarray(real("alpha", alpha, 0, 1, open_low=True), dtype=float)
 
 
 def _integers(name: str, value: ArrayLike, low: int) -> np.ndarray:

@@ -9,6 +9,7 @@ ZEROS = "what a row of zeros is divided by: it stays zero"
 UNIT = "the unit of the Gram matrix: any power of two near the rows' lengths will do"
 SQUARE = "the matrices are square: both sides are the same number"
 FAR = "how far beyond the measured batch sizes the noise scale is sought"
+SPEED = "which of two ways to the same sums is taken"
 TURNS = "where two formulas take turns: both keep their digits there"
 BISECTION = "where the bisection starts; it ends at the same step"
 
@@ -144,4 +145,29 @@ EQUIVALENT: list[tuple[str, str, str, str]] = [
         'real("t", np.where(np.isinf(tilts), 1, tilts))',
         "any finite number in the place of those that need no check",
     ),
+    *(
+        (
+            "theory/sharpness.py",
+            "worst_perturbation",
+            f"u = np.abs(g) / np.where(largest > 0, largest, {new})  # so that no power overflows",
+            ZEROS,
+        )
+        for new in ("1.5", "2.0")
+    ),
+    *(
+        (
+            "theory/sharpness.py",
+            "worst_perturbation",
+            f"return rho * np.sign(g) * u**power / np.where(length > 0, length, {new})",
+            ZEROS,
+        )
+        for new in ("1.5", "2.0")
+    ),
+    (
+        "nodes/messages/factors.py",
+        "matrix_views",
+        "matrices = [part.unflatten(1, (shape[0], -1)) for part, shape in parts if len(shape) > 1.5]",
+        INTEGER,
+    ),
+    *(("nodes/network/mixing.py", "", f"SPARSE_FROM = {new}", SPEED) for new in ("96.0", "65")),
 ]
