@@ -161,10 +161,11 @@ def best(*, eigenvalues: ArrayLike, x0: ArrayLike, noise_variances: ArrayLike, s
     low, high = np.log(1e-9), np.log(3.0)
     # Rates this small move so little that a coarser grid finds the valley of the best.
     grid = np.concatenate([np.linspace(low, np.log(1e-3), 24, endpoint=False), np.linspace(np.log(1e-3), high, 60)])
-    alphas = np.ones(1) if k == 1 else np.linspace(0.05, 1, 20)
+    least = 1.0 if k == 1 else 0.01
+    alphas = np.linspace(max(least, 0.05), 1, 20)
     gaps = gap(grid[:, None], alphas)
     starts = [np.unravel_index(gaps.argmin(), gaps.shape), (gaps[:, -1].argmin(), -1)]
-    ends = [((low, high), (1.0 if k == 1 else 0.01, 1.0)), ((low, high), (1.0, 1.0))]
+    ends = [((low, high), (least, 1.0)), ((low, high), (1.0, 1.0))]
     found = []
     for (i, j), bounds in zip(starts, ends, strict=True):
         start = [grid[i], alphas[j]]

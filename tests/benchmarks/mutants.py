@@ -31,7 +31,7 @@ MORE_TESTS = {
     "nodes/byzantine/vectors.py": ["nodes/test_aggregators.py", "nodes/test_aggregator_values.py"],
     "nodes/messages/compressors.py": ["nodes/test_quantizers.py", "nodes/test_sparse_compressors.py"],
     "nodes/messages/factors.py": ["nodes/test_low_rank.py"],
-    "nodes/network/mixing.py": ["nodes/test_mixing_matrices.py", "nodes/test_graphs.py"],
+    "nodes/network/mixing.py": ["nodes/test_network.py", "nodes/test_mixing_matrices.py"],
 }
 TABLES = [
     ["theory/test_scaling.py", "theory/test_conditions.py", "theory/test_statements.py"],
