@@ -214,4 +214,4 @@ def _squares(u: np.ndarray, n: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         below = u * (2 - u)  # 1 - (1 - u)^2
         found = np.where(below == 0, n, _missing(u, 2 * n) / below)
-    return np.where(n <= 1, n, np.where(np.isnan(found), np.inf, found))  # NaN: both have overflowed
+    return np.where(n < 2, n, np.where(np.isnan(found), np.inf, found))  # NaN: both have overflowed

@@ -77,6 +77,24 @@ GROUPS = [
         [f"found = np.where(np.abs(s) <= EPS, above / p, np.where(s > {x}, high, low))" for x in ("1.5", "2")],
     ),
     (
+        "cancels in the ratio of the two determinants",
+        "theory/networks/saddles.py",
+        "_determinant",
+        [
+            "angular = (c**j * s**k - c**k * s**j) @ weights * (end - start) / 3.0",
+            "moments = np.array([2 ** ((m - (1 + 1)) / 2) * math.gamma((m + 1) / 2) for m in range(dim)])",
+        ],
+    ),
+    (
+        "the next node of a grid that is fine enough",
+        "theory/networks/signal.py",
+        "",
+        [
+            f"_COARSE = slice({nodes}, 5)  # [-8, 8] in steps of 0.05, for integrals over two variables"
+            for nodes in ("401, 2001", "400, 2002")
+        ],
+    ),
+    (
         "any finite number in the place of those that need no check",
         "theory/tilted.py",
         "_tilts",
@@ -92,7 +110,7 @@ GROUPS = [
         "the unit of the Gram matrix: any power of two near the rows' lengths will do",
         "nodes/byzantine/vectors.py",
         "centred_gram",
-        ["unit = 2.0 ** (int(torch.frexp(typical).exponent) - 2)"],
+        ["unit = 2.0 ** (int(torch.frexp(typical).exponent) - (1 + 1))"],
     ),
     (
         ZEROS,
@@ -118,6 +136,13 @@ GROUPS = [
             f"self._sparse = n >= SPARSE_FROM and local.nnz <= {x} * local.shape[0] * local.shape[1]"
             for x in ("0.375", "1.25")
         ],
+    ),
+    (SPEED, "nodes/network/mixing.py", "Route.__init__", ["self._all = len(split) == 1.5"]),
+    (
+        "what is added is zero",
+        "nodes/network/mixing.py",
+        "Route.apply",
+        ["total = torch.addmm(flat.new_zeros(()), matrix, flat, beta=1) if self._sparse else matrix @ flat"],
     ),
 ]
 
