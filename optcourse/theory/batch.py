@@ -13,8 +13,8 @@ from optcourse.measure import Estimate, ratio_of_means
 from optcourse.theory import quadratic
 from optcourse.theory.bound import Bound, Number, in_units, scalar
 
-#: Longer runs are none: :func:`steps_to_target` says infinity.
-LONGEST = 10**7
+#: Runs are not longer (:func:`steps_to_target` says infinity), noise scales within e^FAR beyond the batch sizes.
+LONGEST, FAR = 10**7, 20
 
 
 class NoisyStep(NamedTuple):
@@ -236,7 +236,7 @@ def fit_steps(*, batch_size: ArrayLike, steps: ArrayLike) -> Fit:
         return logs[0] + np.logaddexp(0, logs[1] - np.log(B)) - np.log(S)
 
     starts = [(np.log(S.min()), middle) for middle in np.log([B.min(), np.sqrt(B.min() * B.max()), B.max()])]
-    low, high = [-np.inf, np.log(B.min()) - 20], [np.inf, np.log(B.max()) + 20]
+    low, high = [-np.inf, np.log(B.min()) - FAR], [np.inf, np.log(B.max()) + FAR]
     best = min((least_squares(residuals, start, bounds=(low, high)) for start in starts), key=lambda fit: fit.cost)
     least, noise = np.exp(best.x)
     return Fit(float(least), float(noise), float(np.exp(np.abs(best.fun).max())))

@@ -59,7 +59,7 @@ def stability_edge(*, k: ArrayLike, alpha: ArrayLike) -> Number:
     >>> print(stability_edge(k=[4, 1, 3], alpha=0.2).round(3))
     [ 2.   10.    3.08]
     """
-    _, k, alpha = _setting(1.0, 1.0, k, alpha)
+    k, alpha = _outer(k, alpha)
     return scalar(np.where(k % 2 == 0, 2.0, 1 + (2 / alpha - 1) ** (1 / k)))
 
 
@@ -161,10 +161,11 @@ def best(*, eigenvalues: ArrayLike, x0: ArrayLike, noise_variances: ArrayLike, s
     low, high = np.log(1e-9), np.log(3.0)
     # Rates this small move so little that a coarser grid finds the valley of the best.
     grid = np.concatenate([np.linspace(low, np.log(1e-3), 24, endpoint=False), np.linspace(np.log(1e-3), high, 60)])
-    alphas = np.ones(1) if k == 1 else np.linspace(0.05, 1, 20)
+    least = 1.0 if k == 1 else 0.01
+    alphas = np.linspace(max(least, 0.05), 1, 20)
     gaps = gap(grid[:, None], alphas)
     starts = [np.unravel_index(gaps.argmin(), gaps.shape), (gaps[:, -1].argmin(), -1)]
-    ends = [((low, high), (1.0 if k == 1 else 0.01, 1.0)), ((low, high), (1.0, 1.0))]
+    ends = [((low, high), (least, 1.0)), ((low, high), (1.0, 1.0))]
     found = []
     for (i, j), bounds in zip(starts, ends, strict=True):
         start = [grid[i], alphas[j]]
@@ -178,9 +179,13 @@ def _setting(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """lr a, k and alpha as float arrays."""
     (a,), (lr,) = nonnegative(eigenvalues=eigenvalues), positive(lr=lr)
-    alpha = np.asarray(real("alpha", alpha, 0, 1, open_low=True), dtype=float)
     with np.errstate(over="ignore"):
-        return lr * a, _integers("k", k, 1), alpha
+        return lr * a, *_outer(k, alpha)
+
+
+def _outer(k: ArrayLike, alpha: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """k and alpha as float arrays."""
+    return _integers("k", k, 1), np.asarray(real("alpha", alpha, 0, 1, open_low=True), dtype=float)
 
 
 def _integers(name: str, value: ArrayLike, low: int) -> np.ndarray:
@@ -209,4 +214,4 @@ def _squares(u: np.ndarray, n: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         below = u * (2 - u)  # 1 - (1 - u)^2
         found = np.where(below == 0, n, _missing(u, 2 * n) / below)
-    return np.where(n <= 1, n, np.where(np.isnan(found), np.inf, found))  # NaN: both have overflowed
+    return np.where(n < 2, n, np.where(np.isnan(found), np.inf, found))  # NaN: both have overflowed

@@ -45,7 +45,7 @@ def worst_perturbation(*, gradient: ArrayLike, rho: float, p: float = 2) -> np.n
         return rho * np.sign(g) * (np.arange(g.shape[-1]) == u.argmax(-1)[..., None])
     power = 1 / (p - 1)  # q - 1
     length = (u ** (1 + power)).sum(-1, keepdims=True) ** (1 / p)
-    return rho * np.sign(g) * u**power / np.where(length > 0, length, 1.0)
+    return rho * np.sign(g) * u**power / np.maximum(length, 1.0)  # at least 1, but for a row of zeros
 
 
 # ------------------------------------------------------------------------------- SAM on a quadratic

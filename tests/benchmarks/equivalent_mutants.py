@@ -1,170 +1,150 @@
 """Edits of constants that change nothing that a caller could see, and why: what ``mutate_theory.py`` lets survive.
 
-Each is the module, the function, the edited line and the reason; the script checks that the edit still exists, and that
-it still survives.
+The script checks that each edit still exists, once, and that it still survives.
 """
 
 INTEGER = "an integer is above 1.5 where it is above 1"
 ZEROS = "what a row of zeros is divided by: it stays zero"
-UNIT = "the unit of the Gram matrix: any power of two near the rows' lengths will do"
 SQUARE = "the matrices are square: both sides are the same number"
-GRID = "how wide and fine a search among rates is; what it finds changes by less than the search allows for"
+BISECTION = "where the bisection starts; it ends at the same step"
 FAR = "how far beyond the measured batch sizes the noise scale is sought"
 TURNS = "where two formulas take turns: both keep their digits there"
-BISECTION = "where the bisection starts; it ends at the same step"
+SPEED = "which of two ways to the same sums is taken"
 
-GRID_OF_RATES = [
-    "coarse = 2 / lam.max() * np.geomspace(1e-6, 0.999, 41)",
-    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 2.0999999999999996, 1.4, 15)",
-    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 2.4, 1.4, 15)",
-    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 1.4, 2.0999999999999996, 15)",
-    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 1.4, 2.4, 15)",
-    "around = coarse[steps(coarse, variances / B).argmin()] * np.geomspace(1 / 1.4, 1.4, 16)",
-]
-
-EQUIVALENT: list[tuple[str, str, str, str]] = [
+#: Reason, module, function, edited lines.
+GROUPS = [
     (
+        SQUARE,
         "theory/distributed/local.py",
         "fedavg_fixed_point",
-        "pull = np.eye(A.shape[2]) - _kept(A, local_steps, lr)",
-        SQUARE,
+        ["pull = np.eye(A.shape[2]) - _kept(A, local_steps, lr)"],
     ),
     (
+        SQUARE,
         "theory/distributed/local.py",
         "_kept",
-        "return np.linalg.matrix_power(np.eye(A.shape[2]) - gamma * A, tau)",
-        SQUARE,
+        ["return np.linalg.matrix_power(np.eye(A.shape[2]) - gamma * A, tau)"],
     ),
     (
+        "numpy takes every negative side for the one to be found out",
         "theory/distributed/local.py",
         "_curvatures",
-        "return A.reshape(-2, 1, 1)",
-        "numpy takes every negative side for the one to be found out",
+        ["return A.reshape(-2, 1, 1)"],
     ),
     (
-        "theory/batch.py",
-        "steps_to_target",
-        "trials = np.unique(np.geomspace(1.5, LONGEST, 330).astype(int))",
-        "rounded down, the first trial is 1 again",
-    ),
-    (
-        "theory/batch.py",
-        "steps_to_target",
-        "trials = np.unique(np.geomspace(2, LONGEST, 330).astype(int))",
         BISECTION,
-    ),
-    (
-        "theory/batch.py",
-        "steps_to_target",
-        "trials = np.unique(np.geomspace(1, LONGEST, 331).astype(int))",
-        BISECTION,
-    ),
-    (
         "theory/batch.py",
         "steps_to_target.steps",
-        "high, low = trials[place], np.where(place > 1, trials[place - 1], 0)",
-        BISECTION,
+        [
+            "high, low = trials[place], np.where(place > 1, trials[place - 1], 0)",
+            "high, low = trials[place], np.where(place > 0, trials[place - 2], 0)",
+            "high, low = trials[place], np.where(place > 0, trials[place - 1], 1)",
+        ],
     ),
+    (INTEGER, "theory/batch.py", "steps_to_target.steps", ["while (high - low > 1.5).any():"]),
+    (FAR, "theory/batch.py", "", ["LONGEST, FAR = 10**7, 30.0", "LONGEST, FAR = 10**7, 21"]),
     (
-        "theory/batch.py",
-        "steps_to_target.steps",
-        "high, low = trials[place], np.where(place > 0, trials[place - 2], 0)",
-        BISECTION,
-    ),
-    (
-        "theory/batch.py",
-        "steps_to_target.steps",
-        "high, low = trials[place], np.where(place > 0, trials[place - 1], 1)",
-        BISECTION,
-    ),
-    ("theory/batch.py", "steps_to_target.steps", "while (high - low > 1.5).any():", INTEGER),
-    (
-        "nodes/byzantine/aggregators.py",
-        "_weiszfeld",
-        "force = ((U @ gram) * U).sum(1).clamp(min=1).sqrt()",
-        "compared with the number of rows at one place, which is at least 1",
-    ),
-    (
-        "nodes/byzantine/vectors.py",
-        "centred_gram",
-        "unit = 2.0 ** max(-1533.0, int(torch.frexp(typical).exponent) - 1)",
-        UNIT,
-    ),
-    (
-        "nodes/byzantine/vectors.py",
-        "centred_gram",
-        "unit = 2.0 ** max(-1023, int(torch.frexp(typical).exponent) - 1)",
-        UNIT,
-    ),
-    (
-        "nodes/byzantine/vectors.py",
-        "centred_gram",
-        "unit = 2.0 ** max(-1022, int(torch.frexp(typical).exponent) - 2)",
-        UNIT,
-    ),
-    (
-        "nodes/byzantine/vectors.py",
-        "lengths",
-        "return largest[:, 0] * torch.linalg.vector_norm(Y / largest.where(largest > 0, 1.5), dim=1)",
         ZEROS,
+        "theory/sharpness.py",
+        "worst_perturbation",
+        [f"u = np.abs(g) / np.where(largest > 0, largest, {x})  # so that no power overflows" for x in ("1.5", "2.0")],
     ),
     (
-        "nodes/byzantine/vectors.py",
-        "lengths",
-        "return largest[:, 0] * torch.linalg.vector_norm(Y / largest.where(largest > 0, 2), dim=1)",
-        ZEROS,
-    ),
-    (
-        "nodes/messages/compressors.py",
-        "low_rank",
-        "sides = [(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) > 1.5]",
-        INTEGER,
-    ),
-    *(
-        ("nodes/messages/compressors.py", "qsgd.compress", f"r = s * (p.abs() / scale.where(scale > 0, {new}))", ZEROS)
-        for new in ("1.5", "2")
-    ),
-    *(
-        (
-            "nodes/messages/compressors.py",
-            "_norms",
-            f"unit = buckets / largest.where(largest > 0, {new})[..., None]"
-            "  # squares of small or large entries stay in range",
-            ZEROS,
-        )
-        for new in ("1.5", "2")
-    ),
-    *(("theory/batch.py", "steps_to_target", line, GRID) for line in GRID_OF_RATES),
-    *(
-        (
-            "theory/batch.py",
-            "fit_steps",
-            f"low, high = [-np.inf, np.log(B.min()) - {low}], [np.inf, np.log(B.max()) + {high}]",
-            FAR,
-        )
-        for low, high in (("30.0", "20"), ("21", "20"), ("20", "30.0"), ("20", "21"))
-    ),
-    (
+        "what is taken from the losses before softmax, which does so itself; it counts for infinite t alone",
         "theory/tilted.py",
         "weights",
-        "extreme = np.where(t > 1, x.max(-1), x.min(-1))[..., None]",
-        "what is taken from the losses before softmax, which does so itself; it counts for infinite t alone",
+        ["extreme = np.where(t > 1, x.max(-1), x.min(-1))[..., None]"],
     ),
-    *(
-        ("theory/tilted.py", function, line.format(new), TURNS)
-        for function, line in (
-            ("value", "above = np.where(spread <= EPS, away.mean(-1), np.where(spread <= {}, near, far) / t)"),
-            ("slope", "divergence = np.where(spread <= {}, near, far) / t**2"),
-        )
-        for new in ("1.5", "2")
+    (
+        TURNS,
+        "theory/tilted.py",
+        "value",
+        [
+            f"above = np.where(spread <= EPS, away.mean(-1), np.where(spread <= {x}, near, far) / t)"
+            for x in ("1.5", "2")
+        ],
     ),
-    *(
-        (
-            "theory/tilted.py",
-            "quantile_bound",
-            f"found = np.where(np.abs(s) <= EPS, above / p, np.where(s > {new}, high, low))",
-            TURNS,
-        )
-        for new in ("1.5", "2")
+    (
+        TURNS,
+        "theory/tilted.py",
+        "slope",
+        [f"divergence = np.where(spread <= {x}, near, far) / t**2" for x in ("1.5", "2")],
+    ),
+    (
+        TURNS,
+        "theory/tilted.py",
+        "quantile_bound",
+        [f"found = np.where(np.abs(s) <= EPS, above / p, np.where(s > {x}, high, low))" for x in ("1.5", "2")],
+    ),
+    (
+        "cancels in the ratio of the two determinants",
+        "theory/networks/saddles.py",
+        "_determinant",
+        [
+            "angular = (c**j * s**k - c**k * s**j) @ weights * (end - start) / 3.0",
+            "moments = np.array([2 ** ((m - (1 + 1)) / 2) * math.gamma((m + 1) / 2) for m in range(dim)])",
+        ],
+    ),
+    (
+        "the next node of a grid that is fine enough",
+        "theory/networks/signal.py",
+        "",
+        [
+            f"_COARSE = slice({nodes}, 5)  # [-8, 8] in steps of 0.05, for integrals over two variables"
+            for nodes in ("401, 2001", "400, 2002")
+        ],
+    ),
+    (
+        "any finite number in the place of those that need no check",
+        "theory/tilted.py",
+        "_tilts",
+        ['real("t", np.where(np.isinf(tilts), 1, tilts))'],
+    ),
+    (
+        "compared with the number of rows at one place, which is at least 1",
+        "nodes/byzantine/aggregators.py",
+        "_weiszfeld",
+        ["force = ((U @ gram) * U).sum(1).clamp(min=1).sqrt()"],
+    ),
+    (
+        "the unit of the Gram matrix: any power of two near the rows' lengths will do",
+        "nodes/byzantine/vectors.py",
+        "centred_gram",
+        ["unit = 2.0 ** (int(torch.frexp(typical).exponent) - (1 + 1))"],
+    ),
+    (
+        ZEROS,
+        "nodes/byzantine/vectors.py",
+        "lengths",
+        [
+            f"return largest[:, 0] * torch.linalg.vector_norm(Y / largest.where(largest > 0, {x}), dim=1)"
+            for x in ("1.5", "2")
+        ],
+    ),
+    (
+        ZEROS,
+        "nodes/messages/compressors.py",
+        "_nonzero",
+        [f"return scale.where(scale > 0, {x})" for x in ("1.5", "2")],
+    ),
+    (SPEED, "nodes/network/mixing.py", "", [f"SPARSE_FROM = {x}" for x in ("96.0", "65")]),
+    (
+        SPEED,
+        "nodes/network/mixing.py",
+        "Route.__init__",
+        [
+            f"self._sparse = n >= SPARSE_FROM and local.nnz <= {x} * local.shape[0] * local.shape[1]"
+            for x in ("0.375", "1.25")
+        ],
+    ),
+    (SPEED, "nodes/network/mixing.py", "Route.__init__", ["self._all = len(split) == 1.5"]),
+    (
+        "what is added is zero",
+        "nodes/network/mixing.py",
+        "Route.apply",
+        ["total = torch.addmm(flat.new_zeros(()), matrix, flat, beta=1) if self._sparse else matrix @ flat"],
     ),
 ]
+
+#: Module, function, edited line, reason.
+EQUIVALENT = [(module, function, line, reason) for reason, module, function, lines in GROUPS for line in lines]

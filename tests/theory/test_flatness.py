@@ -239,3 +239,9 @@ def test_wells_that_never_swap_are_refused(flat, sharp):
 def test_bad_wells_are_refused(bad):
     with pytest.raises(ValueError, match="must"):
         sharpness.noisy_wells(**({"x": [0.0]} | WELLS | bad))
+
+
+def test_one_direction_has_the_factor_of_its_amplitude():
+    assert sharpness.sam_cycle_factors(eigenvalues=[2.0], along=0, lr=0.25) == pytest.approx([-0.5])
+    with pytest.raises(ValueError, match="eigenvalues must have shape"):
+        sharpness.sam_cycle_factors(eigenvalues=[], along=0, lr=0.25)

@@ -287,3 +287,11 @@ def test_in_the_steady_state_the_best_point_of_the_line_is_at_half_of_alpha(u, k
     around = [second(alpha / 2 + off) for off in (-0.01, 0.0, 0.01)]
     assert around[1] < min(around[0], around[2])
     assert around[0] == pytest.approx(around[2], rel=1e-8)
+
+
+def test_the_search_ends_where_it_says():
+    """One step that must not be small along the small eigenvalue; noise that calls for none at all."""
+    far = lookahead.best(eigenvalues=[1.0, 0.01], x0=[0.01, 10.0], noise_variances=[0.0, 0.0], steps=1, k=1)
+    assert (far.lr, far.alpha) == pytest.approx((3.0, 1.0), rel=1e-6)
+    still = lookahead.best(eigenvalues=[1.0], x0=[1.0], noise_variances=[1e14], steps=2, k=2)
+    assert (still.lr, still.alpha) == pytest.approx((1e-9, 0.01), rel=1e-6)

@@ -20,7 +20,7 @@ def centred_gram(X: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
     Y = X.double() - center
     sizes = Y.abs().amax(1)
     typical = sizes[sizes > 0].median() if sizes.any() else torch.ones(())
-    unit = 2.0 ** max(-1022, int(torch.frexp(typical).exponent) - 1)
+    unit = 2.0 ** (int(torch.frexp(typical).exponent) - 1)
     gram = (Y / unit) @ (Y / unit).T
     if not gram.isfinite().all():
         node = int((~gram.diagonal().isfinite()).nonzero()[0])

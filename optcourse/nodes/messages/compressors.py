@@ -144,7 +144,7 @@ def qsgd(levels: int, streams: Streams, bucket: int | None = None) -> Compressor
         size = min(bucket or d, d)
         norms = _norms(p, size)
         scale = spread(norms, size, d)
-        r = s * (p.abs() / scale.where(scale > 0, 1))
+        r = s * (p.abs() / _nonzero(scale))
         u, low = streams.uniform(d, dtype=p.dtype).to(p.device), r.floor()
         level = low + (u < r - low)
         return Quantized(norms, (p.sign() * level).int() + s, s, size)
@@ -190,7 +190,7 @@ def low_rank(shapes: Shapes, rank: int = 1, iterations: int = 1, *, streams: Str
     80
     """
     shapes = sizes(shapes)
-    sides = [(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) > 1]
+    sides = [(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) >= 2]
     r, iterations = integer("rank", rank, 1), integer("iterations", iterations, 1)
     for a, b in sides:
         integer(f"rank (of the {a} x {b} matrix)", r, 1, min(a, b))
@@ -239,6 +239,11 @@ def _norms(p: Tensor, bucket: int) -> Tensor:
     """Euclidean norms of the buckets, ``[m, buckets]``, never below the largest magnitude in one, so that r <= s."""
     buckets = pad(p, (0, -p.shape[1] % bucket)).unflatten(1, (-1, bucket))
     largest = buckets.abs().amax(2)
-    unit = buckets / largest.where(largest > 0, 1)[..., None]  # squares of small or large entries stay in range
+    unit = buckets / _nonzero(largest)[..., None]  # squares of small or large entries stay in range
     norms = row_by_row(torch.empty_like(largest), lambda row: torch.linalg.vector_norm(row, dim=1), unit)
     return _finite("the norms of p", largest * norms)
+
+
+def _nonzero(scale: Tensor) -> Tensor:
+    """What to divide by: zeros stay zero over anything."""
+    return scale.where(scale > 0, 1)

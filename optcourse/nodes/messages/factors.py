@@ -50,7 +50,7 @@ def matrix_views(x: Tensor, shapes: Shapes) -> tuple[list[Tensor], list[Tensor]]
     if x.ndim != 2 or x.shape[1] != sum(lengths):
         raise ValueError(f"x must be [m, d] with d = {sum(lengths)}, the entries of shapes, got {list(x.shape)}")
     parts = list(zip(x.split(lengths, dim=1), shapes, strict=True))
-    matrices = [part.unflatten(1, (shape[0], -1)) for part, shape in parts if len(shape) > 1]
+    matrices = [part.unflatten(1, (shape[0], -1)) for part, shape in parts if len(shape) >= 2]
     return matrices, [part for part, shape in parts if len(shape) < 2]
 
 
