@@ -14,7 +14,7 @@
 ``Rosenbrock, Beale,``    surfaces over the plane, to look at
 ``LongValley, Saddle,``
 ``BoundedSaddle,``
-``Plateau``
+``Plateau, TwoWells``
 ``LastIterateTrap,``      functions on the line that gradient descent finds hardest
 ``BestIterateZigzag``
 ``HeavyBallTrap,``        convex, yet heavy ball or Newton's method cycles
@@ -29,7 +29,7 @@ from optcourse.problems.base import Problem
 from optcourse.problems.distributed import CosineNodes, Distributed, OffsetNodes, QuadraticNodes
 from optcourse.problems.finite_sum import FiniteSum, LeastSquares, SoftmaxRegression
 from optcourse.problems.single import Cosine, Huber, PolyakLojasiewicz, PseudoHuber, Quadratic
-from optcourse.problems.surfaces import Beale, BoundedSaddle, LongValley, Plateau, Rosenbrock, Saddle, Surface
+from optcourse.problems.surfaces import Beale, BoundedSaddle, LongValley, Plateau, Rosenbrock, Saddle, Surface, TwoWells
 from optcourse.problems.worst_cases import (
     BestIterateZigzag,
     HeavyBallTrap,

@@ -1,4 +1,4 @@
-"""Surfaces over the plane, to watch optimizers on: Rosenbrock, Beale, long valley, saddles, plateau."""
+"""Surfaces over the plane, to watch optimizers on: Rosenbrock, Beale, long valley, saddles, plateau, two wells."""
 
 from __future__ import annotations
 
@@ -269,3 +269,29 @@ class Plateau(Surface):
     def _hessian(self, p: Any) -> Any:
         curvature = as_like(np.eye(2), p) - p[..., :, None] * p[..., None, :] / self.width**2
         return self.L * self._bell(p)[..., None, None] * curvature
+
+
+class TwoWells(Surface):
+    """f(x, y) = ¼(x² − 1)² + ⅕x + ½y²: a deep well near x = −1.09, a poor one near 0.88, a ridge near 0.21.
+
+    ``bottoms``: the x of the deep well, the ridge and the poor well. f* at the deep one; no global L, no μ.
+
+    >>> TwoWells().bottoms.round(2)
+    array([-1.09,  0.21,  0.88])
+    """
+
+    def __init__(self, **noise: Unpack[Noise]) -> None:
+        """Only the noise can be chosen."""
+        super().__init__(start=(1.1, 0.8), region=((-2.0, 2.0), (-1.5, 1.5)), **noise)
+        self.bottoms = np.sort(np.roots([1.0, 0.0, -1.0, 0.2]).real)
+        self.minimizer = np.array([self.bottoms[0], 0.0])
+        self.fstar = float(self._value(self.minimizer))
+
+    def _value(self, p: Any) -> Any:
+        return (p[..., 0] ** 2 - 1) ** 2 / 4 + p[..., 0] / 5 + p[..., 1] ** 2 / 2
+
+    def _gradient(self, p: Any) -> Any:
+        return _vector(p[..., 0] ** 3 - p[..., 0] + 0.2, p[..., 1])
+
+    def _hessian(self, p: Any) -> Any:
+        return _symmetric(3 * p[..., 0] ** 2 - 1, 0 * p[..., 0], 1 + 0 * p[..., 1])

@@ -93,9 +93,10 @@ def choose(losses: ArrayLike, target: float, *, every: int) -> int:
     return int(np.lexsort((seen[-1].mean(-1), steps))[0])
 
 
-def muon_with_adam(parameters: Iterable[nn.Parameter], lr: float) -> _Together:
+def muon_with_adam(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0) -> _Together:
     """Muon for what has two or more axes, Adam for the rest, at one rate: Muon's steps are as long as AdamW's.
 
+    ``weight_decay`` is Muon's, decoupled; Adam has none.
     It has what a training loop needs, ``zero_grad``, ``step`` and ``param_groups``; for checkpoints take its
     ``optimizers`` one by one.
     """
@@ -103,7 +104,8 @@ def muon_with_adam(parameters: Iterable[nn.Parameter], lr: float) -> _Together:
     matrices, others = ([p for p in every if (p.dim() > 1) is wanted] for wanted in (True, False))
     parts: list[torch.optim.Optimizer] = []
     if matrices:
-        parts.append(optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw", ns_dtype=None))
+        settings: dict[str, Any] = {"adjust_lr_fn": "match_rms_adamw", "ns_dtype": None}
+        parts.append(optim.Muon(matrices, lr=lr, weight_decay=weight_decay, **settings))
     if others or not matrices:  # of neither: refused, as by every optimizer
         parts.append(optim.Adam(others, lr=lr))
     return _Together(*parts)

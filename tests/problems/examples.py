@@ -23,6 +23,7 @@ from optcourse.problems import (
     Rosenbrock,
     Saddle,
     SoftmaxRegression,
+    TwoWells,
 )
 
 _reflection = np.eye(3) - 2 / 9 * np.outer([1, 2, 2], [1, 2, 2])
@@ -47,6 +48,7 @@ ALL = (
     Saddle(L=2.0, sigma2=0.3, noise="sign"),
     BoundedSaddle(L=2.0),
     Plateau(depth=2.0, width=0.5),
+    TwoWells(sigma2=0.4),
     SoftmaxRegression(features=[[1, 2], [0, 1], [3, -1], [2, 2]], labels=[0, 1, 0, 1]),
     BestIterateZigzag(L=2.0, steps=3),
     LastIterateTrap(L=2.0, steps=4),

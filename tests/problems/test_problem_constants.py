@@ -17,6 +17,7 @@ NOT_PL = {
     "Beale": lambda f: np.array([0.0, 1.0]),
     "BoundedSaddle": lambda f: np.zeros(2),
     "Plateau": lambda f: np.array([10 * f.width, 0.0]),
+    "TwoWells": lambda f: np.array([f.bottoms[2], 0.0]),
     "LastIterateTrap": lambda f: np.array([-2.0]),
 }
 
