@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from optcourse import models, optim
+from optcourse.models import rows
 from optcourse.training import contest, fit
 
 STEPS, EVERY = 6, 3
@@ -149,3 +150,25 @@ def test_muon_with_adam_is_at_home_in_a_loop():
     assert losses[-1] < losses[0]
     together.zero_grad()
     assert all(p.grad is None for p in net.parameters()) and together.step() is None
+
+
+def test_muon_side_by_side_takes_the_steps_of_muon_with_adam():
+    """A convolution, matrices, offsets and two rates: rows by vmap against one optimizer for each row."""
+    net = models.cnn2d(channels=(3, 4), strides=(2, 2), seed=0).double()
+    start = rows.stack([net, models.cnn2d(channels=(3, 4), strides=(2, 2), seed=1).double()])
+    lr, draws = torch.tensor([[0.01], [0.1]], dtype=torch.float64), torch.Generator().manual_seed(0)
+    one, other = contest.muon_stepper(net)(None, lr=lr), optim.layer_stepper(net)(contest.muon_with_adam, lr=lr)
+    x = y = start
+    for _ in range(5):
+        g = torch.randn(start.shape, generator=draws, dtype=torch.float64)
+        x, y = one(x, g), other(y, g)
+        torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
+    assert (x - start).abs().max() > 0.01
+
+
+def test_muons_weight_decay_is_off_unless_asked_for():
+    for decay, factor in ((0.0, 1.0), (0.5, 0.95)):
+        (p,) = [torch.nn.Parameter(torch.ones(2, 3))]
+        p.grad = torch.zeros(2, 3)
+        contest.muon_with_adam([p], lr=0.1, weight_decay=decay).step()
+        torch.testing.assert_close(p.detach(), torch.full((2, 3), factor))

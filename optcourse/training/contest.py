@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.func import vmap
 
 from optcourse import optim
 from optcourse.arguments import integer, real
@@ -109,6 +111,37 @@ def muon_with_adam(parameters: Iterable[nn.Parameter], lr: float, weight_decay: 
     if others or not matrices:  # of neither: refused, as by every optimizer
         parts.append(optim.Adam(others, lr=lr))
     return _Together(*parts)
+
+
+def muon_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Tensor]]:
+    """:func:`muon_with_adam` side by side: ``muon_stepper(net)(None, lr=lr)`` is a function x, gradient -> next x.
+
+    x are rows ``[rows, d]`` of the parameters of networks of net's shape, lr ``[rows, 1]``. The same steps as through
+    :func:`optcourse.optim.layer_stepper`, without weight decay, but all rows' matrices are rotated at once.
+    """
+    shapes = [p.shape for p in net.parameters()]
+    sizes, rotate = [shape.numel() for shape in shapes], vmap(partial(optim.orthogonalize, dtype=None))
+
+    def new_step(_: Any, *, lr: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        adam, m = optim.stepper(optim.Adam, lr=lr), torch.zeros((), dtype=lr.dtype)
+
+        def step(x: Tensor, g: Tensor) -> Tensor:
+            nonlocal m
+            d, m = optim.Muon.direction(g, m, momentum=0.95, nesterov=True)
+            places = (part.split(sizes, dim=1) for part in (x, d, adam(x, g)))
+            after = []
+            for shape, old, part, adams in zip(shapes, *places, strict=True):
+                if len(shape) < 2:
+                    after.append(adams)
+                    continue
+                matrices = part.reshape(len(part), shape[0], -1)
+                length = 0.2 * max(matrices.shape[1:]) ** 0.5
+                after.append(old - lr * length * rotate(matrices).flatten(1))
+            return torch.cat(after, dim=1)
+
+        return step
+
+    return new_step
 
 
 class _Together:
