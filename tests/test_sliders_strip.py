@@ -42,7 +42,7 @@ def test_the_losses_are_those_of_training_at_the_kept_rate_alone(workload):
     alone = copies.train(
         nets, workload["samples"], optim.RMSprop, np.full((40, 1), its.rate), orders=orders, batch_size=32, alpha=0.9
     )
-    np.testing.assert_allclose(its.losses, alone.losses[:, 0].T, rtol=1e-3)
+    np.testing.assert_allclose(its.losses, np.minimum(alone.losses[:, 0].T, np.log(10)), rtol=1e-3)
     assert its.losses.shape == (2, 40) and its.rate in strip.RATES
 
 

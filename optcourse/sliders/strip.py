@@ -38,7 +38,7 @@ class Track(NamedTuple):
 
 
 def track(
-    method: Callable[..., Any],
+    method: Any,
     nets: Sequence[nn.Module],
     samples: tuple[Tensor, Tensor],
     *,
