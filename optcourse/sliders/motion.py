@@ -94,7 +94,7 @@ def motion_of(gamma_lambda: ArrayLike, momentum: ArrayLike) -> np.ndarray:
 
     ``gamma_lambda`` > 0, ``momentum`` in [0, 1). Raises ``ValueError`` otherwise.
 
-    >>> [list(MOTIONS)[i] for i in motion_of([0.002, 0.1, 3.81, 4.0], 0.9)]
+    >>> [list(MOTIONS)[i] for i in motion_of([0.002, 0.1, 3.799, 4.0], 0.9)]
     ['over-damped', 'under-damped', 'alternating', 'diverging']
     """
     (step,) = positive(gamma_lambda=gamma_lambda)
