@@ -44,7 +44,7 @@ def follow(title, folder, skip=(), right="", wrong=""):
     return False, output
 
 
-@pytest.mark.parametrize(("title", "files"), [("A bound", 2), ("An optimizer", 4)])
+@pytest.mark.parametrize(("title", "files"), [("A bound", 5), ("An optimizer", 4)])
 def test_a_recipe_works(title, files, tmp_path):
     assert len(blocks(title)) == files
     failed, output = follow(title, tmp_path)
@@ -57,6 +57,8 @@ def test_a_recipe_works(title, files, tmp_path):
     [
         ("A bound", {"skip": ("tests/theory/tight_one_node.py",)}, "one_step has no row in ROWS"),
         ("A bound", {"right": "L * lr / 2", "wrong": "L * lr / 3"}, "topic 02.5: one_step is violated"),
+        ("A bound", {"right": '@in_units("loss")\n', "wrong": ""}, "one_step returns a Bound and declares no unit"),
+        ("A bound", {"right": '@in_units("loss")', "wrong": '@in_units("length")'}, "of one_step is not in length"),
         ("A bound", {"right": "L * lr / 2", "wrong": "L * lr / 1"}, "topic 02.5: one_step is looser than stated"),
         ("An optimizer", {"skip": ("tests/optim/optim_cases.py",)}, "test_every_public_optimizer_is_listed"),
         ("An optimizer", {"right": "m.sign()", "wrong": "m"}, "test_signum_follows_the_sign_of_an_average"),

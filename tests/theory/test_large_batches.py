@@ -318,3 +318,14 @@ def test_two_batch_sizes_fix_the_hyperbola():
     assert fit == pytest.approx((10.0, 100.0, 1.0), rel=1e-6)
     with pytest.raises(ValueError, match="batch_size and steps must have shape"):
         batch.fit_steps(batch_size=[10.0, 10.0], steps=[1010.0, 110.0])
+
+
+@pytest.mark.topic("13.6")
+def test_the_best_rate_is_a_stable_one():
+    """A rate beyond 2/L would pass the target earlier, before what it has of the steep direction explodes."""
+    valley = {"eigenvalues": [1.0, 0.1], "x0": [1e-6, 1.0], "noise_variances": [0.0, 0.0]}
+    target = 0.05 * 0.08**2
+    found = batch.steps_to_target(**valley, batch_size=[1.0], target=target)
+    assert found.lr[0] < 2
+    beyond = quadratic.sgd_moments(**valley, lr=2.7, steps=int(found.steps[0]) - 1) @ [0.5, 0.05]
+    assert beyond < target
