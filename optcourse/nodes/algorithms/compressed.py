@@ -71,9 +71,10 @@ def powersgd(
     matrix, in two averages: all P, then all Q and the vectors.
 
     ``feedback="mean"`` is published: :math:`E_i=M_i-PQ^\top` subtracts the aggregate, and for heterogeneous nodes the
-    memories drift apart without bound. ``"own"`` subtracts :math:`PQ_i^\top` and keeps them bounded. Only the mean of
-    the memories enters the iterates, and it is the same: so are they, but for rounding. Source: Vogels, Karimireddy &
-    Jaggi 2019, "PowerSGD", Algorithms 1 and 2, with beta = 0.9; in the released code vectors have no memory, as here.
+    memories drift apart without bound. ``"own"`` subtracts :math:`PQ_i^\top`, what of M_i lies in the span of P: they
+    drift more slowly or not at all. Only the mean of the memories enters the iterates, and it is the same: so are they,
+    but for rounding. Source: Vogels, Karimireddy & Jaggi 2019, "PowerSGD", Algorithms 1 and 2, with beta = 0.9; in the
+    released code vectors have no memory, as here.
 
     Raises ``ValueError`` for shapes that do not add up to d, a rank outside 1..min(a, b), a momentum outside [0, 1),
     or another feedback.
