@@ -77,6 +77,15 @@ GROUPS = [
         [f"found = np.where(np.abs(s) <= EPS, above / p, np.where(s > {x}, high, low))" for x in ("1.5", "2")],
     ),
     (
+        "where the search along alpha = 1 starts; it ends in the same valley",
+        "theory/lookahead.py",
+        "best",
+        [
+            "starts = [np.unravel_index(gaps.argmin(), gaps.shape), (gaps[:, -1].argmin(), -2)]",
+            "starts = [np.unravel_index(gaps.argmin(), gaps.shape), (gaps[:, -2].argmin(), -1)]",
+        ],
+    ),
+    (
         "cancels in the ratio of the two determinants",
         "theory/networks/saddles.py",
         "_determinant",
