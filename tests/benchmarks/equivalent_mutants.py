@@ -104,6 +104,12 @@ GROUPS = [
         ],
     ),
     (
+        "the lower end of a bracket, which it stays",
+        "theory/networks/signal.py",
+        "_fixed_point_of_tanh",
+        ["low = max(b, (1 - 1 / w) / 3.0 if w > 1 else 0.0)"],
+    ),
+    (
         "any finite number in the place of those that need no check",
         "theory/tilted.py",
         "_tilts",
