@@ -192,7 +192,7 @@ def steps_to_target(
         below = gap(trials) <= goal
         place = below.argmax(1)
         high, low = trials[place], np.where(place > 0, trials[place - 1], 0)
-        while (high - low > 1).any():
+        while (high - low >= 2).any():
             middle = (low + high) // 2
             arrived = gap(middle[:, None])[:, 0] <= goal
             low, high = np.where(arrived, low, middle), np.where(arrived, middle, high)

@@ -3,9 +3,7 @@
 The script checks that each edit still exists, once, and that it still survives.
 """
 
-INTEGER = "an integer is above 1.5 where it is above 1"
 ZEROS = "what a row of zeros is divided by: it stays zero"
-SQUARE = "the matrices are square: both sides are the same number"
 BISECTION = "where the bisection starts; it ends at the same step"
 FAR = "how far beyond the measured batch sizes the noise scale is sought"
 TURNS = "where two formulas take turns: both keep their digits there"
@@ -13,24 +11,6 @@ SPEED = "which of two ways to the same sums is taken"
 
 #: Reason, module, function, edited lines.
 GROUPS = [
-    (
-        SQUARE,
-        "theory/distributed/local.py",
-        "fedavg_fixed_point",
-        ["pull = np.eye(A.shape[2]) - _kept(A, local_steps, lr)"],
-    ),
-    (
-        SQUARE,
-        "theory/distributed/local.py",
-        "_kept",
-        ["return np.linalg.matrix_power(np.eye(A.shape[2]) - gamma * A, tau)"],
-    ),
-    (
-        "numpy takes every negative side for the one to be found out",
-        "theory/distributed/local.py",
-        "_curvatures",
-        ["return A.reshape(-2, 1, 1)"],
-    ),
     (
         BISECTION,
         "theory/batch.py",
@@ -41,7 +21,6 @@ GROUPS = [
             "high, low = trials[place], np.where(place > 0, trials[place - 1], 1)",
         ],
     ),
-    (INTEGER, "theory/batch.py", "steps_to_target.steps", ["while (high - low > 1.5).any():"]),
     (FAR, "theory/batch.py", "", ["LONGEST, FAR = 10**7, 30.0", "LONGEST, FAR = 10**7, 21"]),
     (
         ZEROS,
@@ -77,6 +56,15 @@ GROUPS = [
         [f"found = np.where(np.abs(s) <= EPS, above / p, np.where(s > {x}, high, low))" for x in ("1.5", "2")],
     ),
     (
+        "where the search along alpha = 1 starts; it ends in the same valley",
+        "theory/lookahead.py",
+        "best",
+        [
+            "starts = [np.unravel_index(gaps.argmin(), gaps.shape), (gaps[:, -1].argmin(), -2)]",
+            "starts = [np.unravel_index(gaps.argmin(), gaps.shape), (gaps[:, -2].argmin(), -1)]",
+        ],
+    ),
+    (
         "cancels in the ratio of the two determinants",
         "theory/networks/saddles.py",
         "_determinant",
@@ -93,6 +81,18 @@ GROUPS = [
             f"_COARSE = slice({nodes}, 5)  # [-8, 8] in steps of 0.05, for integrals over two variables"
             for nodes in ("401, 2001", "400, 2002")
         ],
+    ),
+    (
+        "the lower end of a bracket, which it stays",
+        "theory/networks/signal.py",
+        "_fixed_point_of_tanh",
+        ["low = max(b, (1 - 1 / w) / 3.0 if w > 1 else 0.0)"],
+    ),
+    (
+        "a guard against rounding beyond a cosine of 1, which no input is known to need",
+        "theory/networks/signal_residual.py",
+        "mean_share",
+        [f"cosine = np.minimum((cosine + after) / 2 if residual else after, {x})" for x in ("1.5", "2.0")],
     ),
     (
         "any finite number in the place of those that need no check",
@@ -132,10 +132,13 @@ GROUPS = [
         SPEED,
         "nodes/network/mixing.py",
         "Route.__init__",
-        [
-            f"self._sparse = n >= SPARSE_FROM and local.nnz <= {x} * local.shape[0] * local.shape[1]"
-            for x in ("0.375", "1.25")
-        ],
+        [f"self._sparse = n >= SPARSE_FROM and local.nnz <= {x} * math.prod(local.shape)" for x in ("0.375", "1.25")],
+    ),
+    (
+        "every row has a weight",
+        "nodes/network/mixing.py",
+        "_steps",
+        ["for s in range(int(degrees.max(initial=1))):"],
     ),
     (SPEED, "nodes/network/mixing.py", "Route.__init__", ["self._all = len(split) == 1.5"]),
     (

@@ -53,7 +53,7 @@ RANGES = {
     "shared streams": (lambda n: compressors.random_k(1, streams(n), shared=True)(X), [1], [2]),
     "levels": (lambda s: compressors.qsgd(s, streams())(X), [1, 2, 2**23], [0, 2**23 + 1]),
     "bucket": (lambda b: compressors.qsgd(4, streams(), b)(X), [1, 2, 3], [0]),
-    "rank": (lambda r: compressors.low_rank([(1, 2)], r, streams=streams())(X), [1], [0, 2]),
+    "rank": (lambda r: compressors.low_rank([(1, 2)], r, streams=streams()), [1], [0, 2]),
     "power iterations": (lambda k: compressors.low_rank([(1, 2)], 1, k, streams=streams())(X), [1, 2], [0]),
     "sides": (lambda a: factors.sizes([(a, 2)]), [1, 2], [0]),
     "columns": (lambda r: factors.orthogonalize(torch.ones(1, 2, r)), [1, 2], [3]),

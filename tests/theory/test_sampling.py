@@ -114,6 +114,7 @@ def test_sums_of_one_and_of_two_terms():
     one, two = sampling.minibatch(1, 1), sampling.minibatch(2, 1)
     np.testing.assert_array_equal(one.covariance, [[0.0]])
     np.testing.assert_array_equal(two.covariance, [[1.0, -1.0], [-1.0, 1.0]])
+    np.testing.assert_array_equal(sampling.minibatch(2, 2).covariance, np.zeros((2, 2)))
     assert one.expected_smoothness(L=3.0, L_samples=[3.0]) == 3.0
     assert two.expected_smoothness(L=3.0, L_samples=[2.0, 5.0]) == 5.0  # (1 - 1) 3 + 2 * 5/2
     coin = sampling.independent([0.5])

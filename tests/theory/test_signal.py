@@ -231,3 +231,27 @@ def test_lengths_that_the_grid_cannot_resolve_are_refused(name):
 def test_a_network_without_weights_and_biases_has_no_correlation():
     with pytest.raises(ValueError, match=r"sigma_w2 \+ sigma_b2 must be"):
         signal.correlation_map(c=0.5, q=1.0, sigma_w2=0.0, sigma_b2=0.0, activation="tanh")
+
+
+def test_without_biases_rounding_makes_no_negative_variance():
+    """At the chi of a network without biases sigma_b2 is zero, up to rounding of either sign."""
+    for q in np.linspace(0.1, 3, 60):
+        largest = q * signal.chi(q=q, sigma_w2=1.0, activation="tanh")
+        largest /= signal.length_map(q=q, sigma_w2=1.0, sigma_b2=0.0, activation="tanh")
+        found = signal.critical(q=q, activation="tanh", chi=largest)
+        assert 0 <= found.sigma_b2 < 1e-13
+
+
+@pytest.mark.parametrize(("sigma_w2", "sigma_b2"), [(0.5, 1.0), (1.0, 1.0), (0.5, 0.0), (1.0, 0.0), (1.0 + 1e-6, 0.0)])
+def test_fixed_points_of_tanh_at_the_corners(sigma_w2, sigma_b2):
+    setting = {"sigma_w2": sigma_w2, "sigma_b2": sigma_b2, "activation": "tanh"}
+    q = signal.fixed_point(**setting)
+    assert signal.length_map(q=q, **setting) == pytest.approx(q, rel=1e-12, abs=1e-15)
+    assert (q > 0) == (sigma_b2 > 0 or sigma_w2 > 1)
+
+
+def test_depth_scales_just_beyond_the_critical_line():
+    """The correlation's fixed point is then nearer to 1 than its search goes."""
+    start = signal.critical(q=0.5, activation="tanh", chi=1 + 1e-8)
+    scales = signal.depth_scales(sigma_w2=start.sigma_w2, sigma_b2=start.sigma_b2)
+    assert scales.gradient > 1e7 and scales.correlation > 1e5

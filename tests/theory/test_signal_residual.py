@@ -88,3 +88,14 @@ def test_bad_arguments_of_signals_are_named(call, message):
 
 def test_branch_to_skip_far_down():
     np.testing.assert_array_equal(sr.branch_to_skip(q0=1.0, block=[1024, 2000], normalized=False), [1.0, 1.0])
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_opposite_and_nearly_parallel_inputs_leave_no_cosine_outside_its_range(residual):
+    """Rounding alone would: of 100 vectors beside their negatives, and beside what differs in the last digits."""
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        x = rng.standard_normal(7)
+        for other in (-3 * x, x * (1 + 1e-15 * rng.standard_normal(7)), 0.1 * x):
+            shares = sr.mean_share(inputs=[x, other], depth=30, residual=residual)
+            assert (shares <= 1 + 1e-12).all() and (np.diff(shares) >= -1e-12).all()

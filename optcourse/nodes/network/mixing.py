@@ -53,7 +53,7 @@ class Route:
         local = S[mine][:, needed].tocsr()
         local.sort_indices()
         self._steps = _steps(local)
-        self._sparse = n >= SPARSE_FROM and local.nnz <= 0.25 * local.shape[0] * local.shape[1]
+        self._sparse = n >= SPARSE_FROM and local.nnz <= 0.25 * math.prod(local.shape)
         self._matrix = as_torch(local, torch.float64) if self._sparse else torch.as_tensor(local.toarray())
         self._cast: dict[torch.dtype, Tensor] = {}
 

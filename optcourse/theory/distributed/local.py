@@ -215,7 +215,7 @@ def fedavg_fixed_point(*, curvatures: ArrayLike, centers: ArrayLike, local_steps
     factor = fedavg_contraction(curvatures=curvatures, local_steps=local_steps, lr=lr)
     if factor >= 1:
         raise ValueError(f"lr must make the rounds contract, got lr = {lr} with a factor of {factor} per round")
-    pull = np.eye(A.shape[1]) - _kept(A, local_steps, lr)
+    pull = np.eye(len(A[0])) - _kept(A, local_steps, lr)
     x = np.linalg.solve(pull.sum(0), np.einsum("nij,nj->i", pull, b.reshape(A.shape[:2])))
     return float(x[0]) if is_scalar else x
 
@@ -234,7 +234,7 @@ def _curvatures(values: ArrayLike) -> np.ndarray:
     """The A_i as an array of shape [n, d, d], d = 1 for scalars."""
     A = np.asarray(real("curvatures", values), dtype=float)
     if A.ndim == 1 and A.size:
-        return A.reshape(-1, 1, 1)
+        return A[:, None, None]
     if A.ndim != 3 or A.size == 0 or A.shape[1] != A.shape[2]:
         raise ValueError(f"curvatures must have shape [n] or [n, d, d], got {list(A.shape)}")
     return A
@@ -243,4 +243,4 @@ def _curvatures(values: ArrayLike) -> np.ndarray:
 def _kept(A: np.ndarray, local_steps: int, lr: float) -> np.ndarray:
     """(I - lr A_i)^tau: what local_steps steps leave of the distance to b_i."""
     (gamma,), tau = positive(lr=lr), integer("local_steps", local_steps, 1)
-    return np.linalg.matrix_power(np.eye(A.shape[1]) - gamma * A, tau)
+    return np.linalg.matrix_power(np.eye(len(A[0])) - gamma * A, tau)

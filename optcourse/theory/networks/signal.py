@@ -272,9 +272,6 @@ def _pairs(c: np.ndarray, q: float, f: Callable[[np.ndarray], np.ndarray]) -> np
 
 
 def _fixed_point_of_tanh(w: float, b: float) -> float:
-    if b == 0 and w <= 1:
-        return 0.0
-
     def excess(q: float) -> float:
         return w * float(_squares(np.asarray(q), "tanh")) + b - q
 
