@@ -83,8 +83,8 @@ def table(verdicts: dict[Edit, dict], why: dict[Edit, str]) -> str:
     named = [f"- `{e.module}` `{e.function}`: `{e.shown}`  \n  {why.get(e, '**no reason known**')}" for e in survivors]
     return (
         "# Edited constants that pass all tests\n\n"
-        "Made by `make mutants`: every numeric constant that a result depends on (texts, axes, grids and tolerances below"
-        " 1e-4 are left out) is edited alone (times 1.5, plus 1, the next exponent), and the"
+        "Made by `make mutants`: every numeric constant that a result depends on (texts, axes, grids and tolerances"
+        " below 1e-4 are left out) is edited alone (times 1.5, plus 1, the next exponent), and the"
         f" tests that match its module run. Of {len(verdicts)} edits {len(survivors)} survive"
         f" ({len(survivors) / max(len(verdicts), 1):.1%}).\n\n| module | edits | survivors |\n|---|---|---|\n"
         + "\n".join(rows)
