@@ -141,9 +141,9 @@ def centered_clipping(
     .. math:: v \leftarrow v+\frac1n\sum_i(x_i-v)\min\Big(1,\frac{\tau}{\|x_i-v\|}\Big)
 
     ``center`` [d] is the first v; by default the coordinate-wise median, in every call anew. The published rule goes on
-    from what it gave in the round before: :func:`clipping_from_last`. ``radius`` is a length in the units of X, or
-    ``"median"``: in every step the median of the distances ||x_i - v||, which f < n/2 attackers cannot push beyond the
-    largest honest distance. The theory's kappa is for the radius
+    from what it gave in the round before, :func:`clipping_from_last`, and has a fixed radius. ``radius`` is a length in
+    the units of X, or ``"median"``, which is ours: in every step the median of the distances ||x_i - v||, which f < n/2
+    attackers cannot push beyond the largest honest distance. The theory's kappa is for the radius
     :func:`~optcourse.theory.distributed.byzantine.clipping_radius`, which a server cannot know.
 
     Source: Karimireddy, He & Jaggi 2021, "Learning from history for Byzantine robust optimization", Algorithm 2.
@@ -170,12 +170,13 @@ def centered_clipping(
 
 
 def clipping_from_last(radius: float | str = "median", iterations: int = 1) -> Aggregator:
-    r"""Centered clipping as published: every call starts at the vector that the last one gave, and the first one at 0.
+    r"""Centered clipping with memory: every call starts at the vector that the last one gave, and the first one at 0.
 
     The rule has memory: make a new one for each run (``robust_sgd`` begins anew by itself, and its checkpoints hold the
     vector). It takes and raises what :func:`centered_clipping` does, here and in the call; rows of another length than
-    before are refused as well. The paper has a fixed radius (10, with momentum beta and sums of gradients 10/(1-beta))
-    and one iteration, the released code of its successor on bucketing three.
+    before are refused as well. The kept center and the one iteration are the paper's (the released code of its
+    successor on bucketing has three). Its radius is fixed, and fits the gradients of its networks: 10, with momentum
+    beta and sums of gradients 10/(1-beta). The default ``"median"`` is ours, without a proof.
 
     Source: Karimireddy, He & Jaggi 2021, "Learning from history for Byzantine robust optimization", Algorithm 2.
 
