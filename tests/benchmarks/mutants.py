@@ -16,6 +16,7 @@ EDITED = (
     "nodes/byzantine",
     "nodes/messages/compressors.py",
     "nodes/messages/factors.py",
+    "nodes/network/averaging.py",
     "nodes/network/mixing.py",
 )
 #: Test files of a module that do not bear its name; and the tables over all guarantees.
@@ -28,9 +29,13 @@ MORE_TESTS = {
     "nodes/byzantine/aggregators.py": [
         f"nodes/test_aggregator{rest}.py" for rest in ("_constants", "_values", "_wrappers")
     ],
+    "nodes/byzantine/history.py": ["nodes/test_aggregator_values.py", "nodes/test_attacks.py"],
+    "nodes/byzantine/subsets.py": ["nodes/test_subset_rules.py"],
+    "nodes/byzantine/wrappers.py": ["nodes/test_aggregator_wrappers.py"],
     "nodes/byzantine/vectors.py": ["nodes/test_aggregators.py", "nodes/test_aggregator_values.py"],
     "nodes/messages/compressors.py": ["nodes/test_quantizers.py", "nodes/test_sparse_compressors.py"],
     "nodes/messages/factors.py": ["nodes/test_low_rank.py"],
+    "nodes/network/averaging.py": ["nodes/test_network.py", "nodes/test_node_ranges.py"],
     "nodes/network/mixing.py": ["nodes/test_routes.py", "nodes/test_network.py"],
 }
 TABLES = [

@@ -7,7 +7,7 @@ import torch
 
 from optcourse.nodes.byzantine import aggregators, attacks
 from optcourse.nodes.messages import compressors, factors
-from optcourse.nodes.network.mixing import weighted_sum, weights
+from optcourse.nodes.network.averaging import weighted_sum, weights
 from optcourse.nodes.streams import Streams
 
 X = torch.tensor([[1.0, -2.0], [0.5, 3.0], [4.0, 0.25], [-1.0, 2.0], [0.0, 1.0]], dtype=torch.float64)
@@ -80,7 +80,8 @@ def test_a_range_ends_where_it_says(name):
         (attacks.sign_flip, {"scale": 1.0}),
         (attacks.noise, {"scale": 10.0}),
         (attacks.inner_product, {"epsilon": 0.1}),
-        (attacks.alie, {"z": None}),
+        (attacks.alie, {"z": None, "sample": "honest"}),
+        (attacks.mimic, {"target": None, "warmup": 1}),
         (compressors.low_rank, {"rank": 1, "iterations": 1}),
         (factors.power_factors, {"iterations": 1}),
     ],
