@@ -69,7 +69,7 @@ def algorithm(rule: Callable[..., Iterates]) -> Callable[..., Iterates]:
         return rule(net, gradient, x, lr, *args, **options)
 
     known_to_clocks(rule)
-    if rule.__module__.startswith(f"{__package__}."):
+    if (rule.__module__ or "").startswith(f"{__package__}."):
         ALGORITHMS[rule.__name__] = start
     return start
 

@@ -37,9 +37,14 @@ def robust_sgd(
     to everybody. Bound without noise: ``theory.byzantine.robust_gd_bound``. Source: Karimireddy, He & Jaggi 2021,
     "Learning from history for Byzantine robust optimization", Algorithm 2.
 
-    Raises ``ValueError`` for n_byzantine or numbers in byzantine outside the network, a momentum outside [0, 1),
-    and, from the rule, for more liars than it stands.
+    Raises ``TypeError`` for an aggregate or attack that is no function, ``ValueError`` for n_byzantine or numbers in
+    byzantine outside the network, a momentum outside [0, 1), and, from the rule, for more liars than it stands.
     """
+    for name, function in (("aggregate", aggregate), ("attack", attack)):
+        if not callable(function) and (name == "aggregate" or function is not None):
+            raise TypeError(
+                f"{name} must be a function, as nodes.aggregators and nodes.attacks have them, got {function!r}"
+            )
     f = integer("n_byzantine", n_byzantine, 0, net.n)
     beta = real("momentum", momentum, 0, 1, open_high=True)
     liars = torch.zeros(net.n, dtype=torch.bool)

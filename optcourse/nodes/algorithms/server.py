@@ -80,12 +80,21 @@ def _adaptive(second: Callable[[Tensor, Tensor], Tensor], beta1: float, tau: flo
 def as_rule(name: str, optimizer: Any) -> Rule | None:
     """A rule, or None, as it is; an element-wise optimizer class, or a ``partial`` of one, as a rule.
 
-    Raises ``TypeError`` for anything else, and the optimizer's own errors.
+    Raises ``TypeError`` for anything else, ``ValueError`` for a ``partial`` with an ``lr``, and what the optimizer
+    raises.
     """
     if optimizer is None or isinstance(optimizer, RowRule | Adaptive):
         return optimizer
     if isinstance(optimizer, partial) and not optimizer.args and isinstance(optimizer.func, type):
+        if "lr" in optimizer.keywords:
+            lr = optimizer.keywords["lr"]
+            raise ValueError(
+                f"{name} must have no lr of its own (the algorithm's lr or server_lr counts), got lr = {lr}"
+            )
         return RowRule(optimizer.func, **optimizer.keywords)
     if isinstance(optimizer, type):
         return RowRule(optimizer)
-    raise TypeError(f"{name} must be an optimizer of optcourse.optim, a partial of one, or a rule, got {optimizer!r}")
+    raise TypeError(
+        f"{name} must be an optimizer of optcourse.optim, a partial of one with keywords only, or a rule, "
+        f"got {optimizer!r}"
+    )
