@@ -161,16 +161,19 @@ def by_hand_post_local():
     return x
 
 
-def by_hand_scaffold(tau=3):
+def by_hand_scaffold(tau=3, chosen=lambda k: range(N)):
+    """Algorithm 1 with its sum over the sampled clients: c moves by |S|/N of the mean of their changes."""
     server, grad = start()[0], Numpy()
     y, c_i, c = start(), [np.zeros(node_cases.DIM)] * N, np.zeros(node_cases.DIM)
     for k in range(STEPS):
         g = grad(y)
         y = [y[i] - LR * (g[i] - c_i[i] + c) for i in range(N)]
         if (k + 1) % tau == 0:
-            new = [c_i[i] - c + (server - y[i]) / (tau * LR) for i in range(N)]
-            c = c + mean([new[i] - c_i[i] for i in range(N)])  # the paper's form of the server's update
-            c_i, server = new, server + mean([yi - server for yi in y])
+            here = chosen(k)
+            new = {i: c_i[i] - c + (server - y[i]) / (tau * LR) for i in here}
+            c = c + len(here) / N * mean([new[i] - c_i[i] for i in here])  # the paper's form of the server's update
+            c_i = [new.get(i, c_i[i]) for i in range(N)]
+            server = server + mean([y[i] - server for i in here])
             y = [server] * N
     return y
 
@@ -182,23 +185,6 @@ def by_hand_dsgd(matrices):
         half = [x[i] - LR * g[i] for i in range(N)]
         x = [sum(W[i, j] * half[j] for j in range(N)) for i in range(N)]
     return x
-
-
-def by_hand_sampled_scaffold(tau=2):
-    """Algorithm 1 with its sum over the sampled clients: c moves by |S|/N of the mean of their changes."""
-    server, grad = start()[0], Numpy()
-    y, c_i, c = start(), [np.zeros(node_cases.DIM)] * N, np.zeros(node_cases.DIM)
-    for k in range(STEPS):
-        g = grad(y)
-        y = [y[i] - LR * (g[i] - c_i[i] + c) for i in range(N)]
-        if (k + 1) % tau == 0:
-            chosen = drawn_clients(k, 3, 2)
-            new = {i: c_i[i] - c + (server - y[i]) / (tau * LR) for i in chosen}
-            c = c + len(chosen) / N * mean([new[i] - c_i[i] for i in chosen])
-            c_i = [new.get(i, c_i[i]) for i in range(N)]
-            server = server + mean([y[i] - server for i in chosen])
-            y = [server] * N
-    return y
 
 
 def by_hand_push(sends):
@@ -362,7 +348,7 @@ BY_HAND = {
     "overlap_local_sgd": by_hand_overlap,
     "post_local_sgd": by_hand_post_local,
     "scaffold": by_hand_scaffold,
-    "scaffold, samples": by_hand_sampled_scaffold,
+    "scaffold, samples": lambda: by_hand_scaffold(tau=2, chosen=lambda k: drawn_clients(k, 3, 2)),
     "diloco": by_hand_diloco,
     "dsgd": lambda: by_hand_dsgd([ring()]),
     "dsgd, one peer": lambda: by_hand_dsgd(one_peer()),

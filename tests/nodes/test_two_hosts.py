@@ -1,6 +1,5 @@
 """Training on two hosts with folders of their own: network namespaces that are joined by wires; and the loss of one."""
 
-import json
 import os
 import re
 import shlex
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import hosts
 import pytest
+from test_nodes_cli import result
 from waiting import HANG, startup, wait_for  # noqa: F401
 
 from optcourse.course.cli import main
@@ -45,15 +45,6 @@ def whole(settings, tmp_path_factory):
         == 0
     )
     return result(folder)
-
-
-def result(folder):
-    """The result file, without what depends on the machine and the number of processes."""
-    content = json.loads((folder / "result.json").read_text())
-    content.pop("processes")
-    for row in (content, *content["history"]):
-        del row["real_seconds"], row["wire_bytes"]
-    return content
 
 
 def torchrun(wires, folder, *options):
