@@ -32,7 +32,7 @@ def stepper(method: type[Any], *, lr: float | Tensor, **settings: Any) -> Callab
     _check_element_wise(method)
 
     def update(x: Tensor, g: Tensor, *slots: Tensor, numbers: dict, group: dict) -> tuple[Tensor, ...]:
-        if isinstance(lr, Tensor) and torch.broadcast_shapes(lr.shape, x.shape) != x.shape:
+        if isinstance(lr, Tensor) and not _fits(lr.shape, x.shape):
             raise ValueError(f"lr must broadcast to the shape of x, got {list(lr.shape)} for {list(x.shape)}")
         return method.update(x, g, *slots, **method.scalars(**numbers, **group))
 
@@ -265,6 +265,12 @@ def _numbers(name: str, value: float | Tensor, low: float = -math.inf) -> Tensor
     if low > -math.inf:
         real(name, value.detach().cpu().numpy(), low)
     return value.detach()
+
+
+def _fits(small: torch.Size, large: torch.Size) -> bool:
+    """Whether shape ``small`` broadcasts to ``large``; ``torch.broadcast_shapes`` takes longer than a whole step."""
+    ends = zip(reversed(small), reversed(large), strict=False)
+    return len(small) <= len(large) and all(n in (1, m) for n, m in ends)
 
 
 def _check_shapes(first: torch.Size | None, x: Tensor, gradient: Tensor) -> None:
