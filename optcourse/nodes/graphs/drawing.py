@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
 from numpy.typing import ArrayLike
-from scipy.spatial import KDTree
 
 from optcourse.arguments import real
-from optcourse.plotting import COLORS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
 
 
 def draw_topology(
@@ -35,6 +35,8 @@ def draw_topology(
     >>> nodes.get_offsets().shape, ax.get_title()
     ((8, 2), 'ring, n = 8')
     """
+    from optcourse.plotting import COLORS  # here, so that a process without pictures starts sooner
+
     n = len(graph)
     if n == 0 or set(graph) != set(range(n)):
         raise ValueError(f"graph must have the nodes 0..n-1, got {list(graph)[:8]}")
@@ -113,6 +115,8 @@ def _in_tree(i: int, n: int) -> tuple[float, float]:
 
 def _diameter(ax: Axes, places: np.ndarray) -> float:
     """Of a node, in points: at most 17, and so that the closest nodes do not touch."""
+    from scipy.spatial import KDTree
+
     if len(places) == 1:
         return 17.0
     closest = KDTree(places).query(places, k=2)[0][:, 1].min()
@@ -123,6 +127,8 @@ def _diameter(ax: Axes, places: np.ndarray) -> float:
 
 def _draw_edges(ax: Axes, graph: nx.Graph, where: dict[int, tuple[float, float]], size: float) -> None:
     """Straight lines or arrows; the edges with which a torus closes are bent, so that they pass beside the others."""
+    from optcourse.plotting import COLORS
+
     width = 1.2 if len(graph) <= 64 else 0.6
     style: dict[str, Any] = {"ax": ax, "edge_color": COLORS["grey"], "width": width, "node_size": size}
     edges = [(i, j) for i, j in graph.edges if i != j]

@@ -168,10 +168,10 @@ class Clock:
 
     def after_mix(self, heard: Sequence[Tensor], n_bytes: float) -> tuple:
         """(start, end) times [n] of a mixing round that starts now."""
-        slowest = torch.stack([self.times[j].max() if len(j) else self.times[i] for i, j in enumerate(heard)])
-        begin = torch.maximum(slowest, self.times)
-        counts = torch.tensor([len(j) for j in heard], dtype=torch.float64)
-        return begin, begin + counts * (self.latency + n_bytes * self.seconds_per_byte)
+        counts = torch.tensor([len(j) for j in heard])
+        hears, arrives = torch.arange(len(counts)).repeat_interleave(counts), self.times[torch.cat([*heard]).long()]
+        begin = self.times.scatter_reduce(0, hears, arrives, "amax")
+        return begin, begin + counts.double() * (self.latency + n_bytes * self.seconds_per_byte)
 
     def finish(self, window: tuple) -> None:
         """Wait until a communication ``(start, end)`` is over; what was computed meanwhile costs no extra time."""

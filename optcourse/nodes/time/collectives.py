@@ -138,14 +138,14 @@ def execute(
 
     wires, history = _Wires(plan.n_hosts, latency, seconds_per_byte), [everything()] if record else None
     for number, transfers in enumerate(plan.rounds):
-        sent, before = [], [dict(parts) for parts in memory]
+        sent, arriving = [], []  # all that is sent in a round was held before it
         for sender, receiver, parts, adds in transfers:
-            if missing := sorted(set(parts) - set(before[sender])):
+            if missing := sorted(set(parts) - set(memory[sender])):
                 raise ValueError(f"rounds[{number}]: host {sender} must hold parts {missing} to send them")
-            for c in parts:
-                part, held = before[sender][c], before[receiver].get(c)
-                memory[receiver][c] = held + part if adds and held is not None else part
-            sent.append((sender, sum(before[sender][c].nbytes for c in parts)))
+            arriving += [(receiver, c, memory[sender][c], adds) for c in parts]
+            sent.append((sender, sum(memory[sender][c].nbytes for c in parts)))
+        for receiver, c, part, adds in arriving:
+            memory[receiver][c] = memory[receiver][c] + part if adds and c in memory[receiver] else part
         wires.round(sent)
         if history is not None:
             history.append(everything())
@@ -186,19 +186,18 @@ def sharded(
     def code(i: int, c: int) -> Message:
         return codes[c].with_payload([t[i : i + 1] for t in codes[c].payload])
 
-    sums = [code(c, c).dense() for c in range(n)]
-    for shift in range(1, n):
-        sent = [(i, code(i, (i + shift) % n)) for i in range(n)]
-        for i, message in sent:
-            sums[(i + shift) % n] = sums[(i + shift) % n] + message.dense()
-        wires.round([(i, message.nbytes) for i, message in sent])
-    answers = [back(total) if back else Plain((total,)) for total in sums]
-    known = [{i: answers[i].dense()} for i in range(n)]
+    decoded = [message.dense() for message in codes]  # what the owner of part c makes of the code of each node
+    sums = [decoded[c][c : c + 1] for c in range(n)]
     for shift in range(1, n):
         for i in range(n):
-            known[(i + shift) % n][i] = answers[i].dense()
+            owner = (i + shift) % n
+            sums[owner] = sums[owner] + decoded[owner][i : i + 1]
+        wires.round([(i, code(i, (i + shift) % n).nbytes) for i in range(n)])
+    answers = [back(total) if back else Plain((total,)) for total in sums]
+    for _ in range(1, n):
         wires.round([(i, answers[i].nbytes) for i in range(n)])
-    return wires.outcome(torch.cat([torch.cat([parts[c] for c in range(n)], 1) for parts in known]))
+    everything = torch.cat([answer.dense() for answer in answers], 1)  # every node decodes the same n answers
+    return wires.outcome(everything.repeat(n, 1))
 
 
 class _Wires:
@@ -210,10 +209,10 @@ class _Wires:
 
     def round(self, sent: list[tuple[int, int]]) -> None:
         """One message from each of these hosts, of that many bytes."""
-        for sender, n_bytes in sent:
-            self.messages[sender] += 1
-            self.bytes_sent[sender] += n_bytes
-        self.seconds += self.latency + self.seconds_per_byte * max((n_bytes for _, n_bytes in sent), default=0)
+        senders, n_bytes = torch.tensor(sent, dtype=torch.int64).view(-1, 2).T
+        self.messages.index_add_(0, senders, torch.ones_like(senders))
+        self.bytes_sent.index_add_(0, senders, n_bytes.double())
+        self.seconds += self.latency + self.seconds_per_byte * max((each for _, each in sent), default=0)
 
     def outcome(self, total: Tensor, history: Tensor | None = None) -> Outcome:
         return Outcome(total, self.seconds, self.messages, self.bytes_sent, history)

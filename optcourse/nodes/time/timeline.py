@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.patches import Patch
-from matplotlib.transforms import ScaledTranslation
 from torch import Tensor
 
 from optcourse.arguments import choice, integer, real
 from optcourse.nodes.time.clock import Interval
-from optcourse.plotting import COLORS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Computing is what a machine was bought for; waiting is as pale as the paper.
-_LOOK: dict[str, dict[str, Any]] = {
-    "compute": {"facecolor": COLORS["blue"]},
-    "communicate": {"facecolor": COLORS["yellow"]},
-    "wait": {"facecolor": "#E8E8E8"},
-}
+_LOOK = {"compute": "blue", "communicate": "yellow", "wait": "#E8E8E8"}
 
 
 def gantt(
@@ -47,12 +42,18 @@ def gantt(
     >>> gantt(ax, clock.timeline, n_nodes=2)
     tensor([0.7500, 0.0000], dtype=torch.float64)
     """
+    from matplotlib.patches import Patch  # here, so that a process without pictures starts sooner
+    from matplotlib.transforms import ScaledTranslation
+
+    from optcourse.plotting import COLORS
+
+    looks: dict[str, dict[str, Any]] = {k: {"facecolor": COLORS.get(color, color)} for k, color in _LOOK.items()}
     bars = list(intervals)
     idle = idle_share(bars, n_nodes, end)
     end = max((bar.end for bar in bars), default=1.0) if end is None else end
     seen = set()
     for node in range(n_nodes):
-        for kind, look in _LOOK.items():
+        for kind, look in looks.items():
             spans = [(b.start, b.end - b.start) for b in bars if (b.node, b.kind) == (node, kind) and b.start < end]
             if spans:
                 seen.add(kind)
@@ -68,7 +69,7 @@ def gantt(
         ax.text(1.01, node, share, transform=ax.get_yaxis_transform(), va="center", fontsize=9.5)
     ax.grid(False)
     ax.tick_params(axis="y", length=0)
-    handles = [Patch(label=kind, **look) for kind, look in _LOOK.items() if kind in seen]
+    handles = [Patch(label=kind, **look) for kind, look in looks.items() if kind in seen]
     # In inches, since ticks and label below the axes do not shrink with them.
     below = ax.transAxes + ScaledTranslation(0, -0.45, ax.figure.dpi_scale_trans)
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": below}
