@@ -157,13 +157,17 @@ def test_muon_side_by_side_takes_the_steps_of_muon_with_adam():
     net = models.cnn2d(channels=(3, 4), strides=(2, 2), seed=0).double()
     start = rows.stack([net, models.cnn2d(channels=(3, 4), strides=(2, 2), seed=1).double()])
     lr, draws = torch.tensor([[0.01], [0.1]], dtype=torch.float64), torch.Generator().manual_seed(0)
-    one, other = contest.muon_stepper(net)(None, lr=lr), optim.layer_stepper(net)(contest.muon_with_adam, lr=lr)
-    x = y = start
-    for _ in range(5):
-        g = torch.randn(start.shape, generator=draws, dtype=torch.float64)
-        x, y = one(x, g), other(y, g)
-        torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
-    assert (x - start).abs().max() > 0.01
+    for settings in ({}, {"weight_decay": 0.5}):
+        one = contest.muon_stepper(net)(None, lr=lr, **settings)
+        other = optim.layer_stepper(net)(contest.muon_with_adam, lr=lr, **settings)
+        x = y = start
+        for _ in range(5):
+            g = torch.randn(start.shape, generator=draws, dtype=torch.float64)
+            x, y = one(x, g), other(y, g)
+            torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
+        assert (x - start).abs().max() > 0.01
+    with pytest.raises(ValueError, match="weight_decay"):
+        contest.muon_stepper(net)(None, lr=lr, weight_decay=-1.0)
 
 
 def test_muons_weight_decay_is_off_unless_asked_for():

@@ -46,8 +46,9 @@ def spread(per_layer: Tensor, block: Block) -> Tensor:
 class Layers:
     """The layers of networks whose parameters are rows ``[rows, d]``: one number per layer is ``[rows, layers]``."""
 
-    def __init__(self, sizes: list[int]) -> None:
-        self.sizes, self.place = sizes, torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    def __init__(self, shapes: list[torch.Size]) -> None:
+        self.shapes, self.sizes = shapes, [shape.numel() for shape in shapes]
+        self.place = torch.arange(len(shapes)).repeat_interleave(torch.tensor(self.sizes))
 
     def norms(self, rows: Tensor) -> Tensor:
         """The Euclidean norm of each layer of each row."""

@@ -14,7 +14,7 @@ from optcourse.optim.engine.blocks import Block
 from optcourse.optim.engine.kernels import CACHE, axpy
 from optcourse.optim.engine.optimizer import FlatOptimizer
 from optcourse.optim.engine.settings import Options
-from optcourse.optim.layerwise import Layerwise, spread
+from optcourse.optim.layerwise import Layers, Layerwise, spread
 from optcourse.optim.sgd import SGD
 
 
@@ -48,10 +48,22 @@ def row_products(a: Tensor, b: Tensor) -> Tensor:
     return torch.cat([torch.linalg.vecdot(x, y) for x, y in zip(a.split(rows), b.split(rows), strict=True)])
 
 
+def project_rows(w: Tensor, g: Tensor, d: Tensor, delta: float, eps: float) -> tuple[Tensor, Tensor]:
+    """:func:`project` for a layer of many networks, ``[networks, filters, entries]``: the new d, and which have it."""
+    w_norm, g_norm, wg, wd = w.norm(dim=2), g.norm(dim=2), (w * g).sum(2), (w * d).sum(2)  # [networks, filters]
+    W, G = w_norm.norm(dim=1), g_norm.norm(dim=1)
+    by_row = (wg.abs() / ((w_norm + eps) * (g_norm + eps))).amax(1) < delta / math.sqrt(w.shape[2])
+    whole = wg.sum(1).abs() / ((W + eps) * (G + eps)) < delta / math.sqrt(w[0].numel())
+    part = (wd.sum(1) / (W + eps) ** 2).unsqueeze(1)
+    part = torch.where(by_row.unsqueeze(1), wd / (w_norm + eps) ** 2, part.where(whole.unsqueeze(1), 0))
+    return d - part.unsqueeze(2) * w, by_row | whole
+
+
 class Projected(Layerwise):
     """What SGDP and AdamP share: on scale-invariant layers only the tangent part of the step is taken."""
 
-    def decay_rate(self, group: dict[str, Any]) -> float:
+    @staticmethod
+    def decay_rate(group: dict[str, Any]) -> float:
         """How fast weights decay, per unit of rate."""
         return group["weight_decay"]
 
@@ -68,6 +80,25 @@ class Projected(Layerwise):
     def update(x: Tensor, d: Tensor, keep: Tensor, *, lr, **_) -> tuple[Tensor]:
         """``x <- keep x - lr d``."""
         return (axpy(-lr, d, keep * x),)
+
+    @classmethod
+    def _step_rows(
+        cls, layers: Layers, x: Tensor, g: Tensor, *slots: Tensor, numbers: dict[str, float], group: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
+        """The same step for many networks, whose parameters are rows; ``lr`` may be ``[rows, 1]``."""
+        d, *kept = cls.direction(g, *slots, **cls.scalars(**numbers, **group))
+        rate = torch.as_tensor(group["lr"]).to(x) * cls.decay_rate(group)
+        places = (part.split(layers.sizes, dim=1) for part in (x, g, d))
+        steps, keep = [], torch.ones(len(x), len(layers.sizes), dtype=x.dtype, device=x.device) - rate
+        for i, (shape, *parts) in enumerate(zip(layers.shapes, *places, strict=True)):
+            if len(shape) < 2:
+                steps.append(parts[2])
+                continue
+            weights, slopes, directions = (part.reshape(len(x), shape[0], -1) for part in parts)
+            part, invariant = project_rows(weights, slopes, directions, group["delta"], group["eps"])
+            steps.append(part.flatten(1))
+            keep[:, i] += ((1 - group["wd_ratio"]) * rate * invariant.unsqueeze(1).to(x)).flatten()
+        return *cls.update(x, torch.cat(steps, dim=1), layers.spread(keep), lr=group["lr"]), *kept
 
 
 class SGDP(Projected, SGD):
@@ -93,6 +124,11 @@ class SGDP(Projected, SGD):
     Weights (ICLR 2021), Algorithm 1.
     """
 
+    @classmethod
+    def update_rows(cls, *args: Any, **more: Any) -> tuple[Tensor, ...]:
+        """Many networks at once, see :class:`LAMB`."""
+        return cls._step_rows(*args, **more)
+
     def __init__(
         self,
         params: Iterable,
@@ -110,7 +146,8 @@ class SGDP(Projected, SGD):
         more = {"eps": eps, "delta": delta, "wd_ratio": wd_ratio}
         FlatOptimizer.__init__(self, params, {"lr": lr, **settings, **more}, **options)
 
-    def decay_rate(self, group: dict[str, Any]) -> float:
+    @staticmethod
+    def decay_rate(group: dict[str, Any]) -> float:
         """Momentum lengthens a gradient's effect by 1/(1 - momentum); the decay keeps pace."""
         return group["weight_decay"] / (1 - group["momentum"])
 
@@ -132,6 +169,11 @@ class AdamP(Projected, AdamLike):
     """
 
     direction = staticmethod(Adam.direction)
+
+    @classmethod
+    def update_rows(cls, *args: Any, **more: Any) -> tuple[Tensor, ...]:
+        """Many networks at once, see :class:`LAMB`."""
+        return cls._step_rows(*args, **more)
 
     def __init__(
         self,

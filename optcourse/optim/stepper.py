@@ -111,10 +111,10 @@ def layer_stepper(net: nn.Module, *, shared: bool = False) -> Callable[..., Call
 
     ``layer_stepper(net)(method, lr=lr, **settings)`` is a function ``x, gradient -> next x`` for rows x ``[rows, d]``,
     parameters of networks of net's shape. ``method(parameters, lr=..., **settings)`` makes the optimizer of one row,
-    whose rate is ``lr[row]`` at each step; one rate is that of all rows. Slower than :func:`stepper`: except for LARS
-    and LAMB, whose ``update_rows`` takes all rows at once, the optimizers step one after the other. With ``shared``,
-    rows of one rate have one optimizer, several times faster: only for a method that looks at every parameter by
-    itself (SGDP, AdamP, Muon), not for SAM or a clipped norm.
+    whose rate is ``lr[row]`` at each step; one rate is that of all rows. Slower than :func:`stepper`: except for LARS,
+    LAMB, SGDP and AdamP, whose ``update_rows`` takes all rows at once, the optimizers step one after the other. With
+    ``shared``, rows of one rate have one optimizer, several times faster: only for a method that looks at every
+    parameter by itself (Muon), not for SAM or a clipped norm.
 
     Raises ``ValueError`` for another number of rates, rates of one optimizer that part later, and for shapes as
     :func:`stepper`.
@@ -141,7 +141,7 @@ def layer_stepper(net: nn.Module, *, shared: bool = False) -> Callable[..., Call
             return found
 
         if "update_rows" in getattr(method, "__dict__", ()):  # its own, and not of the class that it refines
-            layers = Layers([p.numel() for p in parameters])
+            layers = Layers([p.shape for p in parameters])
 
             def together(x: Tensor, g: Tensor, *slots: Tensor, numbers: dict, group: dict) -> tuple[Tensor, ...]:
                 group = group | {"lr": rates(len(x))}

@@ -116,13 +116,14 @@ def muon_with_adam(parameters: Iterable[nn.Parameter], lr: float, weight_decay: 
 def muon_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Tensor]]:
     """:func:`muon_with_adam` side by side: ``muon_stepper(net)(None, lr=lr)`` is a function x, gradient -> next x.
 
-    x are rows ``[rows, d]`` of the parameters of networks of net's shape, lr ``[rows, 1]``. The same steps as through
-    :func:`optcourse.optim.layer_stepper`, without weight decay, but all rows' matrices are rotated at once.
+    x are rows ``[rows, d]`` of the parameters of networks of net's shape, lr ``[rows, 1]``; ``weight_decay`` (0) as
+    there. The same steps as through :func:`optcourse.optim.layer_stepper`, but all rows' matrices are rotated at once.
     """
     shapes = [p.shape for p in net.parameters()]
     sizes, rotate = [shape.numel() for shape in shapes], vmap(partial(optim.orthogonalize, dtype=None))
 
-    def new_step(_: Any, *, lr: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    def new_step(_: Any, *, lr: Tensor, weight_decay: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
+        real("weight_decay", weight_decay, 0.0)
         adam, m = optim.stepper(optim.Adam, lr=lr), torch.zeros((), dtype=lr.dtype)
 
         def step(x: Tensor, g: Tensor) -> Tensor:
@@ -136,7 +137,7 @@ def muon_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Ten
                     continue
                 matrices = part.reshape(len(part), shape[0], -1)
                 length = 0.2 * max(matrices.shape[1:]) ** 0.5
-                after.append(old - lr * length * rotate(matrices).flatten(1))
+                after.append((1 - lr * weight_decay) * old - lr * length * rotate(matrices).flatten(1))
             return torch.cat(after, dim=1)
 
         return step

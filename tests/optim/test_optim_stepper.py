@@ -95,8 +95,12 @@ def test_another_number_of_rates_than_rows_is_refused(given):
 
 
 @pytest.mark.parametrize("settings", [{}, {"maximize": True, "weight_decay": 0.1}])
-@pytest.mark.parametrize("method", [optim.LARS, optim.LAMB])
-def test_rows_at_once_are_the_optimizers_one_after_the_other(method, settings):
+@pytest.mark.parametrize(
+    "method, more",
+    [(optim.LARS, {}), (optim.LAMB, {})]
+    + [(method, {"delta": delta}) for method in (optim.SGDP, optim.AdamP) for delta in (0.1, 0.5, 1.0, 3.0)],
+)
+def test_rows_at_once_are_the_optimizers_one_after_the_other(method, more, settings):
     """Also where a layer's weights or gradients are zero; a refined method is not mistaken for the one it refines."""
 
     class Refined(method):
@@ -105,7 +109,7 @@ def test_rows_at_once_are_the_optimizers_one_after_the_other(method, settings):
     net, generator = nn.Linear(3, 2).double(), torch.Generator().manual_seed(0)
     x, lr = torch.randn(4, 8, dtype=torch.float64, generator=generator), torch.tensor([[0.1], [0.2], [0.0], [0.4]])
     x[1, 6:] = 0
-    rows, each = (optim.layer_stepper(net)(kind, lr=lr, **settings) for kind in (method, Refined))
+    rows, each = (optim.layer_stepper(net)(kind, lr=lr, **settings, **more) for kind in (method, Refined))
     y = x.clone()
     for k in range(5):
         lr.mul_(0.9)
