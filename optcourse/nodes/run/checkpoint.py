@@ -30,7 +30,7 @@ from torch import Tensor
 
 from optcourse import files
 from optcourse.arguments import integer
-from optcourse.nodes.algorithms.algorithm import Iterates, memory
+from optcourse.nodes.algorithms.algorithm import Iterates, memory, running
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.run import checkpoint_files as rows
 
@@ -45,7 +45,7 @@ def snapshot(net: Network, iterates: Iterates, x: Tensor) -> dict[str, Any]:
     The memory are the local variables that the algorithm declared with ``net.initial``: tensors with one row per own
     node, or lists of them. The snapshot refers to the tensors of the algorithm, and copies none.
     """
-    held = memory(iterates)
+    held, per_node = memory(iterates), running(iterates).place.memory
     clock = net.clock and {"times": net.clock.times.clone(), "calls": net.clock.calls}
     return {
         "round": net.round + 1,
@@ -55,7 +55,7 @@ def snapshot(net: Network, iterates: Iterates, x: Tensor) -> dict[str, Any]:
         "dtype": str(x.dtype),
         "x": x,
         "memory": {name: list(value) if isinstance(value, list) else value for name, value in held.items()},
-        "per_node": [name for name, per_node in net.memory.items() if per_node and rows.fits(held[name], net.rows)],
+        "per_node": [name for name in held if per_node[name] and rows.fits(held[name], net.rows)],
         "positions": net.stream_positions,
         "bytes_sent": net.bytes_sent.clone(),
         "wire_bytes": net.wire_bytes,
