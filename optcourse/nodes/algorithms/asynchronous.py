@@ -50,6 +50,7 @@ def async_sgd(
         raise ValueError("x must have equal rows, the model of the server, got rows that differ")
     if limit is not None:
         function("limit", limit, "of the delay")
+    rounds = net.rounds()  # what is above is checked at the call
     jobs, (batches, places, depth) = schedule.jobs, _planned(schedule)
     readers = defaultdict(list)
     for j, job in enumerate(jobs):
@@ -66,7 +67,7 @@ def async_sgd(
     work = net.initial("work", x[:, None].repeat(1, depth, 1))
     slots = work.view(net.rows * depth, -1)
     slot = [row(j) * depth + places[j] for j in range(len(jobs))]
-    for k in net.rounds():
+    for k in rounds:
         if k >= len(jobs):
             return
         if batch := own(batches.get(k, [])):
