@@ -14,8 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from optcourse.arguments import positive
-from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, rate
+from optcourse.arguments import function, positive
+from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
+from optcourse.nodes.algorithms.step_sizes import rate
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.time.schedule import Schedule
 
@@ -39,7 +40,7 @@ def async_sgd(
     incremental subgradient methods"; Agarwal & Duchi 2011, "Distributed delayed stochastic optimization".
 
     Raises ``ValueError`` for another number of nodes in the schedule, rows of x that differ, a limit that is not
-    positive, or a gradient that is not finite when it is applied.
+    positive, or a gradient that is not finite when it is applied; ``TypeError`` for another kind of schedule or limit.
     """
     if not isinstance(schedule, Schedule):
         raise TypeError(f"schedule must be a Schedule for {net.n} nodes, got {schedule!r}")
@@ -47,6 +48,9 @@ def async_sgd(
         raise ValueError(f"schedule must have n_nodes = {net.n}, got {schedule.n_nodes}")
     if (x != x[:1]).any():
         raise ValueError("x must have equal rows, the model of the server, got rows that differ")
+    if limit is not None:
+        function("limit", limit, "of the delay")
+    rounds = net.rounds()  # what is above is checked at the call
     jobs, (batches, places, depth) = schedule.jobs, _planned(schedule)
     readers = defaultdict(list)
     for j, job in enumerate(jobs):
@@ -63,7 +67,7 @@ def async_sgd(
     work = net.initial("work", x[:, None].repeat(1, depth, 1))
     slots = work.view(net.rows * depth, -1)
     slot = [row(j) * depth + places[j] for j in range(len(jobs))]
-    for k in net.rounds():
+    for k in rounds:
         if k >= len(jobs):
             return
         if batch := own(batches.get(k, [])):

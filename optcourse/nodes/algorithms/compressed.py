@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from optcourse.arguments import choice, integer, real
+from optcourse.arguments import choice, function, integer, real
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
 from optcourse.nodes.messages.factors import matrix_views, orthogonalize, products
 from optcourse.nodes.messages.payloads import Compressor
@@ -24,7 +24,9 @@ def compressed_sgd(net: Network, grad: Gradient, x: Tensor, lr: float, compress:
     For *unbiased* compressors (``compressors.qsgd``: then it is QSGD, and may be called :data:`qsgd`;
     ``random_k(unbiased=True)``): bound ``theory.compression.unbiased_bound``. With a biased one it may diverge (lecture
     15.4). Per step one message to all. Source: Alistarh, Grubic, Li, Tomioka & Vojnovic 2017, "QSGD", Algorithm 1.
+    Raises ``TypeError`` for a compress that is no function.
     """
+    function("compress", compress, "as those of nodes.compressors")
     for _ in net.rounds():
         x = x - lr * net.mean(compress(grad(x)))
         yield x
@@ -39,8 +41,10 @@ def error_feedback(net: Network, grad: Gradient, x: Tensor, lr: float, compress:
 
     :math:`p_i=\gamma g_i(x)+e_i`, :math:`x \leftarrow x-\mathrm{mean}\,C(p_i)`, :math:`e_i \leftarrow p_i-C(p_i)`, for
     any compressor with contraction delta > 0. Bound: ``theory.compression.ef_bound``; x - mean(e) follows plain SGD.
-    Per step one message to all. Source: Karimireddy, Rebjock, Stich & Jaggi 2019, Algorithm 2, on n nodes.
+    Per step one message to all. Source: Karimireddy, Rebjock, Stich & Jaggi 2019, Algorithm 2, on n nodes. Raises
+    ``TypeError`` for a compress that is no function.
     """
+    function("compress", compress, "as those of nodes.compressors")
     e = net.initial("e", torch.zeros_like(x))
     for _ in net.rounds():
         p = lr * grad(x) + e

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from optcourse.arguments import integer, nonnegative, positive, real
-from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, rate
+from optcourse.arguments import function, integer, nonnegative, positive, real
+from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
 from optcourse.nodes.algorithms.server import as_rule
+from optcourse.nodes.algorithms.step_sizes import rate
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.streams import Streams
 from optcourse.optim import SGD, AdamW
@@ -81,13 +82,14 @@ def local_sgd(
 
     Raises ``ValueError`` for local_steps < 1, a threshold, proximal or samples < 0, server_lr <= 0, a server_lr
     without server, or a round without anyone alive who has samples; ``TypeError`` for what is no element-wise
-    optimizer.
+    optimizer, and an ``alive`` that is no function.
     """
     tau = integer("local_steps", local_steps, 1)
     nonnegative(proximal=proximal, threshold=0.0 if threshold is None else threshold)
     positive(server_lr=server_lr)
     if server is None and server_lr != 1.0:
         raise ValueError(f"server_lr must be 1 without a server, got {server_lr}")
+    _taking_part(alive)
     step, jump, weights = as_rule("optimizer", optimizer), as_rule("server", server), _weights(net, samples)
     anchor, since = net.initial("anchor", x), net.initial("since", torch.zeros(net.rows, 1))
     local, outer = (
@@ -128,10 +130,12 @@ def scaffold(
     place of tau gamma). Its fixed point is the minimizer itself, whatever the heterogeneity. ``alive(k)`` as in
     :func:`local_sgd`: the mean is over those who take part, and only their c_i change. Per round two means of d
     numbers. Source: Karimireddy, Kale, Mohri, Reddi, Stich & Suresh 2020, Algorithm 1. Raises ``ValueError`` for
-    local_steps < 1, server_lr <= 0, or a round without anyone alive.
+    local_steps < 1, server_lr <= 0, or a round without anyone alive, ``TypeError`` for an ``alive`` that is no
+    function.
     """
     tau = integer("local_steps", local_steps, 1)
     positive(server_lr=server_lr)
+    _taking_part(alive)
     c_i, c = net.initial("c_i", torch.zeros_like(x)), net.initial("c", torch.zeros_like(x))
     y, x = net.initial("y", x), net.initial("x", x)
     spent = net.initial("spent", x.new_zeros(net.rows, 1))
@@ -175,7 +179,13 @@ def diloco(
     inner = partial(AdamW, betas=(b1, b2), eps=eps, weight_decay=weight_decay)
     server = partial(SGD, momentum=mu, nesterov=mu > 0)
     federated = inspect.unwrap(local_sgd)
-    return federated(net, grad, x, lr, local_steps, optimizer=inner, server=server, server_lr=outer_lr)
+    yield from federated(net, grad, x, lr, local_steps, optimizer=inner, server=server, server_lr=outer_lr)
+
+
+def _taking_part(alive: Any) -> None:
+    """Raise ``TypeError`` for what is no function and not None."""
+    if alive is not None:
+        function("alive", alive, "of the step")
 
 
 def _shares(net: Network, alive: Alive | None, weights: Tensor | None, k: int) -> Tensor | None:

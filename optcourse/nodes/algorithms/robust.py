@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from optcourse.arguments import integer, real
+from optcourse.arguments import function, integer, real
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
 from optcourse.nodes.byzantine.history import recalled
 from optcourse.nodes.network.network import Network
@@ -40,11 +40,9 @@ def robust_sgd(
     Raises ``TypeError`` for an aggregate or attack that is no function, ``ValueError`` for n_byzantine or numbers in
     byzantine outside the network, a momentum outside [0, 1), and, from the rule, for more liars than it stands.
     """
-    for name, function in (("aggregate", aggregate), ("attack", attack)):
-        if not callable(function) and (name == "aggregate" or function is not None):
-            raise TypeError(
-                f"{name} must be a function, as nodes.aggregators and nodes.attacks have them, got {function!r}"
-            )
+    for name, value in (("aggregate", aggregate), ("attack", attack)):
+        if name == "aggregate" or value is not None:
+            function(name, value, "as nodes.aggregators and nodes.attacks have them")
     f = integer("n_byzantine", n_byzantine, 0, net.n)
     beta = real("momentum", momentum, 0, 1, open_high=True)
     liars = torch.zeros(net.n, dtype=torch.bool)
