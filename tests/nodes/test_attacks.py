@@ -101,10 +101,12 @@ def test_noise_has_its_scale():
     assert abs(sent.mean()) < 2 * 5 / 64 and abs(sent.std() - 5) < 2 * 5 / np.sqrt(2 * 4096)
 
 
-@pytest.mark.parametrize("bad", [None, Streams("attack", 0, [0, 1])])
-def test_noise_asks_for_streams_of_all_nodes(bad):
-    with pytest.raises(ValueError, match="streams must have one row for each of the 7 nodes"):
-        noise()(draw(0, 7, 2), SCATTERED, bad)
+def test_noise_asks_for_streams_of_all_nodes():
+    with pytest.raises(ValueError, match="streams must have one row for each of the 7 nodes, got streams of 2"):
+        noise()(draw(0, 7, 2), SCATTERED, Streams("attack", 0, [0, 1]))
+    for bad in (None, 0):
+        with pytest.raises(TypeError, match=rf"streams must be Streams\(name, seed, nodes\), .*got {bad}"):
+            noise()(draw(0, 7, 2), SCATTERED, bad)
 
 
 # ALIE

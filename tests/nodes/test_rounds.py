@@ -1,5 +1,7 @@
 """What is another thing in every round: step sizes, who takes part, and time that an average does not take."""
 
+from functools import partial
+
 import node_cases
 import numpy as np
 import pytest
@@ -172,7 +174,10 @@ def test_bad_samples_and_servers_are_named():
         ({"server_lr": 0.5}, ValueError, "server_lr must be 1 without a server, got 0.5"),
         ({"server": SGD, "server_lr": 0}, ValueError, "server_lr must be in"),
         ({"server": "adam"}, TypeError, "server must be an optimizer of optcourse.optim.* got 'adam'"),
-        ({"optimizer": LARS}, TypeError, "method must be an element-wise optimizer"),
+        ({"optimizer": LARS}, TypeError, "optimizer must be an element-wise optimizer .*LARS"),
+        ({"server": torch.optim.SGD}, TypeError, "server must be an element-wise optimizer .*torch.optim"),
+        ({"server": partial(SGD, foo=1)}, TypeError, "server must have settings of SGD, got {'foo': 1}: .*'foo'"),
+        ({"server": nodes.fed_adam}, TypeError, r"server must be what fed_adam\(...\) makes: call it"),
     ):
         with pytest.raises(error, match=message):
             first(**options)

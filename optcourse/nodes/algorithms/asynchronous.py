@@ -16,6 +16,7 @@ from torch import Tensor
 
 from optcourse.arguments import positive
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, rate
+from optcourse.nodes.makers import as_called, maker
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.time.schedule import Schedule
 
@@ -39,7 +40,8 @@ def async_sgd(
     incremental subgradient methods"; Agarwal & Duchi 2011, "Distributed delayed stochastic optimization".
 
     Raises ``ValueError`` for another number of nodes in the schedule, rows of x that differ, a limit that is not
-    positive, or a gradient that is not finite when it is applied.
+    positive, or a gradient that is not finite when it is applied; ``TypeError`` for a limit that is no function of the
+    delay, or the maker of one.
     """
     if not isinstance(schedule, Schedule):
         raise TypeError(f"schedule must be a Schedule for {net.n} nodes, got {schedule!r}")
@@ -47,6 +49,8 @@ def async_sgd(
         raise ValueError(f"schedule must have n_nodes = {net.n}, got {schedule.n_nodes}")
     if (x != x[:1]).any():
         raise ValueError("x must have equal rows, the model of the server, got rows that differ")
+    if limit is not None:
+        as_called("limit", limit, "limit(delay)", 0)
     jobs, (batches, places, depth) = schedule.jobs, _planned(schedule)
     readers = defaultdict(list)
     for j, job in enumerate(jobs):
@@ -94,6 +98,7 @@ def update(x: Tensor, g: Tensor, lr: float | Tensor, delay: int, limit: Limit | 
     return x - (lr.clamp(max=largest) if isinstance(lr, Tensor) else min(lr, largest)) * g
 
 
+@maker
 def delay_adaptive(L: float, c: float = 0.5) -> Limit:
     r"""Steps of at most :math:`c/(L\,\mathrm{delay})`, and 1/L for a fresh gradient: old gradients count less.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from optcourse.arguments import real
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, fixed, in_turn
-from optcourse.nodes.messages.payloads import Compressor
+from optcourse.nodes.messages.payloads import Compressor, as_compressor
 from optcourse.nodes.network.network import Network
 
 Mixing = Tensor | Sequence[Tensor]
@@ -154,9 +154,9 @@ def choco(
     ``consensus_lr`` in (0, 1] is small enough; the theory's (``theory.compressed_gossip.choco_gossip_step``) is much
     smaller than what works. Per step one message to each neighbour. Source: Koloskova, Stich & Jaggi 2019,
     "Decentralized stochastic optimization and gossip algorithms with compressed communication", Algorithm 2. Raises
-    ``ValueError`` for consensus_lr outside (0, 1], or a list of matrices.
+    ``ValueError`` for consensus_lr outside (0, 1], or a list of matrices, ``TypeError`` for what is no compressor.
     """
-    W = fixed(net, W)
+    W, compress = fixed(net, W), as_compressor("compress", compress)
     eta = real("consensus_lr", consensus_lr, 0, 1, open_low=True)
     public, around = net.initial("public", torch.zeros_like(x)), net.initial("around", torch.zeros_like(x))
     for _ in net.rounds():
