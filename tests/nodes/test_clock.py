@@ -80,7 +80,7 @@ def test_bad_prices_are_refused(options, message):
 
 
 def test_bad_laws_are_refused():
-    with pytest.raises(ValueError, match=r"seconds must be a number or have shape \[3\]"):
+    with pytest.raises(ValueError, match=r"compute must be a number or have shape \[3\], got shape \[2\]"):
         Clock(compute=[1.0, 2.0]).bind(3)
     with pytest.raises(ValueError, match="seconds must be in"):
         clocks.constant(0.0, 2)

@@ -1,5 +1,6 @@
 """What is another thing in every round: step sizes, who takes part, and time that an average does not take."""
 
+import weakref
 from functools import partial
 
 import node_cases
@@ -255,6 +256,29 @@ def test_gathered_messages_are_not_all_dense_at_once(monkeypatch):
             found = Network(16).mean(q, weight)
         torch.testing.assert_close(found[0], exact, rtol=1e-13, atol=1e-13)
     assert max(largest) <= 300
+
+
+@pytest.mark.parametrize("weight", [None, torch.arange(16.0) / 100])
+@pytest.mark.parametrize(("numbers", "together"), [(1, 1), (100, 1), (300, 3)])
+def test_a_mean_of_messages_forgets_what_it_has_read(monkeypatch, numbers, together, weight):
+    """Of 16 messages as many are dense at any time as are read at once: one, when they are long."""
+    monkeypatch.setattr(averaging, "_NUMBERS", numbers)
+    q = compressors.top_k(3)(torch.randn(16, 100, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    alive, most, dense = set(), [], type(q).dense
+
+    def watched(self):
+        out = dense(self)
+        name = len(most)
+        alive.add((name, len(out)))
+        weakref.finalize(out, alive.discard, (name, len(out)))
+        most.append(sum(rows for _, rows in alive))
+        return out
+
+    exact = q.dense().mean(0) if weight is None else weight.double() @ q.dense()
+    monkeypatch.setattr(type(q), "dense", watched)
+    found = Network(16).mean(q, weight)
+    assert max(most) == together and not alive
+    torch.testing.assert_close(found[0], exact, rtol=1e-13, atol=1e-13)
 
 
 def test_the_node_whose_message_is_not_finite_is_found_among_all_pieces(monkeypatch):
