@@ -54,7 +54,10 @@ def algorithm(rule: Callable[..., Iterates]) -> Callable[..., Iterates]:
         lr = Varying(net, lr, x) if callable(lr) else _step_size(lr, x)
         if not callable(grad):
             raise TypeError(f"grad must be a function of x, got {grad!r}")
-        inspect.signature(rule).bind(net, grad, x, lr, *args, **options)  # a wrong option fails here, not at next()
+        try:
+            inspect.signature(rule).bind(net, grad, x, lr, *args, **options)  # a wrong option fails here, not at next()
+        except TypeError as error:
+            raise TypeError(f"{rule.__name__} {error}") from None
         net.memory.clear()
 
         def gradient(x: Tensor, rows: Tensor | None = None) -> Tensor:
