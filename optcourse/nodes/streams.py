@@ -111,7 +111,7 @@ class Streams:
         return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
 
 
-def as_streams(name: str, streams: Streams, rows: int | None = None) -> Streams:
+def as_streams(name: str, streams: Streams | None, rows: int | None = None) -> Streams:
     """``streams``; ``TypeError`` unless they are like :class:`Streams`, ``ValueError`` unless of ``rows`` nodes."""
     if not hasattr(streams, "nodes"):  # whatever draws as they do
         raise TypeError(f"{name} must be Streams(name, seed, nodes), with a row for each node, got {streams!r}")

@@ -145,12 +145,6 @@ def test_one_of_another_kind_is_named(call, message):
         call()
 
 
-@pytest.mark.parametrize("make", [compressors.top_k, lambda k: compressors.random_k(k, Streams("a", 0, range(N)))])
-def test_a_compressor_of_nothing_is_refused_when_it_is_made(make):
-    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
-        make(0)
-
-
 def test_factors_name_the_vectors_that_they_were_given():
     with pytest.raises(ValueError, match=r"p must be \[m, d\] with d = 4, the entries of shapes, got \[4, 3\]"):
         compressors.low_rank([(2, 2)], streams=Streams("a", 0, range(N)))(X)

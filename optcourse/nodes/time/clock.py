@@ -12,6 +12,7 @@ from functools import cache, partial
 from typing import NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from optcourse.arguments import integer, nonnegative, number, positive
@@ -55,7 +56,7 @@ def constant(seconds: float | Sequence[float] | Tensor, n_nodes: int) -> Law:
     return _constant("seconds", seconds, integer("n_nodes", n_nodes, 1))
 
 
-def _constant(name: str, seconds: float | Sequence[float] | Tensor, n: int) -> Law:
+def _constant(name: str, seconds: ArrayLike | Tensor, n: int) -> Law:
     (times,) = positive(**{name: seconds})
     if times.shape not in ((), (n,)):
         raise ValueError(f"{name} must be a number or have shape [{n}], got shape {list(times.shape)}")
