@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,7 +112,7 @@ class Streams:
         return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
 
 
-def as_streams(name: str, streams: Streams | None, rows: int | None = None) -> Streams:
+def as_streams(name: str, streams: Any, rows: int | None = None) -> Streams:
     """``streams``; ``TypeError`` unless they are like :class:`Streams`, ``ValueError`` unless of ``rows`` nodes."""
     if not hasattr(streams, "nodes"):  # whatever draws as they do
         raise TypeError(f"{name} must be Streams(name, seed, nodes), with a row for each node, got {streams!r}")
