@@ -80,6 +80,13 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     return int(value)
 
 
+def function(name: str, value: Any, like: str) -> Any:
+    """Return ``value`` when it can be called; ``like`` says which function it should be: "of the round"."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function {like}, got {value!r}")
+    return value
+
+
 def choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
     """Return ``value`` when it is one of ``allowed``."""
     allowed = list(allowed)

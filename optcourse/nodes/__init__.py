@@ -29,7 +29,7 @@
 """
 
 from optcourse.models.rows import evaluate, flat_parameters
-from optcourse.nodes.algorithms.algorithm import ALGORITHMS, algorithm, last_iterate, memory, rate
+from optcourse.nodes.algorithms.algorithm import ALGORITHMS, algorithm, last_iterate, memory
 from optcourse.nodes.algorithms.asynchronous import async_sgd, delay_adaptive
 from optcourse.nodes.algorithms.compressed import compressed_sgd, error_feedback, powersgd, qsgd
 from optcourse.nodes.algorithms.decentralized import choco, d2, dsgd, gradient_tracking, push_sum, relay_sum
@@ -38,6 +38,7 @@ from optcourse.nodes.algorithms.parallel import overlap_local_sgd, post_local_sg
 from optcourse.nodes.algorithms.participation import clients
 from optcourse.nodes.algorithms.robust import robust_sgd
 from optcourse.nodes.algorithms.server import fed_adagrad, fed_adam, fed_yogi
+from optcourse.nodes.algorithms.step_sizes import rate
 from optcourse.nodes.byzantine import aggregators, attacks
 from optcourse.nodes.graphs.drawing import draw_topology, node_positions
 from optcourse.nodes.graphs.topology import mixing_matrix, one_peer_exponential, spectral_gap, topology

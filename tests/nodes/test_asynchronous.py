@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import HANG
 
+from optcourse.nodes.algorithms.algorithm import memory
 from optcourse.nodes.algorithms.asynchronous import async_sgd, delay_adaptive
 from optcourse.nodes.network.network import Network, NodeFailed
 from optcourse.nodes.run.launch import WorkerFailed, launch
@@ -191,9 +192,9 @@ def test_an_interrupted_run_continues():
     iterates = async_sgd(net, Problem(net), x.repeat(4, 1), 0.1, schedule)
     for _ in range(23):
         at = next(iterates)
-    memory = {name: iterates.gi_frame.f_locals[name].clone() for name in net.memory}
+    remembered = {name: t.clone() for name, t in memory(iterates).items()}
     again = Network(4)
-    again.resume(23, memory, net.stream_positions)
+    again.resume(23, remembered, net.stream_positions)
     rest = async_sgd(again, Problem(again), at, 0.1, schedule)
     assert torch.equal(torch.stack([it[0] for it in rest]), whole[23:])
 

@@ -150,7 +150,7 @@ def test_an_algorithm_after_the_resumed_one_starts_at_the_beginning():
         for _ in range(steps):
             y = next(iterates)
             rounds.append(net.round)
-        return y, rounds, {name: iterates.gi_frame.f_locals[name] for name in net.memory}
+        return y, rounds, nodes.memory(iterates)
 
     whole, _, _ = run(Network(N), x, 8)
     at, _, memory = run(Network(N), x, 5)

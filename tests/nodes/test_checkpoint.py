@@ -130,7 +130,8 @@ def test_the_snapshot_of_a_round_does_not_change_afterwards():
 def test_memory_that_is_written_in_place_is_saved_as_it_was_after_the_last_full_round(tmp_path):
     net = nodes.Network(2)
 
-    def counting():
+    @nodes.algorithm
+    def counting(net, grad, x, lr):
         total = net.initial("total", torch.zeros(2, 1))
         for k in net.rounds():
             total += 1
@@ -141,7 +142,7 @@ def test_memory_that_is_written_in_place_is_saved_as_it_was_after_the_last_full_
     keeper = Keeper(tmp_path, net)
     keeper.begin(torch.zeros(2, 1))
     with pytest.raises(ArithmeticError):
-        list(keeper.watch(counting(), 10))
+        list(keeper.watch(counting(net, torch.ones_like, torch.zeros(2, 1), 1.0), 10))
     again = nodes.Network(2)
     assert Keeper(tmp_path, again).restore(torch.zeros(2, 1)).tolist() == [[3.0], [3.0]]
     assert again.initial("total", None).tolist() == [[3.0], [3.0]]

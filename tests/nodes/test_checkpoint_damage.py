@@ -15,6 +15,11 @@ from optcourse.nodes.run.checkpoint_files import complete_rounds, file_name
 
 def counting(net, x, local_steps=1):
     """x + 1 in every round; the last of ``local_steps`` communicates."""
+    return counted(net, torch.ones_like, x, 1.0, local_steps)
+
+
+@nodes.algorithm
+def counted(net, grad, x, lr, local_steps):
     for k in net.rounds():
         net.bytes_sent += (k + 1) % local_steps == 0
         x = x + 1
@@ -64,9 +69,43 @@ def test_rows_of_an_earlier_run_stay_until_the_first_new_ones_are_saved(tmp_path
         next(keeper.watch(refuses(), 9))
     assert names(tmp_path) == old
     net = nodes.Network(4)
-    keeper = Keeper(tmp_path, net)
+    told = []
+    keeper = Keeper(tmp_path, net, tell=told.append)
     next(keeper.watch(counting(net, keeper.begin(torch.zeros(4, 1))), 9))
-    assert names(tmp_path) == [file_name(1, 0, 3, 4)]
+    assert names(tmp_path) == ["before", file_name(1, 0, 3, 4)] and names(tmp_path / "before") == old
+    assert told == [
+        f"this run starts anew: the rows after 7 rounds in {tmp_path}, from which --resume would have gone on, "
+        f"are now in {tmp_path / 'before'}; to do that, move them back"
+    ]
+
+
+def test_a_short_run_that_starts_anew_does_not_take_the_place_of_a_long_one(tmp_path):
+    """Whoever forgets --resume twice, too: the rows that went furthest can be moved back, and are those of the run."""
+    told = []
+
+    def run(steps, resume=False, settings=None):
+        net = nodes.Network(4)
+        keeper = Keeper(tmp_path, net, settings=settings, tell=told.append)
+        x = keeper.restore(torch.zeros(4, 1)) if resume else keeper.begin(torch.zeros(4, 1))
+        *_, x = keeper.watch(counting(net, x), steps)
+        return x
+
+    run(7)
+    old, before = names(tmp_path), tmp_path / "before"
+    assert told == []
+    run(2)
+    run(3, settings={"lr": 1})
+    assert names(before) == old
+    assert "are now in" in told[0] and told[1] == (
+        f"this run starts anew: the rows of an earlier one in {tmp_path} are deleted (those in {before} went further)"
+    )
+    for path in tmp_path.glob("round*.pt"):
+        path.unlink()
+    for path in before.iterdir():
+        path.rename(tmp_path / path.name)
+    assert torch.equal(run(9, resume=True), torch.full((4, 1), 9.0)) and len(told) == 2
+    run(1)
+    assert names(before)[-1] == file_name(9, 0, 3, 4)  # as far or further: it replaces the others
 
 
 def test_an_error_in_the_loop_and_leaving_it_save_the_last_full_round(tmp_path):

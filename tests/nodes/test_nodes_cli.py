@@ -210,3 +210,14 @@ def test_torchrun_trains_and_a_killed_process_is_named(whole, tmp_path):
     assert done.returncode == 0, done.stderr
     assert result(tmp_path)["history"][-1] == whole["history"][-1]
     assert "test accuracy" in done.stdout
+
+
+def test_whoever_forgets_to_resume_is_told_and_loses_nothing(tmp_path, capsys):
+    for _ in range(2):
+        assert optcourse("run", "psgd", "--nodes", 2, "--steps", 3, "--output", tmp_path) == 0
+    rows = tmp_path / "rows"
+    assert capsys.readouterr().err == (
+        f"optcourse: this run starts anew: the rows after 3 rounds in {rows}, from which --resume would have gone on, "
+        f"are now in {rows / 'before'}; to do that, move them back\n"
+    )
+    assert complete_rounds(rows, 2) == complete_rounds(rows / "before", 2) == [1, 3]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from optcourse.arguments import integer, positive
+from optcourse.arguments import function, integer
+from optcourse.nodes.algorithms.step_sizes import step_size
 from optcourse.nodes.graphs.topology import check_mixing
 from optcourse.nodes.network.checks import described
 from optcourse.nodes.network.network import Network, known_to_clocks
+from optcourse.nodes.network.progress import Place
 
 #: grad(x) for all own nodes, and where an algorithm needs it grad(x, rows) for some.
 Gradient = Callable[..., Tensor]
@@ -30,12 +32,16 @@ def algorithm(rule: Callable[..., Iterates]) -> Callable[..., Iterates]:
 
     The call checks ``x`` (floating point, [rows, d], d >= 1, the same d and dtype in all processes) and ``lr`` (> 0: a
     number, or a tensor or array of shape () or [d], which is cast to the dtype and device of x) before the first
-    iterate is asked for, and every gradient for its shape. Nothing is differentiated: x, lr and gradients are detached.
-    With a clock in the network a gradient costs what the compute law says; a generator that is not an algorithm is
-    refused there (``TypeError``), since its gradients would cost nothing.
+    iterate is asked for, every gradient for its shape, and every iterate. The algorithms of the package check all their
+    arguments at the call, that of others with the first iterate. Nothing is differentiated: x, lr and gradients are
+    detached. With a clock in the network a gradient costs what the compute law says; a generator that is not an
+    algorithm is refused there (``TypeError``), since its gradients would cost nothing.
 
     ``lr`` may also be a function of the round k = 0, 1, ... that gives such a size (``lambda k: 0.1 / (k + 1)``): in
-    the rule ``lr * g`` is then that of the round in which ``net.rounds()`` is, and :func:`rate` gives it as it is.
+    the rule ``lr * g``, ``lr / 2`` and so on are then those of the round in which ``net.rounds()`` is, and :func:`rate`
+    gives it as it is. A rule without ``net.rounds()`` has no round for it (``ValueError``).
+
+    Raises ``TypeError`` for a ``rule`` that is no generator function.
 
     >>> @algorithm
     ... def halving(net, grad, x, lr):
@@ -47,70 +53,119 @@ def algorithm(rule: Callable[..., Iterates]) -> Callable[..., Iterates]:
     [-1.0, -1.5, -1.75]
     """
 
+    if not inspect.isgeneratorfunction(rule) or not hasattr(inspect.unwrap(rule), "__code__"):
+        raise TypeError(
+            f"rule must be a generator function, which yields its iterates (those of another one by yield from), "
+            f"got {getattr(rule, '__qualname__', repr(rule))}"
+        )
+    ours = (rule.__module__ or "").startswith(f"{__package__}.")
+
     @functools.wraps(rule)
     def start(net: Network, grad: Gradient, x: Tensor, lr: Any, *args: Any, **options: Any) -> Iterates:
         net.agree("x", x)
-        x = x.detach()
-        lr = Varying(net, lr, x) if callable(lr) else _step_size(lr, x)
-        if not callable(grad):
-            raise TypeError(f"grad must be a function of x, got {grad!r}")
+        x, place = x.detach(), net.new_place()
+        lr = step_size(lr, x, place)
+        function("grad", grad, "of x")
         try:
             inspect.signature(rule).bind(net, grad, x, lr, *args, **options)  # a wrong option fails here, not at next()
         except TypeError as error:
             raise TypeError(f"{rule.__name__} {error}") from None
-        net.memory.clear()
 
         def gradient(x: Tensor, rows: Tensor | None = None) -> Tensor:
             x = x.detach()  # its own tensor: grad may ask it to require a gradient
             g = grad(x) if rows is None else grad(x, rows)
             if not isinstance(g, Tensor) or (g.shape, g.dtype, g.layout) != (x.shape, x.dtype, x.layout):
                 raise ValueError(f"grad must return a tensor like x, {described(x)}, got {described(g)}")
-            if net.clock and rows is None:
+            if net.clock and rows is None and not counted:
                 net.clock.compute()
             return g.detach()
 
-        return rule(net, gradient, x, lr, *args, **options)
+        counted = getattr(grad, "counted_by", None) is net  # by the algorithm that this one is part of
+        vars(gradient)["counted_by"] = net
+        if ours:
+            args, options = tuple(map(_kept, args)), {name: _kept(value) for name, value in options.items()}
+            _check(rule, net, gradient, x, lr, *args, **options)
+        return Run(net, place, rule(net, gradient, x, lr, *args, **options), x)
 
     known_to_clocks(rule)
-    if (rule.__module__ or "").startswith(f"{__package__}."):
+    if ours:
         ALGORITHMS[rule.__name__] = start
     return start
 
 
-class Varying:
-    """The step size of a rule, ``law(k)`` in round k: ``lr * t`` is that of the round in which the network is."""
+class Run(Iterator[Tensor]):
+    """One run of an algorithm: its iterates, each asked for where the run is, whatever else uses the network."""
 
-    def __init__(self, net: Network, law: Callable[[int], Any], x: Tensor) -> None:
-        self._net, self._law, self._x = net, law, x
-        self.at(0)  # a bad one fails at the call
+    def __init__(self, net: Network, place: Place, rule: Any, x: Tensor) -> None:
+        self.net, self.place, self._rule, self._x, self._taken = net, place, rule, x, 0
 
-    def at(self, k: int) -> float | Tensor:
-        """That of round k, checked."""
-        return _step_size(self._law(k), self._x)
+    def __next__(self) -> Tensor:
+        """The next iterate, checked."""
+        with self.net.at_work(self.place, self._taken):
+            x = next(self._rule)
+        self._taken += 1
+        if not isinstance(x, Tensor) or x.shape != self._x.shape:
+            wanted = f"tensors of shape {list(self._x.shape)}, like x"
+            raise ValueError(f"{self._rule.__name__} must yield {wanted}, got {described(x)}")
+        return x
 
-    def __mul__(self, t: Any) -> Any:
-        """That of the current round, times t."""
-        return self.at(self._net.round) * t
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Those of the rule, and of generators whose iterates it passes on; empty when it has ended."""
+        found, part = {}, self._rule
+        while inspect.isgenerator(part) and part.gi_frame is not None:
+            found |= part.gi_frame.f_locals
+            part = part.gi_yieldfrom
+        return found
 
-    __rmul__ = __mul__
+
+class _Checked(Exception):
+    """A rule has come to its first round."""
 
 
-def rate(lr: float | Tensor | Varying, k: int) -> float | Tensor:
-    """The step size of round k, a number or a tensor of shape () or [d], for what is more than a product with it."""
-    return lr.at(k) if isinstance(lr, Varying) else lr
+class _Before:
+    """A network as a rule sees it before its first round."""
+
+    def __init__(self, net: Network) -> None:
+        self._net = net
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("initial", "rounds"):
+            raise _Checked
+        return getattr(self._net, name)
+
+
+def _check(rule: Callable[..., Any], net: Network, *args: Any, **options: Any) -> None:
+    """Run ``rule`` until it declares its memory or begins: all that it has to say about its arguments."""
+    with contextlib.suppress(_Checked):
+        next(rule(_Before(net), *args, **options))
+
+
+def _kept(value: Any) -> Any:
+    """An argument that can be read more than once."""
+    return list(value) if isinstance(value, Iterator) else value
 
 
 def memory(iterates: Iterates) -> dict[str, Any]:
     """What a running algorithm remembers: the variables that it declared with ``net.initial``, as they are now.
 
     {name: tensor with one row per own node, or a list of tensors}; empty before the first iterate, and for an algorithm
-    without memory. Raises ``TypeError`` for what is not the generator of an algorithm, or one that has ended.
+    without memory. Raises ``TypeError`` for what are not the iterates of an algorithm, or of one that has ended, and
+    ``ValueError`` for a name that is not that of a variable.
     """
-    frame = getattr(iterates, "gi_frame", None)
-    if frame is None or not isinstance(frame.f_locals.get("net"), Network):
-        raise TypeError(f"iterates must be those of an algorithm that has not ended, got {iterates!r}")
-    variables = frame.f_locals
-    return {name: variables[name] for name in variables["net"].memory}
+    variables = running(iterates).variables
+    for name in (declared := running(iterates).place.memory):
+        if name not in variables:
+            raise ValueError(f"net.initial must get the name of the variable that its result becomes, got {name!r}")
+    return {name: variables[name] for name in declared}
+
+
+def running(iterates: Iterates) -> Run:
+    """The run whose ``iterates`` these are; ``TypeError`` for others, and when it has ended."""
+    if not isinstance(iterates, Run) or not iterates.variables:
+        wanted = "those of an algorithm (@nodes.algorithm) that has not ended"
+        raise TypeError(f"iterates must be {wanted}, got {iterates!r}")
+    return iterates
 
 
 def last_iterate(iterates: Iterates, steps: int) -> Tensor:
@@ -156,18 +211,3 @@ def fixed(net: Network, W: Tensor) -> Tensor:
         )
     check_mixing(W, net.n)
     return W
-
-
-def _step_size(lr: Any, x: Tensor) -> float | Tensor:
-    """``lr`` as a number, or as a tensor of shape () or [d] with the dtype and device of x."""
-    if not isinstance(lr, (Tensor, np.ndarray)):
-        (lr,) = positive(lr=lr)
-        if not lr.ndim:
-            return float(lr)
-    sizes = torch.as_tensor(lr).detach()
-    if sizes.is_complex() or sizes.dtype == torch.bool or sizes.layout != torch.strided:
-        raise TypeError(f"lr must be a real number, or a tensor of them, got {described(sizes)}")
-    positive(lr=sizes.double().cpu().numpy())
-    if sizes.shape not in ((), x.shape[1:]):
-        raise ValueError(f"lr must be a number or have shape [{x.shape[1]}], got shape {list(sizes.shape)}")
-    return sizes.to(x)

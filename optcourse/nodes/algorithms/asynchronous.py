@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from optcourse.arguments import positive
-from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, rate
+from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
+from optcourse.nodes.algorithms.step_sizes import rate
 from optcourse.nodes.makers import as_called, maker
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.time.schedule import Schedule
@@ -51,6 +52,7 @@ def async_sgd(
         raise ValueError("x must have equal rows, the model of the server, got rows that differ")
     if limit is not None:
         as_called("limit", limit, "limit(delay)", 0)
+    rounds = net.rounds()  # what is above is checked at the call
     jobs, (batches, places, depth) = schedule.jobs, _planned(schedule)
     readers = defaultdict(list)
     for j, job in enumerate(jobs):
@@ -67,7 +69,7 @@ def async_sgd(
     work = net.initial("work", x[:, None].repeat(1, depth, 1))
     slots = work.view(net.rows * depth, -1)
     slot = [row(j) * depth + places[j] for j in range(len(jobs))]
-    for k in net.rounds():
+    for k in rounds:
         if k >= len(jobs):
             return
         if batch := own(batches.get(k, [])):

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from optcourse.arguments import integer, nonnegative, positive, real
-from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, rate
+from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
 from optcourse.nodes.algorithms.participation import Alive, changed, shares
 from optcourse.nodes.algorithms.server import as_rule
+from optcourse.nodes.algorithms.step_sizes import rate
 from optcourse.nodes.network.network import Network
 from optcourse.optim import SGD, AdamW
 
@@ -58,7 +59,7 @@ def local_sgd(
 
     Raises ``ValueError`` for local_steps < 1, a threshold, proximal or samples < 0, server_lr <= 0, a server_lr
     without server, or a round without anyone alive who has samples; ``TypeError`` for what is no element-wise
-    optimizer.
+    optimizer, and an ``alive`` that is no function.
     """
     tau = integer("local_steps", local_steps, 1)
     nonnegative(proximal=proximal, threshold=0.0 if threshold is None else threshold)
@@ -105,7 +106,8 @@ def scaffold(
     place of tau gamma). Its fixed point is the minimizer itself, whatever the heterogeneity. ``alive(k)`` as in
     :func:`local_sgd`: the mean is over those who take part, and only their c_i change. Per round two means of d
     numbers. Source: Karimireddy, Kale, Mohri, Reddi, Stich & Suresh 2020, Algorithm 1. Raises ``ValueError`` for
-    local_steps < 1, server_lr <= 0, or a round without anyone alive.
+    local_steps < 1, server_lr <= 0, or a round without anyone alive, ``TypeError`` for an ``alive`` that is no
+    function.
     """
     tau = integer("local_steps", local_steps, 1)
     positive(server_lr=server_lr)
@@ -154,4 +156,4 @@ def diloco(
     inner = partial(AdamW, betas=(b1, b2), eps=eps, weight_decay=weight_decay)
     server = partial(SGD, momentum=mu, nesterov=mu > 0)
     federated = inspect.unwrap(local_sgd)
-    return federated(net, grad, x, lr, local_steps, alive, optimizer=inner, server=server, server_lr=outer_lr)
+    yield from federated(net, grad, x, lr, local_steps, alive, optimizer=inner, server=server, server_lr=outer_lr)

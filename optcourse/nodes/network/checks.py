@@ -32,13 +32,24 @@ def known_to_clocks(rule: Callable[..., Any]) -> None:
     _known.add(inspect.unwrap(rule).__code__)
 
 
-def refuse_undecorated() -> None:
-    """Raise ``TypeError`` if the first caller outside this folder is a generator that is no algorithm."""
-    frame = sys._getframe(1)
-    while frame and (frame.f_globals.get("__package__") == __package__ or frame.f_code.co_name == "<genexpr>"):
+def refuse_undecorated(net: Any) -> None:
+    """Raise ``TypeError`` if a generator that is part of no algorithm lets ``net`` work.
+
+    It may call the network itself, or have it as a variable while a function calls that; below a generator that is an
+    algorithm everything may.
+    """
+    frame, culprit, direct = sys._getframe(1), None, True
+    while frame:
+        code, here = frame.f_code, frame.f_globals.get("__package__") == __package__
+        generator = code.co_flags & inspect.CO_GENERATOR and code.co_name != "<genexpr>" and not here
+        if generator and code in _known:
+            return
+        if generator and not culprit and (direct or any(value is net for value in frame.f_locals.values())):
+            culprit = code.co_name
+        direct = direct and (here or code.co_name == "<genexpr>")
         frame = frame.f_back
-    if frame and frame.f_code.co_flags & inspect.CO_GENERATOR and frame.f_code not in _known:
+    if culprit:
         raise TypeError(
-            f"{frame.f_code.co_name} must be made an algorithm (@nodes.algorithm) for a network with a clock: "
+            f"{culprit} must be made an algorithm (@nodes.algorithm) for a network with a clock: "
             "otherwise its gradients take no time"
         )

@@ -244,7 +244,7 @@ class Network(Progress):
     def _refuse_undecorated(self) -> None:
         """With a clock, a generator that calls must be an algorithm: its gradients would take no time."""
         if self.clock:
-            refuse_undecorated()
+            refuse_undecorated(self)
 
     def _parts(self, name: str, q: Tensor | Message, rows: int | None = None) -> tuple[list[Tensor], float]:
         """The tensors that travel, and the bytes of one row of them."""

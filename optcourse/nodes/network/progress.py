@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +16,20 @@ from optcourse.nodes.streams import Streams
 from optcourse.nodes.time.clock import Clock
 
 
+@dataclass
+class Place:
+    """Where one run of an algorithm is, of the several that may use a network.
+
+    ``start`` is the round that it begins with and ``restored`` the memory that it begins with; ``memory`` says of each
+    variable that it declared whether there is a row per own node; ``round`` is that of ``net.rounds()``, None before.
+    """
+
+    start: int = 0
+    restored: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, bool] = field(default_factory=dict)
+    round: int | None = None
+
+
 class Progress:
     """The part of a ``Network`` that an interrupted run takes up again."""
 
@@ -23,10 +39,9 @@ class Progress:
     clock: Clock | None
 
     def __init__(self) -> None:
-        self.memory: dict[str, bool] = {}
-        self._restored: dict[str, Any] = {}
+        self._place = Place()  # for the next run, or of the one that is at work
+        self._at_work = False
         self._streams: dict[str, Streams] = {}
-        self._start = 0
 
     @property
     def round(self) -> int:
@@ -36,16 +51,36 @@ class Progress:
     def rounds(self) -> Iterator[int]:
         """0, 1, 2, ... (or, once, on from the round of a checkpoint), one for each round of an algorithm."""
         if self.clock:
-            refuse_undecorated()
-        return self._rounds()
+            refuse_undecorated(self)
+        return self._rounds(self._place)
 
-    def _rounds(self) -> Iterator[int]:
-        k = self._start
-        self._start, self._restored = 0, {}  # a checkpoint is for one algorithm
+    def _rounds(self, place: Place) -> Iterator[int]:
+        k = place.start
+        place.start, place.restored = 0, {}  # a checkpoint is for one algorithm
         while True:
+            place.round = k
             self.wire.at(k)
             yield k
             k += 1
+
+    def new_place(self) -> Place:
+        """That of a run that begins: where :meth:`resume` said, unless it is part of another one."""
+        if self._at_work:
+            return Place()
+        place, self._place = self._place, Place()
+        return place
+
+    @contextlib.contextmanager
+    def at_work(self, place: Place, taken: int) -> Iterator[None]:
+        """The run at ``place``, which has yielded ``taken`` iterates, goes on: rounds and memory are its own."""
+        before = self._place, self._at_work
+        self._place, self._at_work = place, True
+        # A rule without net.rounds() has an iterate per round.
+        self.wire.at(place.start + taken if place.round is None else place.round)
+        try:
+            yield
+        finally:
+            self._place, self._at_work = before
 
     def streams(self, name: str, seed: int = 0, everybody: bool = False) -> Streams:
         """Random numbers for the own nodes; the same object for the same arguments.
@@ -63,12 +98,12 @@ class Progress:
         An algorithm declares its memory so; ``checkpoint.snapshot`` reads these variables. ``per_node=False`` says
         that its rows are not those of the own nodes (but of their edges, say).
         """
-        self.memory[name] = per_node
-        return self._restored.get(name, value)
+        self._place.memory[name] = per_node
+        return self._place.restored.get(name, value)
 
     def resume(self, round: int, restored: dict[str, Any], position: dict[str, dict[str, Any]]) -> None:
         """Let the next algorithm begin at ``round`` with the memory and stream positions of a checkpoint."""
-        self._start, self._restored = integer("round", round, 0), dict(restored)
+        self._place = Place(integer("round", round, 0), dict(restored))
         for key, at in position.items():
             name, seed = key.removesuffix(" everybody").rsplit(" ", 1)
             self.streams(name, int(seed), key.endswith(" everybody")).position = dict(at)

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from optcourse import files
 from optcourse.arguments import integer
-from optcourse.nodes.algorithms.algorithm import Iterates, memory
+from optcourse.nodes.algorithms.algorithm import Iterates, memory, running
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.run import checkpoint_files as rows
 
@@ -45,7 +45,7 @@ def snapshot(net: Network, iterates: Iterates, x: Tensor) -> dict[str, Any]:
     The memory are the local variables that the algorithm declared with ``net.initial``: tensors with one row per own
     node, or lists of them. The snapshot refers to the tensors of the algorithm, and copies none.
     """
-    held = memory(iterates)
+    held, per_node = memory(iterates), running(iterates).place.memory
     clock = net.clock and {"times": net.clock.times.clone(), "calls": net.clock.calls}
     return {
         "round": net.round + 1,
@@ -55,7 +55,7 @@ def snapshot(net: Network, iterates: Iterates, x: Tensor) -> dict[str, Any]:
         "dtype": str(x.dtype),
         "x": x,
         "memory": {name: list(value) if isinstance(value, list) else value for name, value in held.items()},
-        "per_node": [name for name, per_node in net.memory.items() if per_node and rows.fits(held[name], net.rows)],
+        "per_node": [name for name in held if per_node[name] and rows.fits(held[name], net.rows)],
         "positions": net.stream_positions,
         "bytes_sent": net.bytes_sent.clone(),
         "wire_bytes": net.wire_bytes,
@@ -72,7 +72,7 @@ class Keeper:
     run with others is not continued. ``record`` may be set to anything that the rows should carry along; it may know
     more than the round that it was saved with. Both consist of numbers, text, lists and dictionaries. ``saved`` are
     the records by round of the rows that this process has saved, or gone on from. ``tell`` is called with a sentence
-    when a damaged round is passed over.
+    when a damaged round is passed over, and when the rows of an earlier run make place.
 
     Processes that are stopped are not all in the same round. One that waits for messages stands *before* them, and
     neighbours are at most one communication apart, the ends of a path of w processes w - 1. So each of w > 1 processes
@@ -101,7 +101,10 @@ class Keeper:
         return self._held[-1]["round"] if self._held else 0
 
     def begin(self, x: Tensor) -> Tensor:
-        """Start anew: the rows of an earlier run are deleted when the first new ones are saved. Returns ``x``."""
+        """Start anew: when the first rows are to be saved, those of an earlier run move into the folder ``before``.
+
+        Which is told. Of several such runs the one that went furthest stays there. Returns ``x``.
+        """
         self._start([])
         return x
 
@@ -169,14 +172,20 @@ class Keeper:
                 path.unlink(missing_ok=True)
 
     def _replace_older(self) -> None:
-        """Save the first rows of this run, and then only delete those that it does not go on from.
+        """Save the first rows of this run, in the place of those that it does not go on from.
 
         All processes are here at the same time: a mistake in the arguments has stopped them before, with nothing lost.
         """
-        state, net = self._held[-1], self.net
+        state, net, once = self._held[-1], self.net, self.net.rank == 0 or os.environ.get("LOCAL_RANK") == "0"
+        anew = len(self.saved) == 0
+        if anew:
+            net.wire.agree("the first round", [state["round"]])  # all are here
+            if once and (text := rows.make_place(self.folder, net.n, self.settings)):
+                self.tell(text)
+            net.wire.agree("the first round", [state["round"]])  # nobody saves before that
         self._write(state)
         net.wire.agree("the first round", [state["round"]])  # all have saved
-        if net.rank == 0 or os.environ.get("LOCAL_RANK") == "0":  # once in every folder
+        if once and not anew:
             new = {rows.file_name(state["round"], own[0], own[-1], net.n) for own in self._owned()}
             for r, *_, path in rows.saved_files(self.folder, None):
                 if r >= state["round"] and path.name not in new:

@@ -124,6 +124,29 @@ def newest_round(folder: Path, n: int, settings: Mapping[str, Any], wanted: rang
     return None
 
 
+def make_place(folder: Path, n: int, settings: Mapping[str, Any]) -> str | None:
+    """Move the rows of an earlier run into ``folder/before``; what to say about it, None when there are none.
+
+    Rows that are there stay when they went further, and the others are deleted.
+    """
+    files, before = saved_files(folder, None), folder / "before"
+    if not files:
+        return None
+    r, there = newest_round(folder, n, settings), saved_files(before, None)
+    kept = max((file[0] for file in there), default=0) <= files[-1][0]
+    before.mkdir(exist_ok=True)
+    for *_, path in there if kept else files:
+        path.unlink(missing_ok=True)
+    for *_, path in files if kept else ():
+        path.replace(before / path.name)
+    where = f"are now in {before}" if kept else f"are deleted (those in {before} went further)"
+    if r is None:
+        return f"this run starts anew: the rows of an earlier one in {folder} {where}"
+    back = "; to do that, move them back" if kept else ""
+    after = f"the rows after {r} {'round' if r == 1 else 'rounds'}"
+    return f"this run starts anew: {after} in {folder}, from which --resume would have gone on, {where}{back}"
+
+
 def check_rows(content: Any, round: int, first: int, last: int, n: int) -> None:
     """Raise ``ValueError`` unless ``content`` is a snapshot of nodes first..last of n after ``round`` rounds."""
     rows = last - first + 1

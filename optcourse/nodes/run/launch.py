@@ -30,6 +30,8 @@ import torch.distributed as dist
 #: Seconds that a process gets to save what it has after it was asked to stop.
 GRACE = 10.0
 _POLL = 0.02
+#: The threads that notice when whoever started this process is gone.
+WATCHES = ("optcourse-parent", "optcourse-agent")
 
 
 class CannotLaunch(RuntimeError):
@@ -240,7 +242,7 @@ def leave_with_parent(action: Callable[[], None]) -> None:
             pass
         action()
 
-    threading.Thread(target=watch, daemon=True, name="optcourse-parent").start()
+    threading.Thread(target=watch, daemon=True, name=WATCHES[0]).start()
 
 
 def leave_with_agent(action: Callable[[], None]) -> None:
@@ -249,10 +251,10 @@ def leave_with_agent(action: Callable[[], None]) -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(0.5)
+            time.sleep(0.1)
         action()
 
-    threading.Thread(target=watch, daemon=True, name="optcourse-agent").start()
+    threading.Thread(target=watch, daemon=True, name=WATCHES[1]).start()
 
 
 def _work() -> None:

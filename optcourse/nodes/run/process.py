@@ -23,7 +23,7 @@ from optcourse.nodes.network.wire import split_rows
 from optcourse.nodes.run import experiment
 from optcourse.nodes.run.checkpoint import Keeper
 from optcourse.nodes.run.checkpoint_files import newest_round
-from optcourse.nodes.run.launch import GRACE, join, leave_with_parent
+from optcourse.nodes.run.launch import GRACE, WATCHES, join, leave_with_parent
 from optcourse.nodes.run.lock import Lock
 from optcourse.nodes.run.recipes import Setup
 from optcourse.runtime import exit_status, progress
@@ -67,12 +67,21 @@ def worker(text: str) -> None:
 def stop_alone() -> None:
     """Whoever started this process is gone: save and stop, as after Ctrl-C, and say so, because nobody else will."""
     _alone.set()
-    os.kill(os.getpid(), signal.SIGINT)
+    if not _leaving.is_set():
+        os.kill(os.getpid(), signal.SIGINT)
     time.sleep(GRACE)
     os._exit(INTERRUPTED)
 
 
-_alone = threading.Event()
+_alone, _leaving = threading.Event(), threading.Event()
+#: Seconds in which the thread that watches over the starter has noticed, on a busy machine as well.
+_NOTICED = 5.0
+
+
+def _starter_is_gone(lost: NodeFailed) -> bool:
+    """Whether that is why a process was lost whom nobody can name: the list of who is alive is the starter's."""
+    watched = any(thread.name in WATCHES for thread in threading.enumerate())
+    return lost.rank is None and watched and _alone.wait(_NOTICED)
 
 
 def one_process(setup: Setup, how: How) -> tuple[int, int | None]:
@@ -118,11 +127,12 @@ def one_process(setup: Setup, how: How) -> tuple[int, int | None]:
             _print_result(result, output)
         return 0, None
     except (NodeFailed, KeyboardInterrupt, _Terminated) as error:
+        _leaving.set()
         _save(keeper)
         lost = error if isinstance(error, NodeFailed) else None
         if net and isinstance(error, _Terminated) and (rank := net.lost()) is not None:
             lost = NodeFailed(rank, net.round, "another process was lost, and this one asked to end")
-        if lost is None:
+        if lost is None or _starter_is_gone(lost):
             return INTERRUPTED, None
         if speaks(lost.rank):
             click.echo(f"optcourse: {lost}", err=True)
