@@ -27,8 +27,11 @@ def real(
     if isinstance(value, (bool, str)) or value is None:
         raise TypeError(f"{name} must be a real number, got {value!r}")
     try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
+        array = np.asarray(value)
+        if array.dtype.kind in "cUS":  # numpy would drop the imaginary part, and read a text
+            raise TypeError
+        array = array.astype(float, copy=False)
+    except (TypeError, ValueError, RuntimeError):  # the last for tensors with a graph
         raise TypeError(f"{name} must be a real number, got {value!r}") from None
     inside = np.isfinite(array)
     inside &= array > low if open_low else array >= low
@@ -36,9 +39,25 @@ def real(
     if not inside.all():
         left = "(" if open_low or math.isinf(low) else "["
         right = ")" if open_high or math.isinf(high) else "]"
-        worst = value if array.ndim == 0 else array[~inside].flat[0].item()
+        worst = value if isinstance(value, Real) else array[~inside].flat[0].item()
         raise ValueError(f"{name} must be in {left}{low:g}, {high:g}{right}, got {worst!r}")
     return value if isinstance(value, Real) else array
+
+
+def number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """``value`` as a float when it is *one* number in the interval, as :func:`real`; ``TypeError`` for several."""
+    checked = real(name, value, low, high, open_low=open_low, open_high=open_high)
+    if np.ndim(checked):
+        raise TypeError(f"{name} must be one real number, got {value!r}")
+    return float(checked)
 
 
 def positive(**values: Any) -> tuple[np.ndarray, ...]:

@@ -35,6 +35,23 @@ def test_arrays_show_their_first_bad_entry():
     assert lr.dtype == float and lr.tolist() == [1, 2] and T == 3
 
 
+def test_one_number_is_not_several():
+    for value in (2, 2.0, np.float32(2), np.array(2.0)):
+        assert arguments.number("x", value, 1) == 2.0 and type(arguments.number("x", value, 1)) is float
+    for value in ([2.0], np.ones(2), np.ones((1, 1))):
+        with pytest.raises(TypeError, match="^x must be one real number, got "):
+            arguments.number("x", value)
+    with pytest.raises(ValueError, match=r"^x must be in \(0, 1\), got -1.0$"):
+        arguments.number("x", np.array(-1.0), 0, 1, open_low=True, open_high=True)
+
+
+@pytest.mark.parametrize("value", [np.ones(2) * 1j, ["1", "2"], b"1", np.array("1"), [[1], [1, 2]]])
+def test_what_numpy_would_read_as_a_number_is_refused(value):
+    """An imaginary part would be dropped, and a text be read."""
+    with pytest.raises(TypeError, match="^x must be a real number, got "):
+        arguments.real("x", value)
+
+
 @given(st.integers(-5, 5))
 def test_integers(n):
     try:

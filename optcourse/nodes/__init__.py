@@ -14,6 +14,7 @@
                 ``train`` trains it for several seeds, ``inversion`` reads the data off a gradient
 ``run``         real processes from a notebook, from the command line, and runs that survive them
 ``streams``     randomness: one stream per node
+``makers``      functions that make functions, and the one that was handed over uncalled
 ==============  ===========================================================================================
 
 >>> import torch
@@ -32,8 +33,9 @@ from optcourse.nodes.algorithms.algorithm import ALGORITHMS, algorithm, last_ite
 from optcourse.nodes.algorithms.asynchronous import async_sgd, delay_adaptive
 from optcourse.nodes.algorithms.compressed import compressed_sgd, error_feedback, powersgd, qsgd
 from optcourse.nodes.algorithms.decentralized import choco, d2, dsgd, gradient_tracking, push_sum, relay_sum
-from optcourse.nodes.algorithms.federated import clients, diloco, local_sgd, scaffold
+from optcourse.nodes.algorithms.federated import diloco, local_sgd, scaffold
 from optcourse.nodes.algorithms.parallel import overlap_local_sgd, post_local_sgd, psgd
+from optcourse.nodes.algorithms.participation import clients
 from optcourse.nodes.algorithms.robust import robust_sgd
 from optcourse.nodes.algorithms.server import fed_adagrad, fed_adam, fed_yogi
 from optcourse.nodes.algorithms.step_sizes import rate

@@ -7,7 +7,8 @@ compressors and attacks have streams of their own names, so that adding one does
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,10 +112,29 @@ class Streams:
         return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
 
 
-def indices(name: str, values: Sequence[int] | Tensor, n: int | None = None) -> list[int]:
+def as_streams(name: str, streams: Any, rows: int | None = None) -> Streams:
+    """``streams``; ``TypeError`` unless they are like :class:`Streams`, ``ValueError`` unless of ``rows`` nodes."""
+    if not hasattr(streams, "nodes"):  # whatever draws as they do
+        raise TypeError(f"{name} must be Streams(name, seed, nodes), with a row for each node, got {streams!r}")
+    if rows is not None and len(streams.nodes) != rows:
+        raise ValueError(f"{name} must have one row for each of the {rows} nodes, got streams of {len(streams.nodes)}")
+    return streams
+
+
+def indices(name: str, values: Sequence[int] | Sequence[bool] | Tensor, n: int | None = None) -> list[int]:
     """``values`` (a sequence, tensor or array) as a list of integers in 0..n-1; nothing is rounded.
 
-    Raises ``TypeError`` for what is no integer and ``ValueError`` for one outside.
+    n truth values are a mask, and stand for the numbers where it is true. Raises ``TypeError`` for what is no integer
+    and ``ValueError`` for one outside.
+
+    >>> indices("nodes", torch.tensor([False, True, True]), 3), indices("nodes", [2, 0], 3)
+    ([1, 2], [2, 0])
     """
     values = values.tolist() if isinstance(values, (Tensor, np.ndarray)) else values
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        wanted = "integers" if n is None else f"integers in 0..{n - 1}, or a mask of {n} truth values"
+        raise TypeError(f"{name} must be a sequence of {wanted}, got {values!r}")
+    values = list(values)
+    if n is not None and len(values) == n and all(isinstance(value, bool | np.bool_) for value in values):
+        return [i for i, true in enumerate(values) if true]
     return [integer(name, value, 0, None if n is None else n - 1) for value in values]

@@ -29,7 +29,7 @@ def stepper(method: type[Any], *, lr: float | Tensor, **settings: Any) -> Callab
     >>> step(torch.ones(2, 1), torch.ones(2, 1)).flatten()
     tensor([0.9000, 0.5000])
     """
-    _check_element_wise(method)
+    check_element_wise("method", method)
 
     def update(x: Tensor, g: Tensor, *slots: Tensor, numbers: dict, group: dict) -> tuple[Tensor, ...]:
         if isinstance(lr, Tensor) and not _fits(lr.shape, x.shape):
@@ -57,7 +57,7 @@ class RowRule:
     """
 
     def __init__(self, method: type[Any], **settings: Any) -> None:
-        _check_element_wise(method)
+        check_element_wise("method", method)
         self._method = method
         checker = method([nn.Parameter(torch.zeros(1))], **settings)
         self._group = dict(checker.defaults)
@@ -79,9 +79,10 @@ class RowRule:
         return x, slots + counts
 
 
-def _check_element_wise(method: Any) -> None:
+def check_element_wise(name: str, method: Any) -> None:
+    """Raise ``TypeError`` unless the argument ``name`` is an optimizer of this package that acts entry by entry."""
     if getattr(method, "update_blocks", None) is not FlatOptimizer.update_blocks:
-        raise TypeError(f"method must be an element-wise optimizer of optcourse.optim, got {method!r}")
+        raise TypeError(f"{name} must be an element-wise optimizer of optcourse.optim, got {method!r}")
 
 
 def _with_state(

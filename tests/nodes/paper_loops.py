@@ -268,13 +268,15 @@ def by_hand_choco(W, eta=0.4):
     return x
 
 
-def by_hand_feedback():
+def by_hand_feedback(chosen=lambda k: range(N)):
     x, e, grad = start()[0], [np.zeros(node_cases.DIM)] * N, Numpy()
-    for _ in range(STEPS):
-        g = grad([x] * N)
-        p = [LR * g[i] + e[i] for i in range(N)]
-        e = [p[i] - top(p[i]) for i in range(N)]
-        x = x - mean([top(pi) for pi in p])
+    for k in range(STEPS):
+        g, sent = grad([x] * N), []
+        for i in chosen(k):
+            p = LR * g[i] + e[i]
+            sent.append(top(p))
+            e[i] = p - sent[-1]
+        x = x - mean(sent)
     return [x] * N
 
 
@@ -296,7 +298,7 @@ def by_hand_powersgd(rank, momentum):
     return [x] * N
 
 
-def by_hand_diloco(tau=3):
+def by_hand_diloco(tau=3, chosen=range(N)):
     outer, server, grad = np.zeros(node_cases.DIM), start()[0], Numpy()
     weights = [torch.nn.Parameter(torch.tensor(row)) for row in start()]
     inner = [torch.optim.AdamW([w], lr=LR, weight_decay=0.1) for w in weights]  # the oracle for AdamW
@@ -306,7 +308,7 @@ def by_hand_diloco(tau=3):
             weights[i].grad = torch.tensor(g[i])
             inner[i].step()
         if (k + 1) % tau == 0:
-            delta = mean([server - w.detach().numpy() for w in weights])
+            delta = mean([server - weights[i].detach().numpy() for i in chosen])
             outer = 0.9 * outer + delta
             server = server - 0.7 * (0.9 * outer + delta)
             with torch.no_grad():
@@ -350,6 +352,7 @@ BY_HAND = {
     "scaffold": by_hand_scaffold,
     "scaffold, samples": lambda: by_hand_scaffold(tau=2, chosen=lambda k: drawn_clients(k, 3, 2)),
     "diloco": by_hand_diloco,
+    "diloco, one out": lambda: by_hand_diloco(chosen=[i for i in range(N) if i != 1]),
     "dsgd": lambda: by_hand_dsgd([ring()]),
     "dsgd, one peer": lambda: by_hand_dsgd(one_peer()),
     "push_sum": lambda: by_hand_push(shares_of_lopsided),
@@ -359,6 +362,7 @@ BY_HAND = {
     "relay_sum": lambda: by_hand_relay(nx.balanced_tree(2, 3).subgraph(range(N))),
     "choco": lambda: by_hand_choco(ring()),
     "error_feedback": by_hand_feedback,
+    "error_feedback, samples": lambda: by_hand_feedback(chosen=lambda k: drawn_clients(k, 3, 2)),
     "powersgd": lambda: by_hand_powersgd(2, 0),
     "powersgd, momentum": lambda: by_hand_powersgd(1, 0.9),
     "powersgd, own feedback": lambda: by_hand_powersgd(1, 0),

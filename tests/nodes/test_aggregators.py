@@ -14,12 +14,14 @@ from optcourse.nodes.byzantine.aggregators import (
     AGGREGATORS,
     bucketing,
     centered_clipping,
+    clipping_from_last,
     geometric_median,
     krum,
     mean,
     median,
     multi_krum,
     nearest_neighbour_mixing,
+    squared_distances,
 )
 from optcourse.nodes.streams import Streams
 from optcourse.theory import byzantine
@@ -95,6 +97,12 @@ def test_names_are_those_of_the_theory():
 # Errors
 
 
+def alternating(rule, first, second):
+    """A rule with memory, asked about vectors of two kinds."""
+    rule(first, n_byzantine=1)
+    return rule(second, n_byzantine=1)
+
+
 @pytest.mark.parametrize("name", ROBUST)
 def test_too_many_byzantine_nodes_are_refused(name):
     for n in (5, 6, 11):
@@ -115,11 +123,28 @@ def test_bad_input_is_refused(name):
     for bad in (X[0], X[None], X[:0], X.long()):
         with pytest.raises(ValueError, match="X must be a floating-point tensor"):
             rule(bad, 0)
+    with pytest.raises(ValueError, match="X must be a floating-point tensor .* of layout torch.sparse_coo"):
+        rule(X.to_sparse(), 0)
+    for bad in (X.tolist(), list(X), X.numpy(), None, "X"):
+        with pytest.raises(TypeError, match=rf"X must be a floating-point tensor \[n, d\], got {type(bad).__name__}"):
+            rule(bad, 0)
     for value in (torch.nan, torch.inf, -torch.inf):
         bad = X.clone()
         bad[4, 1] = value
         with pytest.raises(ValueError, match="node 4"):
             rule(bad, 1)
+
+
+@pytest.mark.parametrize("X", [[[1.0, 2.0]] * 4, [torch.ones(2)] * 4, None])
+def test_wrapped_rules_refuse_what_is_no_tensor(X):
+    for rule in (
+        bucketing(median, 2, torch.Generator()),
+        nearest_neighbour_mixing(median),
+        clipping_from_last(),
+        squared_distances,
+    ):
+        with pytest.raises(TypeError, match=r"X must be a floating-point tensor \[n, d\]"):
+            rule(X, **({} if rule is squared_distances else {"n_byzantine": 0}))
 
 
 def test_rows_beyond_float64_are_named():
@@ -143,6 +168,11 @@ def test_rows_beyond_float64_are_named():
         (lambda X: centered_clipping(X, 1, radius=-1.0), "radius"),
         (lambda X: centered_clipping(X, 1, radius="mean"), "radius"),
         (lambda X: centered_clipping(X, 1, iterations=0), "iterations"),
+        (lambda X: alternating(clipping_from_last(), X, X[:, :1]), "X must have rows of 2 numbers as before, got 1"),
+        (
+            lambda X: alternating(bucketing(clipping_from_last(), 1, torch.Generator()), X, X[:, :1]),
+            "X must have rows of 2 numbers as before, got 1",
+        ),
         (lambda X: centered_clipping(X, 1, torch.zeros(3)), "center"),
         (lambda X: centered_clipping(X, 1, torch.tensor([0.0, torch.nan])), "center"),
         (lambda X: bucketing(median, 0, torch.Generator()), "size"),

@@ -101,10 +101,12 @@ def test_noise_has_its_scale():
     assert abs(sent.mean()) < 2 * 5 / 64 and abs(sent.std() - 5) < 2 * 5 / np.sqrt(2 * 4096)
 
 
-@pytest.mark.parametrize("bad", [None, Streams("attack", 0, [0, 1])])
-def test_noise_asks_for_streams_of_all_nodes(bad):
-    with pytest.raises(ValueError, match="streams must have one row for each of the 7 nodes"):
-        noise()(draw(0, 7, 2), SCATTERED, bad)
+def test_noise_asks_for_streams_of_all_nodes():
+    with pytest.raises(ValueError, match="streams must have one row for each of the 7 nodes, got streams of 2"):
+        noise()(draw(0, 7, 2), SCATTERED, Streams("attack", 0, [0, 1]))
+    for bad in (None, 0):
+        with pytest.raises(TypeError, match=rf"streams must be Streams\(name, seed, nodes\), .*got {bad}"):
+            noise()(draw(0, 7, 2), SCATTERED, bad)
 
 
 # ALIE
@@ -132,7 +134,7 @@ def test_z_grows_with_the_attackers_and_has_its_supporters(n, data):
 
 
 def test_alie_needs_a_z_when_the_attackers_are_the_majority():
-    with pytest.raises(ValueError, match="n_byzantine"):
+    with pytest.raises(ValueError, match="z must be given for n_byzantine = 4 of 7 nodes"):
         alie()(draw(0, 7, 2), last_nodes(7, 4))
     assert torch.isfinite(alie(2.0)(draw(0, 7, 2), last_nodes(7, 4))).all()
 
@@ -192,6 +194,28 @@ def test_mimic_of_nodes_that_do_not_differ_yet_waits_for_a_direction():
     assert (sent == X[~SCATTERED].numpy()).all(1).any()
 
 
+def test_mimic_goes_on_with_the_nodes_that_it_began_with():
+    """Other numbers of nodes or entries, and a victim that turns Byzantine, are refused; what it knows stays."""
+    X = draw(4, 7, 4)
+    for warmup in (1, 3):
+        attack = mimic(warmup=warmup)
+        first = attack(X, SCATTERED)
+        for other in (draw(5, 7, 5), draw(5, 6, 4), draw(5, 8, 4), draw(5, 9, 4)):
+            shape = (
+                rf"honest must have shape \[7, 4\] as before, got \[{len(other)}, {other.shape[1]}\]: make a new attack"
+            )
+            with pytest.raises(ValueError, match=shape):
+                attack(other, last_nodes(len(other), 2))
+        assert torch.equal(attack(X, SCATTERED), first)
+    victim = int(np.flatnonzero((X == first[1]).all(1) & ~SCATTERED)[0])
+    attack(X, SCATTERED)  # the end of the warm-up
+    turned = SCATTERED.clone()
+    turned[victim] = True
+    with pytest.raises(ValueError, match=f"byzantine must leave node {victim} honest, whom this attack copies"):
+        attack(X, turned)
+    assert torch.equal(attack(X, SCATTERED), first)
+
+
 def test_mimic_of_a_given_node():
     X = draw(0, 7, 4)
     assert torch.equal(mimic(target=3)(X, SCATTERED)[SCATTERED], X[[3, 3]])
@@ -203,14 +227,22 @@ def test_mimic_of_a_given_node():
 # Labels
 
 
+def test_a_given_node_needs_no_warm_up():
+    with pytest.raises(ValueError, match="warmup must be 1 with a target, .* got 5"):
+        mimic(target=3, warmup=5)
+    assert torch.equal(mimic(target=3, warmup=1)(draw(0, 7, 4), SCATTERED)[1], draw(0, 7, 4)[3])
+
+
 def test_label_flip():
     labels = torch.arange(10).reshape(2, 5)
     assert label_flip(labels, 10).tolist() == [[9, 8, 7, 6, 5], [4, 3, 2, 1, 0]]
     assert torch.equal(label_flip(label_flip(labels, 10), 10), labels)
     assert label_flip(torch.tensor([2], dtype=torch.uint8), 3).tolist() == [0]
-    for bad in (torch.tensor([10]), torch.tensor([-1]), torch.tensor([1.0]), torch.tensor([True])):
+    for bad in (torch.tensor([10]), torch.tensor([-1]), torch.tensor([1.0]), torch.tensor([True]), torch.tensor([1j])):
         with pytest.raises(ValueError, match="labels must be integers in 0..9"):
             label_flip(bad, 10)
+    with pytest.raises(TypeError, match="labels must be a tensor of integers, got list"):
+        label_flip([0, 1], 10)
 
 
 # Attacks on rules
@@ -245,9 +277,20 @@ def test_bad_input_is_refused(name):
     for bad in (X[0], X.long()):
         with pytest.raises(ValueError, match="honest must be a floating-point tensor"):
             attack(bad, SCATTERED, streams(7))
-    for bad in (SCATTERED[:6], SCATTERED.long(), SCATTERED[:, None]):
+    for bad in (X.tolist(), X.numpy(), None):
+        with pytest.raises(
+            TypeError, match=rf"honest must be a floating-point tensor \[n, d\], got {type(bad).__name__}"
+        ):
+            attack(bad, SCATTERED, streams(7))
+    for bad in (SCATTERED[:6], SCATTERED.long(), SCATTERED[:, None], SCATTERED.tolist(), None):
         with pytest.raises(ValueError, match=r"byzantine must be a bool tensor \[7\]"):
             attack(X, bad, streams(7))
+    for node in (0, 4):  # an honest one, and one that is not
+        broken = X.clone()
+        broken[node, 1] = torch.nan
+        with pytest.raises(ValueError, match=f"honest must have finite rows, the row of node {node} is not"):
+            attack(broken, SCATTERED, streams(7))
+    attack(X, SCATTERED, streams(7))  # and none of these left a trace
     with pytest.raises(ValueError, match="byzantine must leave a node honest"):
         attack(X, last_nodes(7, 7), streams(7))
 

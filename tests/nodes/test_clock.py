@@ -1,12 +1,18 @@
 """Simulated time: hand-computed traces."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optcourse.nodes import Network
 from optcourse.nodes.time import clock as clocks
-from optcourse.nodes.time.clock import Clock
+from optcourse.nodes.time.clock import Clock, Interval
+from optcourse.nodes.time.collectives import execute, plan
+from optcourse.nodes.time.pipeline import gpipe
+from optcourse.nodes.time.schedule import asynchronous_schedule
+from optcourse.nodes.time.timeline import idle_share
 
 
 def test_a_mean_waits_for_the_slowest_and_mixing_for_the_neighbours_only():
@@ -69,8 +75,14 @@ def test_a_law_is_a_pure_function_of_seed_and_call(calls, seed):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"latency": -1.0}, "latency must be in"),
-        ({"seconds_per_byte": float("inf")}, "seconds_per_byte must be in"),
+        ({"latency": -1.0}, r"latency must be in \[0, inf\), got -1.0"),
+        ({"seconds_per_byte": float("inf")}, r"seconds_per_byte must be in \[0, inf\), got inf"),
+        ({"compute": -1}, r"compute must be in \(0, inf\), got -1$"),
+        ({"compute": 0.0}, r"compute must be in \(0, inf\), got 0.0$"),
+        ({"compute": float("nan")}, r"compute must be in \(0, inf\), got nan$"),
+        ({"compute": float("inf")}, r"compute must be in \(0, inf\), got inf$"),
+        ({"compute": [1.0, -2.0]}, r"compute must be in \(0, inf\), got -2.0$"),
+        ({"compute": torch.tensor(-1.0)}, r"compute must be in \(0, inf\), got -1.0$"),
         ({"pattern": "telepathy"}, "pattern must be one of"),
     ],
 )
@@ -79,8 +91,74 @@ def test_bad_prices_are_refused(options, message):
         Clock(**options)
 
 
+@pytest.mark.parametrize("name", ["compute", "latency", "seconds_per_byte"])
+def test_what_is_no_number_is_refused_by_name(name):
+    for bad in ("1", None, True, 1j, torch.ones(2) * 1j, {}):
+        with pytest.raises(TypeError, match=f"{name} must be a real number, got"):
+            Clock(**{name: bad})
+    if name != "compute":  # one for all wires
+        for bad in ([1.0, 1.0], torch.ones(2)):
+            with pytest.raises(TypeError, match=f"{name} must be one real number, got"):
+                Clock(**{name: bad})
+    assert Clock(**{name: np.float32(1)}).bind(2).now == Clock(**{name: torch.tensor(1.0)}).bind(2).now == 0.0
+
+
+@pytest.mark.parametrize(
+    ("law", "error", "message"),
+    [
+        (lambda call: torch.tensor([1.0, -1.0]), ValueError, r"compute must be in \[0, inf\), got -1.0"),
+        (lambda call: torch.tensor([1.0, float("nan")]), ValueError, r"compute must be in \[0, inf\), got nan"),
+        (lambda call: 1.0, ValueError, r"compute must give one time per node, shape \[2\], got shape \[\]"),
+        (lambda call: "soon", TypeError, "compute must be a real number, got 'soon'"),
+    ],
+)
+def test_what_a_law_says_is_checked_in_every_call(law, error, message):
+    with pytest.raises(error, match=message):
+        Clock(compute=law).bind(2)
+    clock = Clock(compute=lambda call: law(call) if call == 3 else [1.0, 2.0]).bind(2)
+    for _ in range(3):
+        clock.compute()
+    assert clock.times.tolist() == [3.0, 6.0]
+    with pytest.raises(error, match=message):
+        clock.compute()
+    assert clock.times.tolist() == [3.0, 6.0] and clock.calls == 3
+
+
+@pytest.mark.parametrize("n_bytes", [-1, float("nan"), float("inf"), "8", None])
+def test_bytes_are_a_number_that_is_not_negative(n_bytes):
+    clock = Clock(seconds_per_byte=1.0).bind(2)
+    for communicate in (clock.mean, lambda b: clock.mix([torch.tensor([1]), torch.tensor([0])], b)):
+        with pytest.raises((ValueError, TypeError), match="n_bytes must be"):
+            communicate(n_bytes)
+    assert clock.now == 0.0
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf"), "1", None, True, [1.0]])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("timeout", lambda bad: Network(2, timeout=bad)),
+        ("mean", lambda bad: clocks.exponential(bad, 2)),
+        ("minimum", lambda bad: clocks.exponential(9.0, 2, minimum=bad)),
+        ("factor", lambda bad: clocks.stragglers(clocks.constant(1.0, 2), [0], bad)),
+        ("seconds", lambda bad: clocks.constant(bad, 2)),
+        ("latency", lambda bad: asynchronous_schedule(clocks.constant(1.0, 2), 2, 3, latency=bad)),
+        ("latency", lambda bad: execute(plan("ring", 2), torch.ones(2, 2), latency=bad)),
+        ("seconds_per_byte", lambda bad: execute(plan("ring", 2), torch.ones(2, 2), seconds_per_byte=bad)),
+        ("forward", lambda bad: gpipe(2, 2, forward=bad)),
+        ("backward", lambda bad: gpipe(2, 2, backward=bad)),
+        ("end", lambda bad: idle_share([Interval(0, 0.0, 1.0, "compute")], 1, end=bad)),
+    ],
+)
+def test_every_number_of_a_model_of_time_is_refused_by_name(name, call, bad):
+    if name == "end" and bad is None:
+        return  # the end of the last bar
+    with pytest.raises((ValueError, TypeError), match=rf"^{name} must be"):
+        call(bad)
+
+
 def test_bad_laws_are_refused():
-    with pytest.raises(ValueError, match=r"seconds must be a number or have shape \[3\]"):
+    with pytest.raises(ValueError, match=r"compute must be a number or have shape \[3\], got shape \[2\]"):
         Clock(compute=[1.0, 2.0]).bind(3)
     with pytest.raises(ValueError, match="seconds must be in"):
         clocks.constant(0.0, 2)

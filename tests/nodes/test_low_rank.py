@@ -110,7 +110,7 @@ def test_low_rank_errors():
         low_rank([], streams=streams([0]))
     with pytest.raises(ValueError, match="a side in shapes must be at least 1, got 0"):
         low_rank([(3, 0)], streams=streams([0]))
-    with pytest.raises(ValueError, match=r"x must be \[m, d\] with d = 15, the entries of shapes, got \[2, 14\]"):
+    with pytest.raises(ValueError, match=r"p must be \[m, d\] with d = 15, the entries of shapes, got \[2, 14\]"):
         low_rank([(3, 5)], streams=streams(range(2)))(torch.ones(2, 14))
     with pytest.raises(ValueError, match="the factors of p must be finite, got NaN or infinity in row 1 of 2"):
         low_rank([(3, 5)], streams=streams(range(2)))(torch.tensor([[1.0], [3e38]]).expand(2, 15))

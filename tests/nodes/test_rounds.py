@@ -1,5 +1,9 @@
 """What is another thing in every round: step sizes, who takes part, and time that an average does not take."""
 
+import inspect
+import weakref
+from functools import partial
+
 import node_cases
 import numpy as np
 import pytest
@@ -155,6 +159,89 @@ def test_a_result_that_others_do_not_use_may_stay_where_it_is():
     assert net.bytes_sent.tolist() == [40.0, 40.0, 0, 0] and net.clock.times.tolist() == [2.0, 2.0, 0, 0]
 
 
+def test_what_did_not_fit_waits_with_a_node_that_does_not_take_part():
+    """Three nodes, gradients 1, 2, 3 times (3, 1), the larger entry travels: a trace on paper.
+
+    Round 0, nodes 0 and 1: they send 3 and 6 and keep 1 and 2 of the second entry. Round 1, nodes 1 and 2: node 1 has
+    (6, 4), sends 6 and keeps 4; node 2 has (9, 3). Round 2, node 1: (6, 6), of which the first travels. Each message
+    of a float64 and a position has 12 bytes, and a sender's reaches both others, whoever passes it on.
+    """
+    taking = torch.tensor([[True, True, False], [False, True, True], [False, True, False]])
+    net = Network(3, clock=Clock(compute=1.0, latency=1.0))
+    g = torch.tensor([[3.0, 1.0]], dtype=torch.float64) * torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64)
+    x = torch.zeros(3, 2, dtype=torch.float64)
+    iterates = nodes.error_feedback(net, lambda x: g, x, 1.0, compressors.top_k(1), alive=lambda k: taking[k])
+    trace = [
+        # x, memories of the second entry, bytes sent by now, times
+        (-4.5, [1, 2, 0], [24, 24, 0], [2, 2, 3]),  # a gradient, one message to the other, one on to node 2
+        (-12.0, [1, 4, 3], [24, 48, 24], [6, 5, 5]),  # node 2 was late: 3 + 1 + 1, and one on to node 0
+        (-18.0, [1, 6, 3], [24, 72, 24], [8, 6, 8]),  # node 1 waits for nobody; node 0 comes at 7, node 2 has its turn
+    ]
+    for where, memories, n_bytes, times in trace:
+        found = next(iterates)
+        assert found.tolist() == [[where, 0.0]] * 3
+        assert nodes.memory(iterates)["e"].tolist() == [[0.0, e] for e in memories]
+        assert net.bytes_sent.tolist() == n_bytes and net.clock.times.tolist() == times
+
+
+def test_compressed_gradients_of_those_who_take_part_reach_everybody():
+    """The mean of two of three gradients, as messages of 8 bytes; each sender's reaches both others."""
+    net, alive = Network(3, clock=Clock(compute=1.0, latency=1.0)), [True, True, False]
+    g = torch.tensor([[1.0, 0.0], [3.0, 0.0], [50.0, 0.0]])
+    found = next(nodes.compressed_sgd(net, lambda x: g, torch.zeros(3, 2), 0.5, compressors.identity(), alive))
+    assert found.tolist() == [[-1.0, 0.0]] * 3
+    assert net.bytes_sent.tolist() == [16, 16, 0] and net.clock.times.tolist() == [2, 2, 3]
+
+
+@pytest.mark.parametrize("rule", [nodes.local_sgd, nodes.scaffold, nodes.diloco])
+def test_a_mask_takes_part_in_every_round(rule):
+    mask, x = torch.tensor([True, False, True]), torch.zeros(3, 2)
+    g = torch.tensor([[1.0], [float("nan")], [3.0]]).expand(3, 2)  # whoever is away may have anything
+    found = [
+        nodes.last_iterate(rule(Network(3), lambda x: g.nan_to_num(0.0), x, 0.1, local_steps=2, alive=alive), 4)
+        for alive in (mask, mask.tolist(), mask.numpy(), lambda k: mask)
+    ]
+    assert all(torch.equal(y, found[0]) for y in found) and found[0].isfinite().all()
+    assert not torch.equal(found[0], nodes.last_iterate(rule(Network(3), lambda x: g.nan_to_num(0.0), x, 0.1, 2), 4))
+
+
+@pytest.mark.parametrize(
+    ("alive", "error", "message"),
+    [
+        ([0, 1], ValueError, r"alive must be a function of the step, or a bool mask of shape \[4\] .*got \[0, 1\]"),
+        (torch.tensor([True, False]), ValueError, r"bool mask of shape \[4\] that is not all False, got tensor"),
+        ([False] * 4, ValueError, "not all False, got .False, False, False, False"),
+        (3, TypeError, "alive must be a function of the step, or a bool mask .* got 3"),
+        (
+            lambda k: [0, 1],
+            ValueError,
+            r"alive must give a bool mask of shape \[4\] .* got \[0, 1\]",
+        ),
+        (lambda k: None, TypeError, "alive must give a bool mask .* got None"),
+        (lambda: None, TypeError, r"alive must be called like alive\(k\)"),
+        (nodes.clients, TypeError, r"alive must be what clients\(...\) makes: call it, alive=clients\(...\)"),
+    ],
+)
+@pytest.mark.parametrize("name", ["local_sgd", "scaffold", "diloco", "error_feedback", "compressed_sgd"])
+def test_who_takes_part_is_said_by_a_mask(name, alive, error, message):
+    options = {"compress": compressors.top_k(1)} if name in ("error_feedback", "compressed_sgd") else {"local_steps": 1}
+    with pytest.raises(error, match=message):
+        next(nodes.ALGORITHMS[name](Network(4), torch.ones_like, torch.zeros(4, 2), 0.1, alive=alive, **options))
+
+
+def test_who_cannot_be_away_is_said_by_name():
+    """A star serves those who were away; elsewhere nobody does."""
+    net, refused = Network(8), set()
+    x = node_cases.start(net, torch.float64)
+    for rule, options in node_cases.cases(net).values():
+        if "alive" not in inspect.signature(rule).parameters:
+            refused.add(rule.__name__)
+            with pytest.raises(TypeError, match=f"{rule.__name__} got an unexpected keyword argument 'alive'"):
+                rule(net, torch.ones_like, x, 0.1, alive=[True] * 8, **options)
+    takes = {"local_sgd", "scaffold", "diloco", "compressed_sgd", "error_feedback"}
+    assert refused == set(nodes.ALGORITHMS) - takes
+
+
 def test_bad_samples_and_servers_are_named():
     def first(**options):
         return next(nodes.local_sgd(Network(4), torch.ones_like, torch.zeros(4, 2), 0.1, **options))
@@ -172,7 +259,10 @@ def test_bad_samples_and_servers_are_named():
         ({"server_lr": 0.5}, ValueError, "server_lr must be 1 without a server, got 0.5"),
         ({"server": SGD, "server_lr": 0}, ValueError, "server_lr must be in"),
         ({"server": "adam"}, TypeError, "server must be an optimizer of optcourse.optim.* got 'adam'"),
-        ({"optimizer": LARS}, TypeError, "method must be an element-wise optimizer"),
+        ({"optimizer": LARS}, TypeError, "optimizer must be an element-wise optimizer .*LARS"),
+        ({"server": torch.optim.SGD}, TypeError, "server must be an element-wise optimizer .*torch.optim"),
+        ({"server": partial(SGD, foo=1)}, TypeError, "server must have settings of SGD, got {'foo': 1}: .*'foo'"),
+        ({"server": nodes.fed_adam}, TypeError, r"server must be what fed_adam\(...\) makes: call it"),
     ):
         with pytest.raises(error, match=message):
             first(**options)
@@ -250,6 +340,29 @@ def test_gathered_messages_are_not_all_dense_at_once(monkeypatch):
             found = Network(16).mean(q, weight)
         torch.testing.assert_close(found[0], exact, rtol=1e-13, atol=1e-13)
     assert max(largest) <= 300
+
+
+@pytest.mark.parametrize("weight", [None, torch.arange(16.0) / 100])
+@pytest.mark.parametrize(("numbers", "together"), [(1, 1), (100, 1), (300, 3)])
+def test_a_mean_of_messages_forgets_what_it_has_read(monkeypatch, numbers, together, weight):
+    """Of 16 messages as many are dense at any time as are read at once: one, when they are long."""
+    monkeypatch.setattr(averaging, "_NUMBERS", numbers)
+    q = compressors.top_k(3)(torch.randn(16, 100, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    alive, most, dense = set(), [], type(q).dense
+
+    def watched(self):
+        out = dense(self)
+        name = len(most)
+        alive.add((name, len(out)))
+        weakref.finalize(out, alive.discard, (name, len(out)))
+        most.append(sum(rows for _, rows in alive))
+        return out
+
+    exact = q.dense().mean(0) if weight is None else weight.double() @ q.dense()
+    monkeypatch.setattr(type(q), "dense", watched)
+    found = Network(16).mean(q, weight)
+    assert max(most) == together and not alive
+    torch.testing.assert_close(found[0], exact, rtol=1e-13, atol=1e-13)
 
 
 def test_the_node_whose_message_is_not_finite_is_found_among_all_pieces(monkeypatch):

@@ -66,7 +66,10 @@ def algorithm(rule: Callable[..., Iterates]) -> Callable[..., Iterates]:
         x, place = x.detach(), net.new_place()
         lr = step_size(lr, x, place)
         function("grad", grad, "of x")
-        inspect.signature(rule).bind(net, grad, x, lr, *args, **options)  # a wrong option fails here, not at next()
+        try:
+            inspect.signature(rule).bind(net, grad, x, lr, *args, **options)  # a wrong option fails here, not at next()
+        except TypeError as error:
+            raise TypeError(f"{rule.__name__} {error}") from None
 
         def gradient(x: Tensor, rows: Tensor | None = None) -> Tensor:
             x = x.detach()  # its own tensor: grad may ask it to require a gradient

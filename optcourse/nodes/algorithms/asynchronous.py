@@ -14,9 +14,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from optcourse.arguments import function, positive
+from optcourse.arguments import positive
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
 from optcourse.nodes.algorithms.step_sizes import rate
+from optcourse.nodes.makers import as_called, maker
 from optcourse.nodes.network.network import Network
 from optcourse.nodes.time.schedule import Schedule
 
@@ -40,7 +41,8 @@ def async_sgd(
     incremental subgradient methods"; Agarwal & Duchi 2011, "Distributed delayed stochastic optimization".
 
     Raises ``ValueError`` for another number of nodes in the schedule, rows of x that differ, a limit that is not
-    positive, or a gradient that is not finite when it is applied; ``TypeError`` for another kind of schedule or limit.
+    positive, or a gradient that is not finite when it is applied; ``TypeError`` for a limit that is no function of the
+    delay, or the maker of one.
     """
     if not isinstance(schedule, Schedule):
         raise TypeError(f"schedule must be a Schedule for {net.n} nodes, got {schedule!r}")
@@ -49,7 +51,7 @@ def async_sgd(
     if (x != x[:1]).any():
         raise ValueError("x must have equal rows, the model of the server, got rows that differ")
     if limit is not None:
-        function("limit", limit, "of the delay")
+        as_called("limit", limit, "limit(delay)", 0)
     rounds = net.rounds()  # what is above is checked at the call
     jobs, (batches, places, depth) = schedule.jobs, _planned(schedule)
     readers = defaultdict(list)
@@ -98,6 +100,7 @@ def update(x: Tensor, g: Tensor, lr: float | Tensor, delay: int, limit: Limit | 
     return x - (lr.clamp(max=largest) if isinstance(lr, Tensor) else min(lr, largest)) * g
 
 
+@maker
 def delay_adaptive(L: float, c: float = 0.5) -> Limit:
     r"""Steps of at most :math:`c/(L\,\mathrm{delay})`, and 1/L for a fresh gradient: old gradients count less.
 

@@ -1,6 +1,7 @@
 r"""Compressed messages: unbiased quantization, error feedback, PowerSGD.
 
-``compress`` maps [rows, d] to a ``Message``, see ``optcourse.nodes.messages``. Lecture 15 derives the algorithms.
+``compress`` maps [rows, d] to a ``Message``, see ``optcourse.nodes.messages``; what is no such function, or a maker of
+them that was not called (``top_k``), raises ``TypeError``. Lecture 15 derives the algorithms.
 """
 
 from __future__ import annotations
@@ -10,25 +11,28 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from optcourse.arguments import choice, function, integer, real
+from optcourse.arguments import choice, integer, real
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
+from optcourse.nodes.algorithms.participation import Alive, changed, shares
 from optcourse.nodes.messages.factors import matrix_views, orthogonalize, products
-from optcourse.nodes.messages.payloads import Compressor
+from optcourse.nodes.messages.payloads import Compressor, as_compressor
 from optcourse.nodes.network.network import Network
 
 
 @algorithm
-def compressed_sgd(net: Network, grad: Gradient, x: Tensor, lr: float, compress: Compressor) -> Iterates:
+def compressed_sgd(
+    net: Network, grad: Gradient, x: Tensor, lr: float, compress: Compressor, alive: Alive | None = None
+) -> Iterates:
     r"""SGD with compressed gradients, :math:`x \leftarrow x-\gamma\frac1n\sum_jC(g_j(x))`, and no memory.
 
     For *unbiased* compressors (``compressors.qsgd``: then it is QSGD, and may be called :data:`qsgd`;
     ``random_k(unbiased=True)``): bound ``theory.compression.unbiased_bound``. With a biased one it may diverge (lecture
-    15.4). Per step one message to all. Source: Alistarh, Grubic, Li, Tomioka & Vojnovic 2017, "QSGD", Algorithm 1.
-    Raises ``TypeError`` for a compress that is no function.
+    15.4). Per step one message to all; with ``alive``, as in :func:`local_sgd`, of those who take part, and those who
+    do not receive them too. Source: Alistarh, Grubic, Li, Tomioka & Vojnovic 2017, "QSGD", Algorithm 1.
     """
-    function("compress", compress, "as those of nodes.compressors")
-    for _ in net.rounds():
-        x = x - lr * net.mean(compress(grad(x)))
+    compress, share = as_compressor("compress", compress), shares(net, alive)
+    for k in net.rounds():
+        x = x - lr * net.mean(compress(grad(x)), weight=share(k))
         yield x
 
 
@@ -36,21 +40,25 @@ qsgd = compressed_sgd
 
 
 @algorithm
-def error_feedback(net: Network, grad: Gradient, x: Tensor, lr: float, compress: Compressor) -> Iterates:
+def error_feedback(
+    net: Network, grad: Gradient, x: Tensor, lr: float, compress: Compressor, alive: Alive | None = None
+) -> Iterates:
     r"""EF-SGD: what a message left out is remembered and added to the next one.
 
     :math:`p_i=\gamma g_i(x)+e_i`, :math:`x \leftarrow x-\mathrm{mean}\,C(p_i)`, :math:`e_i \leftarrow p_i-C(p_i)`, for
     any compressor with contraction delta > 0. Bound: ``theory.compression.ef_bound``; x - mean(e) follows plain SGD.
-    Per step one message to all. Source: Karimireddy, Rebjock, Stich & Jaggi 2019, Algorithm 2, on n nodes. Raises
-    ``TypeError`` for a compress that is no function.
+    Per step one message to all; with ``alive``, as in :func:`local_sgd`, of those who take part: the others receive
+    them, and their memory waits (Li & Li 2023, "Analysis of error feedback in federated non-convex optimization with
+    biased compression", with one local step). Source: Karimireddy, Rebjock, Stich & Jaggi 2019, Algorithm 2, on n
+    nodes.
     """
-    function("compress", compress, "as those of nodes.compressors")
+    compress, share = as_compressor("compress", compress), shares(net, alive)
     e = net.initial("e", torch.zeros_like(x))
-    for _ in net.rounds():
-        p = lr * grad(x) + e
+    for k in net.rounds():
+        p, weight = lr * grad(x) + e, share(k)
         q = compress(p)
-        e = p - q.dense()
-        x = x - net.mean(q)
+        e = changed(net, weight, p - q.dense(), e)
+        x = x - net.mean(q, weight)
         yield x
 
 

@@ -13,9 +13,9 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from optcourse.arguments import function, real
+from optcourse.arguments import real
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm, fixed, in_turn
-from optcourse.nodes.messages.payloads import Compressor
+from optcourse.nodes.messages.payloads import Compressor, as_compressor
 from optcourse.nodes.network.network import Network
 
 Mixing = Tensor | Sequence[Tensor]
@@ -154,11 +154,9 @@ def choco(
     ``consensus_lr`` in (0, 1] is small enough; the theory's (``theory.compressed_gossip.choco_gossip_step``) is much
     smaller than what works. Per step one message to each neighbour. Source: Koloskova, Stich & Jaggi 2019,
     "Decentralized stochastic optimization and gossip algorithms with compressed communication", Algorithm 2. Raises
-    ``ValueError`` for consensus_lr outside (0, 1], or a list of matrices, ``TypeError`` for a compress that is no
-    function.
+    ``ValueError`` for consensus_lr outside (0, 1], or a list of matrices, ``TypeError`` for what is no compressor.
     """
-    W = fixed(net, W)
-    function("compress", compress, "as those of nodes.compressors")
+    W, compress = fixed(net, W), as_compressor("compress", compress)
     eta = real("consensus_lr", consensus_lr, 0, 1, open_low=True)
     public, around = net.initial("public", torch.zeros_like(x)), net.initial("around", torch.zeros_like(x))
     for _ in net.rounds():

@@ -6,44 +6,20 @@ x has one row per own node; ``net.mean`` is one row that broadcasts. Lecture 16 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from optcourse.arguments import function, integer, nonnegative, positive, real
+from optcourse.arguments import integer, nonnegative, positive, real
 from optcourse.nodes.algorithms.algorithm import Gradient, Iterates, algorithm
+from optcourse.nodes.algorithms.participation import Alive, changed, shares
 from optcourse.nodes.algorithms.server import as_rule
 from optcourse.nodes.algorithms.step_sizes import rate
 from optcourse.nodes.network.network import Network
-from optcourse.nodes.streams import Streams
 from optcourse.optim import SGD, AdamW
-
-#: Which nodes take part in the average after step k: ``alive(k) -> bool Tensor[n]``.
-Alive = Callable[[int], Tensor]
-
-
-def clients(n_nodes: int, count: int, seed: int = 0) -> Alive:
-    """``count`` of n nodes, drawn anew and without replacement for every step: ``alive`` of a sampled average.
-
-    A pure function of the step, the same in every process. Raises ``ValueError`` unless 1 <= count <= n_nodes.
-
-    >>> alive = clients(10, 3)
-    >>> int(alive(4).sum()), bool((alive(4) == alive(4)).all())
-    (3, True)
-    """
-    n = integer("n_nodes", n_nodes, 1)
-    count = integer("count", count, 1, n)
-
-    def alive(k: int) -> Tensor:
-        drawn = Streams(f"clients {integer('k', k, 0)}", seed, range(n)).uniform(dtype=torch.float64)
-        return drawn.argsort(stable=True).argsort() < count
-
-    return alive
 
 
 @algorithm
@@ -69,10 +45,11 @@ def local_sgd(
     communicates little".
 
     ``alive(k)``, a mask [n], says who takes part in the averaging after step k: who has not dropped out, or was
-    sampled (:func:`clients`). The mean then goes to everybody, and its way to those who did not take part is counted.
-    ``samples`` [n] >= 0 weigh the nodes in proportion (FedAvg's :math:`n_i/\sum n_j`), among those alive. With
-    ``threshold`` the nodes average as soon as :math:`\frac1n\sum_i\|x_i-a\|^2`, with a the last average, exceeds it
-    ("when necessary"), and after tau steps at the latest; that costs a mean of one number per step.
+    sampled (:func:`clients`); a mask itself holds for all steps. The mean then goes to everybody, and its way to those
+    who did not take part is counted. ``samples`` [n] >= 0 weigh the nodes in proportion (FedAvg's
+    :math:`n_i/\sum n_j`), among those alive. With ``threshold`` the nodes average as soon as
+    :math:`\frac1n\sum_i\|x_i-a\|^2`, with a the last average, exceeds it ("when necessary"), and after tau steps at the
+    latest; that costs a mean of one number per step.
 
     ``proximal`` = mu adds :math:`\mu(x_i-a)` to the gradients: FedProx (Li, Sahu, Zaheer, Sanjabi, Talwalkar & Smith
     2020, equation 2). ``optimizer`` takes the local steps: an element-wise class of ``optcourse.optim``, or a
@@ -89,8 +66,7 @@ def local_sgd(
     positive(server_lr=server_lr)
     if server is None and server_lr != 1.0:
         raise ValueError(f"server_lr must be 1 without a server, got {server_lr}")
-    _taking_part(alive)
-    step, jump, weights = as_rule("optimizer", optimizer), as_rule("server", server), _weights(net, samples)
+    step, jump, share = as_rule("optimizer", optimizer), as_rule("server", server), shares(net, alive, samples)
     anchor, since = net.initial("anchor", x), net.initial("since", torch.zeros(net.rows, 1))
     local, outer = (
         net.initial(name, rule.start(x) if rule else []) for name, rule in (("local", step), ("outer", jump))
@@ -104,10 +80,10 @@ def local_sgd(
             drift = net.mean((x - anchor).square().sum(1, keepdim=True))
             due = due or drift.item() > threshold
         if due and jump:
-            delta = net.mean(anchor - x, weight=_shares(net, alive, weights, k))
+            delta = net.mean(anchor - x, weight=share(k))
             x, outer = jump(anchor, delta.expand_as(x), outer, server_lr)
         elif due:
-            x = net.mean(x, weight=_shares(net, alive, weights, k)).expand_as(x)
+            x = net.mean(x, weight=share(k)).expand_as(x)
         if due:
             anchor, since = x, torch.zeros_like(since)
         yield x
@@ -135,19 +111,19 @@ def scaffold(
     """
     tau = integer("local_steps", local_steps, 1)
     positive(server_lr=server_lr)
-    _taking_part(alive)
+    share = shares(net, alive)
     c_i, c = net.initial("c_i", torch.zeros_like(x)), net.initial("c", torch.zeros_like(x))
     y, x = net.initial("y", x), net.initial("x", x)
     spent = net.initial("spent", x.new_zeros(net.rows, 1))
     for k in net.rounds():
         y, spent = y - lr * (grad(y) - c_i + c), spent + lr * x.new_ones(net.rows, 1)
         if (k + 1) % tau == 0:
-            share = _shares(net, alive, None, k)
-            here = None if share is None else (share > 0).double() / net.n
+            weight = share(k)
+            here = None if weight is None else (weight > 0).double() / net.n
             change = (x - y) / spent - c
             c = c + net.mean(change, weight=here)
-            c_i = c_i + (change if here is None else torch.where(here[net.mine, None].to(x.device) > 0, change, 0))
-            x = x + server_lr * net.mean(y - x, weight=share)
+            c_i = changed(net, weight, c_i + change, c_i)
+            x = x + server_lr * net.mean(y - x, weight=weight)
             y, spent = x, torch.zeros_like(spent)
         yield y
 
@@ -164,14 +140,15 @@ def diloco(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    alive: Alive | None = None,
 ) -> Iterates:
     r"""DiLoCo: AdamW on every node, and Nesterov momentum on what ``local_steps`` of it changed.
 
     After tau steps the outer gradient is :math:`\Delta=\mathrm{mean}(x-y_i)`; :math:`m \leftarrow \mu m+\Delta`,
     :math:`x \leftarrow x-\eta(\mu m+\Delta)`. Adam's moments stay on their nodes. Per round one mean of d numbers.
-    It is :func:`local_sgd` with these two optimizers. Source: Douillard, Feng, Rusu, Chhaparia, Donchev, Kuncoro,
-    Ranzato, Szlam & Shen 2023, Algorithm 1. Raises ``ValueError`` for local_steps < 1, outer_lr <= 0, momenta outside
-    [0, 1), eps <= 0 or weight_decay < 0.
+    It is :func:`local_sgd` with these two optimizers, and ``alive`` as there. Source: Douillard, Feng, Rusu, Chhaparia,
+    Donchev, Kuncoro, Ranzato, Szlam & Shen 2023, Algorithm 1. Raises ``ValueError`` for local_steps < 1, outer_lr <= 0,
+    momenta outside [0, 1), eps <= 0 or weight_decay < 0.
     """
     positive(outer_lr=outer_lr, eps=eps)
     b1, b2 = (real("betas", beta, 0, 1, open_high=True) for beta in betas)
@@ -179,33 +156,4 @@ def diloco(
     inner = partial(AdamW, betas=(b1, b2), eps=eps, weight_decay=weight_decay)
     server = partial(SGD, momentum=mu, nesterov=mu > 0)
     federated = inspect.unwrap(local_sgd)
-    yield from federated(net, grad, x, lr, local_steps, optimizer=inner, server=server, server_lr=outer_lr)
-
-
-def _taking_part(alive: Any) -> None:
-    """Raise ``TypeError`` for what is no function and not None."""
-    if alive is not None:
-        function("alive", alive, "of the step")
-
-
-def _shares(net: Network, alive: Alive | None, weights: Tensor | None, k: int) -> Tensor | None:
-    """The weight of each node in the average after step k, float64 [n]; None: 1/n."""
-    if alive is None and weights is None:
-        return None
-    mask = torch.ones(net.n, dtype=torch.bool) if alive is None else torch.as_tensor(alive(k))
-    if mask.shape != (net.n,) or mask.dtype != torch.bool or not mask.any():
-        raise ValueError(f"alive must give a bool mask of shape [{net.n}] that is not all False, got {mask}")
-    share = mask.double() if weights is None else weights * mask
-    if not share.any():
-        raise ValueError(f"alive must leave a node with samples in step {k}, got {mask}")
-    return share / share.sum()
-
-
-def _weights(net: Network, samples: ArrayLike | None) -> Tensor | None:
-    """``samples`` as float64 [n]."""
-    if samples is None:
-        return None
-    (held,) = nonnegative(samples=samples)
-    if held.shape != (net.n,) or not held.any():
-        raise ValueError(f"samples must have shape [{net.n}] and not be all 0, got {held}")
-    return torch.as_tensor(np.asarray(held, dtype=float))
+    yield from federated(net, grad, x, lr, local_steps, alive, optimizer=inner, server=server, server_lr=outer_lr)

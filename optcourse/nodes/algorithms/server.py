@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from optcourse.arguments import positive, real
+from optcourse.nodes.makers import maker, refuse_maker
 from optcourse.optim import RowRule
+from optcourse.optim.stepper import check_element_wise
 
 
 class Rule(Protocol):
@@ -50,6 +52,7 @@ class Adaptive:
         return x - lr * m / (v.sqrt() + self._tau), [m, v]
 
 
+@maker
 def fed_adam(beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> Adaptive:
     r"""FedAdam's server: :math:`v \leftarrow \beta_2v+(1-\beta_2)g^2`.
 
@@ -61,12 +64,14 @@ def fed_adam(beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> Adap
     return _adaptive(lambda v, g2: beta * v + (1 - beta) * g2, beta1, tau)
 
 
+@maker
 def fed_yogi(beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> Adaptive:
     r"""FedYogi's server: :math:`v \leftarrow v-(1-\beta_2)\,g^2\,\mathrm{sgn}(v-g^2)`; see :func:`fed_adam`."""
     beta = real("beta2", beta2, 0, 1, open_high=True)
     return _adaptive(lambda v, g2: v - (1 - beta) * g2 * (v - g2).sign(), beta1, tau)
 
 
+@maker
 def fed_adagrad(beta1: float = 0.0, tau: float = 1e-3) -> Adaptive:
     r"""FedAdagrad's server: :math:`v \leftarrow v+g^2`; see :func:`fed_adam`."""
     return _adaptive(lambda v, g2: v + g2, beta1, tau)
@@ -85,16 +90,21 @@ def as_rule(name: str, optimizer: Any) -> Rule | None:
     """
     if optimizer is None or isinstance(optimizer, RowRule | Adaptive):
         return optimizer
-    if isinstance(optimizer, partial) and not optimizer.args and isinstance(optimizer.func, type):
-        if "lr" in optimizer.keywords:
-            lr = optimizer.keywords["lr"]
-            raise ValueError(
-                f"{name} must have no lr of its own (the algorithm's lr or server_lr counts), got lr = {lr}"
-            )
-        return RowRule(optimizer.func, **optimizer.keywords)
-    if isinstance(optimizer, type):
-        return RowRule(optimizer)
-    raise TypeError(
-        f"{name} must be an optimizer of optcourse.optim, a partial of one with keywords only, or a rule, "
-        f"got {optimizer!r}"
-    )
+    refuse_maker(name, optimizer)
+    method, settings = optimizer, {}
+    if isinstance(optimizer, partial) and not optimizer.args:
+        method, settings = optimizer.func, optimizer.keywords
+    if not isinstance(method, type):
+        raise TypeError(
+            f"{name} must be an optimizer of optcourse.optim, a partial of one with keywords only, or a rule, "
+            f"got {optimizer!r}"
+        )
+    if "lr" in settings:
+        raise ValueError(
+            f"{name} must have no lr of its own (the algorithm's lr or server_lr counts), got lr = {settings['lr']}"
+        )
+    check_element_wise(name, method)
+    try:
+        return RowRule(method, **settings)
+    except TypeError as error:
+        raise TypeError(f"{name} must have settings of {method.__name__}, got {settings}: {error}") from None

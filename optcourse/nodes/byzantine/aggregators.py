@@ -6,9 +6,10 @@ dtype of X; no rule knows *which* rows are Byzantine. ``AGGREGATORS`` lists the 
 
 Rules that need distances between rows take them from one Gram matrix, n^2 numbers instead of n d in every later step.
 
-All rules raise ``ValueError`` when X is not a 2-D floating-point tensor with at least one entry, when a row is not
-finite (the message names the node), and unless n_byzantine is in 0..f with f the rule's
-:func:`~optcourse.theory.distributed.byzantine.breakdown`; ``TypeError`` when n_byzantine is no integer.
+All rules raise ``ValueError`` when X is not a dense 2-D floating-point tensor with at least one entry, when a row is
+not finite (the message names the node), and unless n_byzantine is in 0..f with f the rule's
+:func:`~optcourse.theory.distributed.byzantine.breakdown`; ``TypeError`` when X is no tensor (but a list or an array),
+and when n_byzantine is no integer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from optcourse.arguments import choice, integer, real
+from optcourse.arguments import choice, integer, number
 from optcourse.nodes.byzantine.history import remembering
 from optcourse.nodes.byzantine.subsets import mda, meamed, monna
 from optcourse.nodes.byzantine.vectors import (
@@ -31,6 +32,7 @@ from optcourse.nodes.byzantine.vectors import (
     sorted_columns,
 )
 from optcourse.nodes.byzantine.wrappers import Aggregator, bucketing, nearest_neighbour_mixing
+from optcourse.nodes.makers import maker
 
 __all__ = ["AGGREGATORS", "Aggregator", "bucketing", "mda", "meamed", "monna", "nearest_neighbour_mixing"]
 
@@ -125,7 +127,7 @@ def geometric_median(X: Tensor, n_byzantine: int, tolerance: float = 1e-8, itera
     tensor([0., 0.])
     """
     check_rule(X, n_byzantine, "geometric_median")
-    real("tolerance", tolerance, 0, 0.5, open_low=True, open_high=True)
+    number("tolerance", tolerance, 0, 0.5, open_low=True, open_high=True)
     center, Y, gram, _ = centred_gram(X)
     # n numbers per iteration: too little work for an accelerator.
     w = _weiszfeld(gram.cpu(), tolerance, integer("iterations", iterations, 1)).to(X.device)
@@ -147,7 +149,8 @@ def centered_clipping(
     :func:`~optcourse.theory.distributed.byzantine.clipping_radius`, which a server cannot know.
 
     Source: Karimireddy, He & Jaggi 2021, "Learning from history for Byzantine robust optimization", Algorithm 2.
-    Raises ``ValueError`` for a center of another shape or not finite, a radius that is not > 0, iterations < 1.
+    Raises ``ValueError`` for a center of another shape or not finite, a radius that is not > 0, iterations < 1;
+    ``TypeError`` for a center or a radius that is not made of numbers.
 
     >>> centered_clipping(torch.tensor([[0.0], [1.0], [2.0], [1000.0]]), 1, torch.zeros(1), radius=2.0, iterations=1)
     tensor([1.2500])
@@ -156,8 +159,11 @@ def centered_clipping(
     if isinstance(radius, str):
         choice("radius", radius, ("median",))
     else:
-        real("radius", radius, 0, open_low=True)
-    v = coordinate_median(X) if center is None else torch.as_tensor(center, device=X.device)
+        radius = number("radius", radius, 0, open_low=True)
+    try:
+        v = coordinate_median(X) if center is None else torch.as_tensor(center, device=X.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"center must be numbers of shape {list(X.shape[1:])}, got {center!r}") from None
     if v.shape != X.shape[1:] or not v.isfinite().all():
         raise ValueError(f"center must be finite with shape {list(X.shape[1:])}, got shape {list(v.shape)}: {center}")
     v = v.double()
@@ -169,6 +175,7 @@ def centered_clipping(
     return v.to(X.dtype)
 
 
+@maker
 def clipping_from_last(radius: float | str = "median", iterations: int = 1) -> Aggregator:
     r"""Centered clipping with memory: every call starts at the vector that the last one gave, and the first one at 0.
 
@@ -187,7 +194,10 @@ def clipping_from_last(radius: float | str = "median", iterations: int = 1) -> A
     history: list[Tensor] = []
 
     def rule(X: Tensor, n_byzantine: int) -> Tensor:
-        center = history[0] if history else X.new_zeros(X.shape[1:])
+        d = check_vectors(X).shape[1]
+        if history and len(history[0]) != d:
+            raise ValueError(f"X must have rows of {len(history[0])} numbers as before, got {d}: make a new rule")
+        center = history[0] if history else X.new_zeros(d)
         history[:] = [centered_clipping(X, n_byzantine, center, radius, iterations)]
         return history[0]
 

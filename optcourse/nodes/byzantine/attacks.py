@@ -11,8 +11,9 @@ It returns [n, d], what is really sent: the rows of honest nodes untouched. The 
 together; f is their number, xbar the mean of the n-f honest rows. ``ATTACKS`` lists the makers by name;
 :func:`label_flip` attacks the data.
 
-All attacks raise ``ValueError`` when ``honest`` is not a 2-D floating-point tensor, when ``byzantine`` is no bool
-tensor [n], and when no node is honest. Without Byzantine nodes they return a copy.
+All attacks raise ``ValueError`` when ``honest`` is not a 2-D floating-point tensor of finite rows, when ``byzantine``
+is no bool tensor [n], and when no node is honest, ``TypeError`` when ``honest`` is no tensor. Without Byzantine nodes
+they return a copy.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from optcourse.arguments import choice, integer, nonnegative, real
+from optcourse.arguments import choice, integer, number
 from optcourse.nodes.byzantine.history import remembering
-from optcourse.nodes.byzantine.vectors import lengths
-from optcourse.nodes.streams import Streams
+from optcourse.nodes.byzantine.vectors import check_vectors, lengths
+from optcourse.nodes.makers import maker
+from optcourse.nodes.network.checks import described
+from optcourse.nodes.streams import Streams, as_streams
 
 Attack = Callable[..., Tensor]
 
@@ -44,6 +47,7 @@ def last_nodes(n_nodes: int, n_byzantine: int) -> Tensor:
     return torch.arange(n) >= n - integer("n_byzantine", n_byzantine, 0, n)
 
 
+@maker
 def sign_flip(scale: float = 1.0) -> Attack:
     """Every attacker sends -scale times its own vector. Raises ``ValueError`` for scale < 0.
 
@@ -53,34 +57,34 @@ def sign_flip(scale: float = 1.0) -> Attack:
     tensor([[ 1.],
             [-6.]])
     """
-    nonnegative(scale=scale)
+    scale = number("scale", scale, 0)
     return _attack(lambda honest, byzantine, streams: -scale * honest[byzantine])
 
 
+@maker
 def noise(scale: float = 10.0) -> Attack:
     """Every attacker sends Gaussian noise of its own, with standard deviation ``scale`` in every coordinate.
 
     Needs ``streams``: node i draws from the stream of node i. Raises ``ValueError`` for scale < 0 and, when called,
-    for streams that have not one row for each of the n nodes. Source: Blanchard, El Mhamdi, Guerraoui & Stainer 2017,
-    "Machine learning with adversaries" (the Gaussian attackers of its experiments).
+    for streams that have not one row for each of the n nodes, ``TypeError`` for none. Source: Blanchard, El Mhamdi,
+    Guerraoui & Stainer 2017, "Machine learning with adversaries" (the Gaussian attackers of its experiments).
 
     >>> sent = noise()(torch.zeros(3, 2), last_nodes(3, 1), Streams("attack", 0, range(3)))
     >>> bool((sent[:2] == 0).all()), bool((sent[2] != 0).all())
     (True, True)
     """
-    nonnegative(scale=scale)
+    scale = number("scale", scale, 0)
 
     def lies(honest: Tensor, byzantine: Tensor, streams: Streams | None) -> Tensor:
         n, d = honest.shape
-        if streams is None or len(streams.nodes) != n:
-            got = None if streams is None else f"streams of {len(streams.nodes)}"
-            raise ValueError(f"streams must have one row for each of the {n} nodes, got {got}")
         # Everybody draws, so that a node's noise does not depend on who else is Byzantine.
-        return scale * streams.normal(d, dtype=honest.dtype).to(honest.device)[byzantine]
+        drawn = as_streams("streams", streams, n).normal(d, dtype=honest.dtype)
+        return scale * drawn.to(honest.device)[byzantine]
 
     return _attack(lies)
 
 
+@maker
 def inner_product(epsilon: float = 0.1) -> Attack:
     r"""All attackers send :math:`-\epsilon\bar x`, against the honest mean.
 
@@ -92,10 +96,11 @@ def inner_product(epsilon: float = 0.1) -> Attack:
     >>> inner_product(2.0)(torch.tensor([[1.0], [3.0], [5.0]]), last_nodes(3, 1))[2]
     tensor([-4.])
     """
-    nonnegative(epsilon=epsilon)
+    epsilon = number("epsilon", epsilon, 0)
     return _attack(lambda honest, byzantine, streams: -epsilon * honest[~byzantine].mean(0))
 
 
+@maker
 def alie(z: float | None = None, sample: str = "honest") -> Attack:
     r"""All attackers send :math:`\bar x-z\,s` with s [d] the coordinates' standard deviations (root of the mean
     square, not of the unbiased variance).
@@ -114,12 +119,14 @@ def alie(z: float | None = None, sample: str = "honest") -> Attack:
     (tensor([0.5000]), tensor([4.]))
     """
     if z is not None:
-        real("z", z, 0)
+        z = number("z", z, 0)
     own = choice("sample", sample, ("honest", "own")) == "own"
 
     def lies(honest: Tensor, byzantine: Tensor, streams: Streams | None) -> Tensor:
-        seen = honest[byzantine if own else ~byzantine]
-        shift = alie_z(len(honest), int(byzantine.sum())) if z is None else z
+        seen, n, f = honest[byzantine if own else ~byzantine], len(honest), int(byzantine.sum())
+        if z is None and f > n // 2:
+            raise ValueError(f"z must be given for n_byzantine = {f} of {n} nodes: alie_z stops at half of them")
+        shift = alie_z(n, f) if z is None else z
         offsets = seen.double() - seen.double().mean(0)
         deviation = lengths(offsets.T) / math.sqrt(len(seen))
         return seen.mean(0) - shift * deviation.to(seen.dtype)
@@ -145,6 +152,7 @@ def alie_z(n_nodes: int, n_byzantine: int) -> float:
     return max(0.0, float(ndtri((n - f - s) / (n - f))))
 
 
+@maker
 def mimic(target: int | None = None, warmup: int = 1) -> Attack:
     r"""All attackers copy one honest node: nothing to detect, but its data count f + 1 times.
 
@@ -156,8 +164,9 @@ def mimic(target: int | None = None, warmup: int = 1) -> Attack:
     .. math:: z \leftarrow \frac{z'}{\|z'\|},\qquad z'=\frac t{1+t}\,z+\frac1{1+t}\,\frac p{\|p\|}
 
     from a random z, the same in all runs. An attack without ``target`` has memory: make a new one for each run
-    (``robust_sgd`` begins anew by itself, and its checkpoints hold the memory). Raises ``ValueError`` for a target < 0
-    or a warmup < 1 and, when called, for a target that is no honest node.
+    (``robust_sgd`` begins anew by itself, and its checkpoints hold the memory). Raises ``ValueError`` for a target < 0,
+    a warmup < 1 or, with a target, other than 1; when called, for a target that is no honest node, and without one for
+    another shape than before, or when the victim has become Byzantine.
 
     Source: Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via bucketing", in the
     released code, whose experiments have one round of warm-up; a longer one averages over the noise of gradients.
@@ -168,24 +177,30 @@ def mimic(target: int | None = None, warmup: int = 1) -> Attack:
     """
     warmup = integer("warmup", warmup, 1)
     if target is not None:
+        if warmup != 1:
+            raise ValueError(f"warmup must be 1 with a target, which is there from the start, got {warmup}")
         return _mimic_given(integer("target", target, 0))
     history: list[Tensor] = []
 
     def lies(honest: Tensor, byzantine: Tensor, streams: Streams | None) -> Tensor:
-        X = honest[~byzantine].double()
+        X, shape = honest[~byzantine].double(), list(honest.shape)
         if not history:
             z = torch.randn(X.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(X)
-            history[:] = [torch.zeros(1, dtype=torch.int64), torch.zeros_like(z), z, torch.zeros(1, dtype=torch.int64)]
-        rounds, mu, z, victim = history
-        t = int(rounds)
+            history[:] = [torch.tensor([0, 0, len(honest)]), torch.zeros_like(z), z]
+        numbers, mu, z = history
+        t, victim, n = numbers.tolist()
+        if shape != [n, len(z)]:
+            raise ValueError(f"honest must have shape {[n, len(z)]} as before, got {shape}: make a new attack")
         if t < warmup:
             mu = (t * mu + X.mean(0)) / (1 + t)
             Y = (X - mu) / (X - mu).abs().max().clamp(min=torch.finfo(X.dtype).tiny)  # whose squares stay in range
             p = Y.T @ (Y @ z)
             z = _unit(t * z + (_unit(p) if p.any() else z))
-            victim = (~byzantine).nonzero()[(X @ z).argmax()]
-        history[:] = [rounds + (t < warmup), mu, z, victim]
-        return honest[victim[0]]
+            victim = int((~byzantine).nonzero()[(X @ z).argmax()])
+        if byzantine[victim]:
+            raise ValueError(f"byzantine must leave node {victim} honest, whom this attack copies: make a new attack")
+        history[:] = [torch.tensor([min(t + 1, warmup), victim, n]), mu, z]
+        return honest[victim]
 
     return remembering(_attack(lies), history)
 
@@ -206,14 +221,18 @@ def _unit(v: Tensor) -> Tensor:
 def label_flip(labels: Tensor, n_classes: int) -> Tensor:
     """Labels y of a Byzantine node's data become C-1-y, any shape; its gradients are then computed honestly.
 
-    Raises ``ValueError`` for labels that are no integers in 0..C-1. Source: as in the experiments of Karimireddy,
-    He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via bucketing".
+    Raises ``ValueError`` for labels that are no integers in 0..C-1, ``TypeError`` for what is no tensor. Source: as in
+    the experiments of Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via
+    bucketing".
 
     >>> label_flip(torch.tensor([0, 1, 9]), n_classes=10)
     tensor([9, 8, 0])
     """
     C = integer("n_classes", n_classes, 1)
-    if labels.is_floating_point() or labels.dtype == torch.bool or ((labels < 0) | (labels >= C)).any():
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a tensor of integers, got {type(labels).__name__}")
+    kind = labels.dtype
+    if kind.is_floating_point or kind.is_complex or kind == torch.bool or ((labels < 0) | (labels >= C)).any():
         raise ValueError(f"labels must be integers in 0..{C - 1}, got {labels}")
     return C - 1 - labels
 
@@ -232,14 +251,12 @@ def _attack(lies: Callable[[Tensor, Tensor, Streams | None], Tensor]) -> Attack:
     """The attack whose attackers send ``lies(honest, byzantine, streams)``: [f, d], or [d] for all."""
 
     def attack(honest: Tensor, byzantine: Tensor, streams: Streams | None = None) -> Tensor:
-        if honest.ndim != 2 or not honest.is_floating_point():
-            raise ValueError(f"honest must be a floating-point tensor [n, d], got {honest.dtype} {list(honest.shape)}")
-        if byzantine.dtype != torch.bool or byzantine.shape != honest.shape[:1]:
-            shape = f"{byzantine.dtype} {list(byzantine.shape)}"
-            raise ValueError(f"byzantine must be a bool tensor [{len(honest)}], got {shape}")
+        n = len(check_vectors(honest, "honest"))
+        if not isinstance(byzantine, Tensor) or byzantine.dtype != torch.bool or byzantine.shape != (n,):
+            raise ValueError(f"byzantine must be a bool tensor [{n}], got {described(byzantine)}")
         byzantine = byzantine.to(honest.device)
         if byzantine.all():
-            raise ValueError(f"byzantine must leave a node honest, got all {len(honest)} nodes")
+            raise ValueError(f"byzantine must leave a node honest, got all {n} nodes")
         sent = honest.clone()
         if byzantine.any():
             sent[byzantine] = lies(honest, byzantine, streams)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from optcourse.arguments import integer
+from optcourse.nodes.network.checks import described, is_dense
 from optcourse.theory import byzantine
 
 
@@ -55,13 +56,15 @@ def coordinate_median(X: Tensor) -> Tensor:
     return ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2  # halved first: the sum of two large values overflows
 
 
-def check_vectors(X: Tensor) -> Tensor:
-    """X when it is [n, d], not empty, and finite."""
-    if X.ndim != 2 or not X.numel() or not X.is_floating_point():
-        raise ValueError(f"X must be a floating-point tensor [n, d] with n, d >= 1, got {X.dtype} of {list(X.shape)}")
+def check_vectors(X: Tensor, name: str = "X") -> Tensor:
+    """X when it is a dense tensor [n, d], not empty, and finite."""
+    if not isinstance(X, Tensor):
+        raise TypeError(f"{name} must be a floating-point tensor [n, d], got {type(X).__name__}")
+    if not is_dense(X) or X.ndim != 2 or not X.numel():
+        raise ValueError(f"{name} must be a floating-point tensor [n, d] with n, d >= 1, got {described(X)}")
     if not X.isfinite().all():
         node = int((~X.isfinite().all(1)).nonzero()[0])
-        raise ValueError(f"X must have finite rows, the row of node {node} is not")
+        raise ValueError(f"{name} must have finite rows, the row of node {node} is not")
     return X
 
 

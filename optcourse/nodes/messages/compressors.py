@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from optcourse.arguments import integer
+from optcourse.nodes.makers import maker
 from optcourse.nodes.messages.factors import Shapes, matrix_views, power_factors, row_by_row, sizes
 from optcourse.nodes.messages.payloads import (
     Beside,
@@ -40,11 +41,13 @@ from optcourse.nodes.messages.payloads import (
     Quantized,
     Signs,
     Sparse,
+    as_compressor,
     spread,
 )
-from optcourse.nodes.streams import Streams
+from optcourse.nodes.streams import Streams, as_streams
 
 
+@maker
 def identity() -> Compressor:
     """Nothing is compressed.
 
@@ -54,17 +57,19 @@ def identity() -> Compressor:
     return lambda p: Plain((_checked(p),))
 
 
+@maker
 def side_by_side(compress: Compressor, parts: int) -> Compressor:
     """``compress`` for each of the ``parts`` equal pieces of a vector: several seeds in the columns of x.
 
     Row i of the inner compressor's input number m ``parts`` is piece i mod ``parts`` of node i // ``parts``, so that a
-    random one needs streams for ``n * parts`` nodes. A call raises ``ValueError`` unless ``parts`` divides d.
+    random one needs streams for ``n * parts`` nodes. Raises ``TypeError`` for what is no compressor; a call,
+    ``ValueError`` unless ``parts`` divides d.
 
     >>> x = torch.tensor([[1.0, 3.0, 20.0, 10.0]])
     >>> side_by_side(top_k(1), 2)(x).dense().tolist(), top_k(2)(x).dense().tolist()
     ([[0.0, 3.0, 20.0, 0.0]], [[0.0, 0.0, 20.0, 10.0]])
     """
-    integer("parts", parts, 1)
+    compress, parts = as_compressor("compress", compress), integer("parts", parts, 1)
 
     def together(p: Tensor) -> Message:
         d = _checked(p).shape[1]
@@ -75,15 +80,17 @@ def side_by_side(compress: Compressor, parts: int) -> Compressor:
     return together
 
 
+@maker
 def top_k(k: int) -> Compressor:
     """The k entries of largest magnitude; of equal ones those of lower index. Positions travel in ascending order.
 
-    Source: Stich, Cordonnier & Jaggi 2018, "Sparsified SGD with Memory". A call raises ``ValueError`` unless k is in
-    1..d.
+    Source: Stich, Cordonnier & Jaggi 2018, "Sparsified SGD with Memory". Raises ``ValueError`` for k < 1; a call, for
+    k > d.
 
     >>> top_k(2)(torch.tensor([[1.0, -3.0, 2.0, 3.0, -3.0]])).dense().tolist()
     [[0.0, -3.0, 0.0, 3.0, 0.0]]
     """
+    integer("k", k, 1)
 
     def compress(p: Tensor) -> Message:
         d = _checked(p).shape[1]
@@ -93,18 +100,21 @@ def top_k(k: int) -> Compressor:
     return compress
 
 
+@maker
 def random_k(k: int, streams: Streams, shared: bool = False, unbiased: bool = False) -> Compressor:
     """k entries at positions that are equally likely, drawn anew in every call; times d/k if ``unbiased``.
 
     ``streams`` are those of the nodes whose rows are compressed. With ``shared`` all nodes choose alike and all
     know the seed, so that only values travel: ``streams`` then has one node, the same one in every process. Source:
-    Stich et al. 2018. Raises ``ValueError`` for shared streams of several nodes; a call, unless k is in 1..d and
-    every row has a stream.
+    Stich et al. 2018. Raises ``ValueError`` for k < 1 and shared streams of several nodes, ``TypeError`` for what are
+    no streams; a call, ``ValueError`` for k > d and unless every row has a stream.
 
     >>> compress = random_k(2, Streams("compressor", 0, [0]), shared=True)
     >>> compress(torch.ones(3, 10)).nbytes  # two float32 values from each of three nodes
     24
     """
+    integer("k", k, 1)
+    as_streams("streams", streams)
     if shared and len(streams.nodes) != 1:
         raise ValueError(f"streams must have one node if the positions are shared, got {len(streams.nodes)}")
 
@@ -120,6 +130,7 @@ def random_k(k: int, streams: Streams, shared: bool = False, unbiased: bool = Fa
     return compress
 
 
+@maker
 def qsgd(levels: int, streams: Streams, bucket: int | None = None) -> Compressor:
     r"""Random rounding to ``levels`` = s multiples of the norm: :math:`Q(v)_i = \|v\|\,\mathrm{sgn}(v_i)\,l_i/s`.
 
@@ -128,14 +139,15 @@ def qsgd(levels: int, streams: Streams, bucket: int | None = None) -> Compressor
     length of ceil(log2(2 s + 1)) bits. Source: Alistarh, Grubic, Li, Tomioka & Vojnovic 2017, "QSGD", sections 3.1
     and 4 (buckets), whose Elias code is shorter for few levels.
 
-    Raises ``ValueError`` unless levels is in 1..2**23 (float32 counts no further) and bucket >= 1; a call, unless
-    every row has a stream.
+    Raises ``ValueError`` unless levels is in 1..2**23 (float32 counts no further) and bucket >= 1, ``TypeError`` for
+    what are no streams; a call, ``ValueError`` unless every row has a stream.
 
     >>> compress = qsgd(1, Streams("compressor", 0, [0]))
     >>> compress(torch.tensor([[0.0, -2.0, 0.0]])).dense().tolist(), compress(torch.ones(1, 100)).nbytes
     ([[0.0, -2.0, 0.0]], 29)
     """
     s = integer("levels", levels, 1, 2**23)
+    as_streams("streams", streams)
     if bucket is not None:
         integer("bucket", bucket, 1)
 
@@ -152,6 +164,7 @@ def qsgd(levels: int, streams: Streams, bucket: int | None = None) -> Compressor
     return compress
 
 
+@maker
 def scaled_sign() -> Compressor:
     r"""One bit per entry: :math:`C(v) = \frac{\|v\|_1}d\mathrm{sgn}(v)` with sgn(0) = 1.
 
@@ -170,6 +183,7 @@ def scaled_sign() -> Compressor:
     return compress
 
 
+@maker
 def low_rank(shapes: Shapes, rank: int = 1, iterations: int = 1, *, streams: Streams) -> Compressor:
     """Every matrix among the parameters as a product P Q^T of rank r, per node; biases travel as they are.
 
@@ -182,21 +196,22 @@ def low_rank(shapes: Shapes, rank: int = 1, iterations: int = 1, *, streams: Str
     basis G of the start's span in the row space and A = M^T M, ||P P^T M||^2 = tr((G^T A G)^{-1} G^T A^2 G) >= tr(G^T A
     G), because A^2 >= A G G^T A; and G is a uniform subspace of dimension r.
 
-    Raises ``ValueError`` unless iterations >= 1 and rank is in 1..min(a, b) for every matrix; a call, unless the
-    shapes have d entries and every row has a stream.
+    Raises ``ValueError`` unless iterations >= 1 and rank is in 1..min(a, b) for every matrix, ``TypeError`` for what
+    are no streams; a call, ``ValueError`` unless the shapes have d entries and every row has a stream.
 
     >>> compress = low_rank([(3, 4), (3,)], streams=Streams("compressor", 0, [0, 1]))
     >>> compress(torch.ones(2, 15)).nbytes  # two rows of 3 + 4 + 3 float32 values
     80
     """
     shapes = sizes(shapes)
+    as_streams("streams", streams)
     sides = [(shape[0], math.prod(shape[1:])) for shape in shapes if len(shape) >= 2]
     r, iterations = integer("rank", rank, 1), integer("iterations", iterations, 1)
     for a, b in sides:
         integer(f"rank (of the {a} x {b} matrix)", r, 1, min(a, b))
 
     def compress(p: Tensor) -> Message:
-        matrices, rest = matrix_views(_checked(p, streams), shapes)
+        matrices, rest = matrix_views(_checked(p, streams), shapes, name="p")
         start = streams.normal(sum(b for _, b in sides) * r, dtype=p.dtype).to(p.device)
         starts = [Q.unflatten(1, (-1, r)) for Q in start.split([b * r for _, b in sides], dim=1)]
         factors = [power_factors(M, Q, iterations) for M, Q in zip(matrices, starts, strict=True)]

@@ -33,13 +33,13 @@ def sizes(shapes: Shapes) -> list[tuple[int, ...]]:
     return checked
 
 
-def matrix_views(x: Tensor, shapes: Shapes) -> tuple[list[Tensor], list[Tensor]]:
+def matrix_views(x: Tensor, shapes: Shapes, name: str = "x") -> tuple[list[Tensor], list[Tensor]]:
     """The flat parameters ``x [m, d]`` as views: matrices ``[m, a, b]``, and the rest ``[m, length]``, both in order.
 
     ``shapes`` lists the parameters as ``[p.shape for p in model.parameters()]`` does. A parameter with more than two
     axes (a convolution) is the matrix of its first axis by all others, as in PowerSGD; one with fewer (a bias) belongs
-    to the rest. Writing into the views writes x. Raises ``ValueError`` unless x is [m, d] and the shapes have d
-    entries together.
+    to the rest. Writing into the views writes x. Raises ``ValueError`` unless x, which errors call ``name``, is [m, d]
+    and the shapes have d entries together.
 
     >>> matrices, rest = matrix_views(torch.arange(8.0)[None], [(2, 3), (2,)])
     >>> matrices[0].tolist(), rest[0].tolist()
@@ -48,7 +48,7 @@ def matrix_views(x: Tensor, shapes: Shapes) -> tuple[list[Tensor], list[Tensor]]
     shapes = sizes(shapes)
     lengths = [math.prod(shape) for shape in shapes]
     if x.ndim != 2 or x.shape[1] != sum(lengths):
-        raise ValueError(f"x must be [m, d] with d = {sum(lengths)}, the entries of shapes, got {list(x.shape)}")
+        raise ValueError(f"{name} must be [m, d] with d = {sum(lengths)}, the entries of shapes, got {list(x.shape)}")
     parts = list(zip(x.split(lengths, dim=1), shapes, strict=True))
     matrices = [part.unflatten(1, (shape[0], -1)) for part, shape in parts if len(shape) >= 2]
     return matrices, [part for part, shape in parts if len(shape) < 2]

@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from optcourse.nodes.makers import as_called
 from optcourse.nodes.messages.factors import Shapes, matrix_views, products
 from optcourse.nodes.messages.packing import pack, unpack
+from optcourse.nodes.network.checks import described
 
 
 class Message:
@@ -50,6 +52,23 @@ class Message:
 
 #: Turns the vectors of my nodes, ``Tensor[m, d]``, into a message.
 Compressor = Callable[[Tensor], Message]
+
+
+def as_compressor(name: str, compress: Compressor) -> Compressor:
+    """``compress``, which has to answer with a message: a call raises ``TypeError`` if it does not.
+
+    Raises ``TypeError`` for what is no function of p, and for a maker of compressors itself (``top_k``, not its result
+    ``top_k(10)``).
+    """
+    as_called(name, compress, f"{name}(p)", None)
+
+    def checked(p: Tensor) -> Message:
+        q = compress(p)
+        if not isinstance(q, Message):
+            raise TypeError(f"{name} must return a Message, as nodes.compressors do, got {described(q)}")
+        return q
+
+    return checked
 
 
 def received(q: Tensor | Message, payload: Sequence[Tensor]) -> Tensor:

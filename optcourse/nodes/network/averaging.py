@@ -16,13 +16,18 @@ _NUMBERS = 2**22
 def weights(weight: Tensor | None, n: int) -> tuple[Tensor | None, Tensor]:
     """The weight of each node in a mean, float64 [n] (None: 1/n), and the mask of those that have one.
 
-    Raises ``ValueError`` for another shape, for complex numbers, and unless all are finite and one is not 0.
+    Raises ``ValueError`` for another shape, for complex numbers, and unless all are finite and one is not 0,
+    ``TypeError`` for what is no tensor and no list of numbers.
     """
     if weight is None:
         return None, torch.ones(n, dtype=torch.bool)
-    if torch.as_tensor(weight).is_complex():
+    try:
+        given = torch.as_tensor(weight).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"weight must be a tensor of shape [{n}], got {weight!r}") from None
+    if given.is_complex():
         raise ValueError(f"weight must be real, got {weight}")
-    weight = torch.as_tensor(weight, dtype=torch.float64).detach()
+    weight = given.double()
     if weight.shape != (n,) or not torch.isfinite(weight).all() or not (weight != 0).any():
         raise ValueError(f"weight must be finite, of shape [{n}] and not all zero, got {weight}")
     return weight, weight != 0
@@ -50,14 +55,16 @@ def price(q: Tensor | Message, n_bytes: float, sends: Tensor, hand_out: bool) ->
 
 
 def total(q: Tensor | Message, gathered: Sequence[Tensor], weight: Tensor | None) -> Tensor:
-    """sum_j weight_j q_j (None: the mean) of what all nodes sent, ``[...]``; messages are read some at a time."""
-    sums = [
-        rows.sum(0) if weight is None else weighted_sum(weight[first : first + len(rows)], rows)
-        for first, rows in read(q, gathered)
-    ]
-    whole = sums[0]
-    for more in sums[1:]:
-        whole = whole + more
+    """sum_j weight_j q_j (None: the mean) of what all nodes sent, ``[...]``; messages are read some at a time.
+
+    Only the sum and the vectors that are read together are dense: one vector of ``_NUMBERS`` numbers or more, several
+    shorter ones.
+    """
+    whole = torch.zeros(())
+    for first, rows in read(q, gathered):
+        part = rows.sum(0) if weight is None else weighted_sum(weight[first : first + len(rows)], rows)
+        del rows  # before the next ones are read
+        whole = part if first == 0 else whole.add_(part)
     return whole / len(gathered[0]) if weight is None else whole
 
 

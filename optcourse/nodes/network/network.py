@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optcourse.arguments import integer, real
+from optcourse.arguments import integer, number
 from optcourse.nodes.messages.payloads import Message, received
 from optcourse.nodes.network.averaging import price, silent, total, weighted_sum, weights
 from optcourse.nodes.network.checks import described, is_dense, known_to_clocks, refuse_undecorated
@@ -63,7 +63,7 @@ class Network(Progress):
     """
 
     def __init__(self, n: int, exact: bool = False, clock: Clock | None = None, timeout: float = 30.0) -> None:
-        self.wire = Wire(float(real("timeout", timeout, 0, open_low=True)))
+        self.wire = Wire(number("timeout", timeout, 0, open_low=True))
         self.rank, self.world, self.exact = self.wire.rank, self.wire.world, bool(exact)
         self.n = integer("n", n, 1)
         self.wire.agree("n", [self.n])
@@ -118,7 +118,10 @@ class Network(Progress):
         return self.start_mix(W, q, stochastic).wait()
 
     def gather(self, q: Tensor | Message) -> Tensor:
-        """What every node sees when all send everything to all: ``[n, ...]`` in node order."""
+        """What every node sees when all send everything to all: ``[n, ...]`` in node order, all dense at once.
+
+        For what needs all rows, as a median does; :meth:`mean` reads messages some at a time.
+        """
         self._refuse_undecorated()
         parts, n_bytes = self._parts("q", q)
         self.bytes_sent += (self.n - 1) * n_bytes

@@ -12,9 +12,11 @@ from functools import cache, partial
 from typing import NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from optcourse.arguments import integer, nonnegative, positive, real
+from optcourse.arguments import integer, nonnegative, number, positive
+from optcourse.nodes.makers import as_called, maker
 from optcourse.nodes.streams import Streams, indices
 from optcourse.theory.distributed.communication import communication_time
 
@@ -31,20 +33,38 @@ class Interval(NamedTuple):
     kind: str  # "compute", "wait" or "communicate"
 
 
+def duration(name: str, law: Law, call: int, n_nodes: int) -> Tensor:
+    """What ``law`` says that gradient number ``call`` takes, float64 ``[n_nodes]``, checked: each time is >= 0."""
+    times = torch.as_tensor(nonnegative(**{name: law(call)})[0])
+    if times.shape != (n_nodes,):
+        raise ValueError(f"{name} must give one time per node, shape [{n_nodes}], got shape {list(times.shape)}")
+    return times
+
+
+def as_law(name: str, law: Law) -> Law:
+    """``law`` when it is a function of the call; ``TypeError`` otherwise, also for a maker of laws itself."""
+    return as_called(name, law, f"{name}(call)", 0)
+
+
+@maker
 def constant(seconds: float | Sequence[float] | Tensor, n_nodes: int) -> Law:
     """Every gradient takes ``seconds``: a number, or one per node. Raises ``ValueError`` unless all are > 0.
 
     >>> constant([1.0, 2.0], 2)(7)
     tensor([1., 2.], dtype=torch.float64)
     """
-    (times,) = positive(seconds=torch.as_tensor(seconds, dtype=torch.float64).numpy())
-    n = integer("n_nodes", n_nodes, 1)
+    return _constant("seconds", seconds, integer("n_nodes", n_nodes, 1))
+
+
+def _constant(name: str, seconds: ArrayLike | Tensor, n: int) -> Law:
+    (times,) = positive(**{name: seconds})
     if times.shape not in ((), (n,)):
-        raise ValueError(f"seconds must be a number or have shape [{n}], got shape {list(times.shape)}")
-    fixed = torch.as_tensor(times, dtype=torch.float64).expand(n).clone()
+        raise ValueError(f"{name} must be a number or have shape [{n}], got shape {list(times.shape)}")
+    fixed = torch.as_tensor(times).expand(n).clone()
     return lambda call: fixed
 
 
+@maker
 def exponential(mean: float, n_nodes: int, seed: int = 0, minimum: float = 0.0) -> Law:
     """``minimum`` plus an exponential time, ``mean`` seconds together: a node that is now and then held up.
 
@@ -54,8 +74,8 @@ def exponential(mean: float, n_nodes: int, seed: int = 0, minimum: float = 0.0) 
     >>> bool((law(5) == law(5)).all()), law(5).shape
     (True, torch.Size([4]))
     """
-    nonnegative(minimum=minimum)
-    real("mean", mean, minimum, open_low=True)
+    minimum = number("minimum", minimum, 0)
+    mean = number("mean", mean, minimum, open_low=True)
     n, block = integer("n_nodes", n_nodes, 1), 256
 
     @cache
@@ -66,13 +86,15 @@ def exponential(mean: float, n_nodes: int, seed: int = 0, minimum: float = 0.0) 
     return lambda call: seconds(integer("call", call, 0) // block)[:, call % block]
 
 
+@maker
 def stragglers(law: Law, nodes: Sequence[int], factor: float) -> Law:
     """``law`` with ``nodes`` slower by ``factor`` >= 1. Raises ``ValueError`` for less, or for other nodes.
 
     >>> stragglers(constant(1.0, 3), [2], 5.0)(0)
     tensor([1., 1., 5.], dtype=torch.float64)
     """
-    real("factor", factor, 1)
+    as_law("law", law)
+    factor = number("factor", factor, 1)
     slow = indices("nodes", nodes, len(law(0)))
 
     def slower(call: int) -> Tensor:
@@ -90,7 +112,8 @@ class Clock:
     ``seconds_per_byte`` describe every wire; ``pattern`` is the algorithm of a dense mean, one of
     ``theory.communication.PATTERNS`` (compressed messages and gathers use an all-gather). ``record=True`` keeps
     ``timeline``, a list of :class:`Interval`. Every process keeps the times of all n nodes: a pure function of the law
-    and of the bytes, which costs no message. Raises ``ValueError`` for negative times or an unknown pattern.
+    and of the bytes, which costs no message. Raises ``ValueError`` for times that are negative (for one gradient, or
+    0) or not finite, and for an unknown pattern; ``TypeError`` for what is no number and no law.
 
     >>> clock = Clock(compute=[1.0, 3.0], latency=0.5).bind(2)
     >>> clock.compute(); clock.mean(n_bytes=100); clock.times.tolist()
@@ -106,9 +129,10 @@ class Clock:
         pattern: str = "ring",
         record: bool = False,
     ) -> None:
-        nonnegative(latency=latency, seconds_per_byte=seconds_per_byte)
-        self.latency, self.seconds_per_byte, self.pattern = float(latency), float(seconds_per_byte), pattern
-        self._law, self.record = compute, record
+        self.latency = number("latency", latency, 0)
+        self.seconds_per_byte = number("seconds_per_byte", seconds_per_byte, 0)
+        self._law = as_law("compute", compute) if callable(compute) else positive(compute=compute)[0]
+        self.pattern, self.record = pattern, record
         self.timeline: list[Interval] = []
         self.calls = 0
         self.times = torch.zeros(0, dtype=torch.float64)
@@ -117,9 +141,9 @@ class Clock:
 
     def bind(self, n_nodes: int) -> Clock:
         """Set all n nodes to time 0 (``Network`` does this). Returns itself."""
-        self.law = self._law if callable(self._law) else constant(self._law, n_nodes)
-        if self.law(0).shape != (n_nodes,):
-            raise ValueError(f"compute must give one time per node, [{n_nodes}], got shape {list(self.law(0).shape)}")
+        law = self._law if callable(self._law) else _constant("compute", self._law, n_nodes)
+        self.law = partial(duration, "compute", law, n_nodes=n_nodes)
+        self.law(0)  # refuses another number of nodes now
         self.times = torch.zeros(n_nodes, dtype=torch.float64)
         self.calls, self.timeline = 0, []
         return self
@@ -155,6 +179,7 @@ class Clock:
         With ``handed`` those outside are then given so many bytes, by those inside, each of whom serves one after the
         other; as in :meth:`mix`, a message takes the time of who receives it.
         """
+        n_bytes = number("n_bytes", n_bytes, 0)
         times = self.times if since is None else since
         inside = torch.ones_like(times, dtype=torch.bool) if among is None else among
         begin = torch.where(inside, times[inside].max(), times)
@@ -168,6 +193,7 @@ class Clock:
 
     def after_mix(self, heard: Sequence[Tensor], n_bytes: float) -> tuple:
         """(start, end) times [n] of a mixing round that starts now."""
+        n_bytes = number("n_bytes", n_bytes, 0)
         counts = torch.tensor([len(j) for j in heard])
         hears, arrives = torch.arange(len(counts)).repeat_interleave(counts), self.times[torch.cat([*heard]).long()]
         begin = self.times.scatter_reduce(0, hears, arrives, "amax")

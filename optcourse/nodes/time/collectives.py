@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from optcourse.arguments import choice, integer, nonnegative
-from optcourse.nodes.messages.payloads import Compressor, Message, Plain
+from optcourse.arguments import choice, integer, number
+from optcourse.nodes.messages.payloads import Compressor, Message, Plain, as_compressor
 from optcourse.theory.distributed.communication import PATTERNS
 
 
@@ -49,14 +49,14 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse rounds that the wires cannot carry."""
-        for number, messages in enumerate(self.rounds):
+        for k, messages in enumerate(self.rounds):
             for side in ("sender", "receiver"):
                 hosts = [getattr(message, side) for message in messages]
                 if len(set(hosts)) < len(hosts) or not set(hosts) <= set(range(self.n_hosts)):
-                    raise ValueError(f"rounds[{number}] must have distinct {side}s in 0..{self.n_hosts - 1}: {hosts}")
+                    raise ValueError(f"rounds[{k}] must have distinct {side}s in 0..{self.n_hosts - 1}: {hosts}")
             parts = {part for message in messages for part in message.parts}
             if not parts <= set(range(self.n_parts)):
-                raise ValueError(f"rounds[{number}] must send parts in 0..{self.n_parts - 1}, got {sorted(parts)}")
+                raise ValueError(f"rounds[{k}] must send parts in 0..{self.n_parts - 1}, got {sorted(parts)}")
 
     @property
     def n_hosts(self) -> int:
@@ -120,7 +120,6 @@ def execute(
     """
     if x.dim() != 2 or len(x) != plan.n_nodes:
         raise ValueError(f"x must have shape [{plan.n_nodes}, d], got {list(x.shape)}")
-    nonnegative(latency=latency, seconds_per_byte=seconds_per_byte)
     if plan.gathers:
         memory: list[dict[int, Tensor]] = [{i: row} for i, row in enumerate(x)]
     else:
@@ -137,11 +136,11 @@ def execute(
         return torch.stack([holds(parts) for parts in memory])
 
     wires, history = _Wires(plan.n_hosts, latency, seconds_per_byte), [everything()] if record else None
-    for number, transfers in enumerate(plan.rounds):
+    for k, transfers in enumerate(plan.rounds):
         sent, arriving = [], []  # all that is sent in a round was held before it
         for sender, receiver, parts, adds in transfers:
             if missing := sorted(set(parts) - set(memory[sender])):
-                raise ValueError(f"rounds[{number}]: host {sender} must hold parts {missing} to send them")
+                raise ValueError(f"rounds[{k}]: host {sender} must hold parts {missing} to send them")
             arriving += [(receiver, c, memory[sender][c], adds) for c in parts]
             sent.append((sender, sum(memory[sender][c].nbytes for c in parts)))
         for receiver, c, part, adds in arriving:
@@ -170,7 +169,8 @@ def sharded(
     with ``back`` (``theory.communication.compressed_traffic``). Sources: Tang, Yu, Lian, Zhang & Liu 2019,
     "DoubleSqueeze" (both passes through a server); Tang et al. 2021, "1-bit Adam" (n servers).
 
-    Raises ``ValueError`` unless x is [n, d] with d >= n, or for negative times, and what the compressors refuse.
+    Raises ``ValueError`` unless x is [n, d] with d >= n, or for negative times, ``TypeError`` for what is no
+    compressor, and what the compressors raise.
 
     >>> from optcourse.nodes.messages.compressors import scaled_sign
     >>> done = sharded(torch.tensor([[1.0, -1.0], [1.0, 3.0]]), scaled_sign())
@@ -179,7 +179,7 @@ def sharded(
     """
     if x.dim() != 2 or not 1 <= len(x) <= x.shape[1]:
         raise ValueError(f"x must have shape [n, d] with d >= n >= 1, got {list(x.shape)}")
-    nonnegative(latency=latency, seconds_per_byte=seconds_per_byte)
+    compress, back = as_compressor("compress", compress), back and as_compressor("back", back)
     n, wires = len(x), _Wires(len(x), latency, seconds_per_byte)
     codes = [compress(part) for part in x.tensor_split(n, 1)]
 
@@ -204,7 +204,8 @@ class _Wires:
     """What messages cost: a round takes as long as its longest message."""
 
     def __init__(self, hosts: int, latency: float, seconds_per_byte: float) -> None:
-        self.latency, self.seconds_per_byte, self.seconds = latency, seconds_per_byte, 0.0
+        self.latency, self.seconds = number("latency", latency, 0), 0.0
+        self.seconds_per_byte = number("seconds_per_byte", seconds_per_byte, 0)
         self.messages, self.bytes_sent = (torch.zeros(hosts, dtype=dtype) for dtype in (torch.int64, torch.float64))
 
     def round(self, sent: list[tuple[int, int]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optcourse.arguments import integer, positive
+from optcourse.arguments import integer, number
 from optcourse.nodes.time.clock import Interval
 
 
@@ -19,7 +19,7 @@ def gpipe(stages: int, micro: int, *, forward: float = 1.0, backward: float = 2.
     15.0
     """
     p, M = integer("stages", stages, 1), integer("micro", micro, 1)
-    (ahead,), (back,) = positive(forward=forward), positive(backward=backward)
+    ahead, back = number("forward", forward, 0, open_low=True), number("backward", backward, 0, open_low=True)
     work = [(s, k, ahead) for k in range(M) for s in range(p)]
     work += [(s, k, back) for k in range(M) for s in reversed(range(p))]
     bars, free, ready = [], [0.0] * p, [0.0] * M

@@ -25,9 +25,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from optcourse.arguments import choice, integer, nonnegative, real
+from optcourse.arguments import choice, integer, number, real
 from optcourse.nodes.streams import Streams
-from optcourse.nodes.time.clock import Interval, Law
+from optcourse.nodes.time.clock import Interval, Law, as_law, duration
 
 
 class Job(NamedTuple):
@@ -167,14 +167,16 @@ def asynchronous_schedule(
     the same time that of the lower node comes first: n nodes of one speed have delay n - 1 exactly, after the start.
     ``show(steps, name)`` may wrap the loop over the updates in a progress bar.
 
-    Raises ``ValueError`` unless n_nodes >= 1, updates >= 0, latency >= 0 and the law gives one time >= 0 per node.
+    Raises ``ValueError`` unless n_nodes >= 1, updates >= 0, latency >= 0 and the law gives one time >= 0 per node,
+    ``TypeError`` for what is no number and no law.
 
     >>> from optcourse.nodes.time.clock import constant
     >>> asynchronous_schedule(constant(1.0, 3), n_nodes=3, updates=6).delays.tolist()
     [0, 1, 2, 2, 2, 2]
     """
     n, updates = integer("n_nodes", n_nodes, 1), integer("updates", updates, 0)
-    nonnegative(latency=latency)
+    as_law("law", law)
+    latency = number("latency", latency, 0)
     choice("assign", assign, ["fixed", "random"])
     pick = Streams("assign", seed, [0])
     free, calls = [0.0] * n, [0] * n
@@ -182,10 +184,7 @@ def asynchronous_schedule(
 
     @lru_cache(maxsize=4096)
     def seconds(call: int) -> list[float]:
-        times = torch.as_tensor(law(call), dtype=torch.float64)
-        if times.shape != (n,):
-            raise ValueError(f"law must give one time per node, shape [{n}], got shape {list(times.shape)}")
-        return nonnegative(law=times.numpy())[0].tolist()
+        return duration("law", law, call, n).tolist()
 
     def give(node: int, read: int, arrives: float) -> None:
         start = max(arrives, free[node])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from optcourse.arguments import choice, integer, real
+from optcourse.arguments import choice, integer, number
 from optcourse.nodes.time.clock import Interval
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def idle_share(intervals: Iterable[Interval], n_nodes: int, end: float | None = 
         integer("intervals: node", bar.node, 0, n - 1)
         choice("intervals: kind", bar.kind, list(_LOOK))
     end = max((bar.end for bar in bars), default=1.0) if end is None else end
-    real("end", end, 0, open_low=True)
+    end = number("end", end, 0, open_low=True)
     busy = torch.zeros(n, dtype=torch.float64)
     for bar in bars:
         if bar.kind == "compute":
