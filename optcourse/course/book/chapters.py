@@ -54,8 +54,8 @@ def chapter(
 ) -> NotebookNode:
     """The notebook that Sphinx reads for a lecture: executed as far as ``record`` says, as it stands without one."""
     notebook = copy.deepcopy(notebook)
-    sections, started, count = section_of_cell(notebook), False, 0
-    cells = []
+    sections, started = section_of_cell(notebook), False
+    cells, words = [], []
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.NotebookNode()
@@ -69,18 +69,20 @@ def chapter(
                 cell.metadata["tags"] = ["hide-input"]
             outputs = []
             for output in cell.outputs:
-                verdict = output.get("data", {}).get(MIME)
-                count += verdict is not None
-                outputs.append(_output(output, sections[cell.id], count, pictures))
+                if verdict := output.get("data", {}).get(MIME):
+                    words.append(verdict["verdict"])
+                outputs.append(_output(output, sections[cell.id], len(words), pictures))
+            if record is not None and record.failure and record.failure.cell == cell.id:
+                cells.append(nbformat.v4.new_markdown_cell(f'<a id="cell-{cell.id}"></a>', id="stopped-here"))
             cell.outputs = outputs
         cells.append(cell)
     top = next((i for i, cell in enumerate(cells) if cell.cell_type == "markdown"), None)
-    line = nbformat.v4.new_markdown_cell(_head(notebook, lecture, record, catalog), id="how-it-went")
-    cells.insert(0 if top is None else top, line)
-    if top is not None:  # under the title of the lecture
-        title, _, rest = cells[top + 1].source.partition("\n")
-        cells[top] = nbformat.v4.new_markdown_cell(f"{title}\n\n{line.source}", id="how-it-went")
-        cells[top + 1].source = rest.strip() or " "
+    head = _head(lecture, record, catalog, words)
+    if top is None:
+        cells.insert(0, nbformat.v4.new_markdown_cell(f"# {lecture.id} {lecture.title}\n\n{head}", id="how-it-went"))
+    else:  # under the title of the lecture
+        title, _, rest = cells[top].source.partition("\n")
+        cells[top].source = f"{title}\n\n{head}\n\n{rest.strip()}"
     notebook.cells = cells
     python = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata = nbformat.from_dict({"kernelspec": {"name": "python3"}, "language_info": python})
@@ -108,27 +110,34 @@ def anchor(verdict: dict[str, Any], n: int) -> str:
     return f"claim-{verdict['topic']}-{n}"
 
 
-def _head(notebook: NotebookNode, lecture: Lecture, record: Record | None, catalog: Catalog) -> str:
+def relation(verdict: dict[str, Any]) -> str:
+    """What was measured, and the bound that it was compared with."""
+    measured = number(verdict["measured"], verdict.get("interval"))
+    return f"{measured} {claims.RELATIONS[verdict['relation']]} {number(verdict['bound'])}"
+
+
+def _head(lecture: Lecture, record: Record | None, catalog: Catalog, words: list[str]) -> str:
     """How the lecture went, where the notebook is, who practises it."""
     stem = Path(lecture.notebook).stem
     parts = []
     if record is None:
         parts.append(
             '<div class="banner"><strong>Not run yet.</strong> The page has text and code only; '
-            f"<code>optcourse run {html.escape(lecture.id.lstrip('0') or lecture.id)}</code> adds figures and verdicts.</div>"
+            f"<code>optcourse run {lecture.id}</code> adds figures and verdicts.</div>"
         )
     elif failure := record.failure:
         where = f' in <a href="#cell-{html.escape(failure.cell)}">this cell</a>' if failure.cell else ""
         section = f" (section “{html.escape(failure.section)}”)" if failure.section else ""
         message = html.escape(f"{failure.type}: {failure.message}")
         parts.append(
-            f'<div class="banner"><strong>This lecture stopped</strong>{where}{section}; what follows there was not run.'
+            f'<div class="banner"><strong>This lecture stopped</strong>{where}{section}; what follows was not run.'
             f"<pre>{message}</pre></div>"
         )
-    verdicts = [v for cell in notebook.cells for o in cell.get("outputs", []) if (v := o.get("data", {}).get(MIME))]
     facts = []
     if record is not None:
-        facts += [f"{record.seconds:.0f} s on {record.settings.device}", html.escape(record.finished)]
+        its = record.settings
+        facts += [claims.counted([{"verdict": word} for word in words]).removesuffix(".")]
+        facts += [f"{record.seconds:.0f} s ({its.profile}, seed {its.seed}, {its.device})"]
     facts.append(f'<a href="{stem}.ipynb" download>notebook</a>')
     labs = [lab for lab in catalog.labs if any(t.startswith(f"{lecture.id}.") for t in lab.topics)]
     facts += [f'<a href="labs.html#{lab.id}">{lab.id}</a>' for lab in labs]
@@ -169,11 +178,9 @@ def figure(address: str, alt: str, width: int, height: int) -> str:
 def badge(verdict: dict[str, Any], n: int) -> str:
     """A verdict line: a badge that links to the row of the claim, the claim, its numbers."""
     mark = MARKS[verdict["verdict"]]
-    measured = number(verdict["measured"], verdict.get("interval"))
-    compared = f"{measured} {claims.RELATIONS[verdict['relation']]} {number(verdict['bound'])}"
     why = f' <span class="muted">{html.escape(verdict["why"])}</span>' if verdict.get("why") else ""
     return (
         f'<p class="verdict {mark.css}"><a class="badge" href="claims.html#{anchor(verdict, n)}">{mark.sign} '
         f"{verdict['topic']} {verdict['verdict']}</a> {html.escape(verdict['claim'])}: "
-        f'<span class="compared">{html.escape(compared)}</span>{why}</p>'
+        f'<span class="compared">{html.escape(relation(verdict))}</span>{why}</p>'
     )

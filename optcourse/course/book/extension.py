@@ -49,14 +49,19 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", inline_renderers=(_inline, None), block_renderers=(_block, None))
     app.connect("builder-inited", _static)
-    for name in ("book.css", "verdicts.css"):
+    for name in ("verdicts.css", "book.css"):
         app.add_css_file(name)
+    app.add_js_file("book.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}
 
 
 def _static(app: Sphinx) -> None:
-    """Colours of verdicts are said once, in ``checking``; dark pages lighten them."""
-    rules = [f".{mark.css} {{ --mark: {mark.colour}; }}" for mark in MARKS.values()]
+    """Colours of verdicts are said once, in ``checking``; on dark paper they are mixed with white."""
+    rules = [f".{mark.css} {{ --mark: {mark.colour}; color: var(--mark); }}" for mark in MARKS.values()]
+    rules += [
+        f'html[data-theme="dark"] .{mark.css} {{ --mark: color-mix(in srgb, {mark.colour} 45%, white); }}'
+        for mark in MARKS.values()
+    ]
     folder = Path(app.srcdir) / "_static"
     folder.mkdir(exist_ok=True)
     (folder / "verdicts.css").write_text("\n".join(rules) + "\n", encoding="utf-8")
