@@ -18,7 +18,8 @@ Entry = TypeVar("Entry", "Lecture", "Topic", "Lab")
 class Lecture:
     """One ``[[lecture]]`` of ``topics.toml``; budgets are seconds in the quick profile on two cores.
 
-    With ``after = "all"`` it runs after the others of the same run, for it reads their verdicts.
+    With ``after = "all"`` it runs after the others of the same run, for it reads their verdicts. ``needs`` lists the
+    lectures that it uses, ``figure`` is the id of the cell whose figure stands for it.
     """
 
     id: str
@@ -28,6 +29,8 @@ class Lecture:
     budget_s: float = 60
     cell_budget_s: float = 10
     after: str = ""
+    needs: tuple[str, ...] = ()
+    figure: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,17 @@
-"""The book: one site of all lectures, claims, slides and guarantees, made by Sphinx."""
+"""The book: one site of lectures, claims, slides and guarantees, made by Sphinx from what a run left.
+
+==============  ======================================================================
+``build``       from the course to ``index.html``: sources, pictures, Sphinx
+``extension``   what is added to Sphinx: formulas as MathML, the style sheet and script
+``content``     what pages are made of: tables, records, verdicts
+``chapters``    a lecture's notebook as a page
+``players``     sliders that work without a kernel
+``pages``       the other pages and their order
+``landing``     the first page, with the map of the lectures
+``verdicts``    the page of all claims
+``manual``      labs, instructors, performance, clusters
+``reference``   the API
+==============  ======================================================================
+
+Texts that a person wrote are in ``texts``, the style sheet and the script of the pages in ``static``.
+"""

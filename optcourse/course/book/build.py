@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import shutil
+import re
 from pathlib import Path
 
 import nbformat
@@ -12,9 +11,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from optcourse import files
-from optcourse.course.book import chapters, pages
+from optcourse.course.book import chapters, pages, players
 from optcourse.course.book.content import Course
-from optcourse.course.book.extension import STATIC
+from optcourse.runtime import progress
 
 WORK = ".book"
 
@@ -24,7 +23,6 @@ CONFIG = {
     "extensions": [
         "myst_nb",
         "sphinx.ext.autodoc",
-        "sphinx.ext.napoleon",
         "sphinx_copybutton",
         "optcourse.course.book.extension",
     ],
@@ -35,11 +33,12 @@ CONFIG = {
     "html_show_sphinx": False,
     "html_show_copyright": False,
     "html_last_updated_fmt": None,
-    "html_static_path": [],
+    "html_static_path": [str(Path(__file__).parent / "static")],
     "templates_path": [],
     "html_theme_options": {
         "show_navbar_depth": 1,
         "home_page_in_toc": True,
+        "navbar_persistent": [],
         "use_download_button": False,
         "use_fullscreen_button": False,
         "show_toc_level": 2,
@@ -52,7 +51,9 @@ CONFIG = {
     "myst_enable_extensions": ["dollarmath", "amsmath", "html_image"],
     "myst_all_links_external": True,
     "suppress_warnings": ["mystnb.unknown_mime_type"],
-    "exclude_patterns": ["_static"],
+    "autodoc_typehints_format": "short",
+    "python_use_unqualified_type_names": True,
+    "autodoc_type_aliases": {"ArrayLike": "ArrayLike", "Number": "Number"},
 }
 
 
@@ -62,28 +63,26 @@ def write(course: Course) -> None:
     Raises ``RuntimeError`` with Sphinx's warnings where it has any: a page that says something else than its source is
     no page.
     """
-    output, catalog = course.output, course.catalog
-    work = output / WORK
+    work = course.output / WORK
     source = work / "source"
     source.mkdir(parents=True, exist_ok=True)
-    written = {"index.md"}
-    pictures = chapters.Pictures(output / "figures")
-    for lecture in catalog.lectures:
-        stem = Path(lecture.notebook).stem
-        record, path = course.records.get(stem), output / lecture.notebook
-        if record is None or not path.exists():
-            path = course.lectures / lecture.notebook
-        if not path.exists():
-            continue
-        page = chapters.chapter(nbformat.read(path, as_version=4), lecture, record, catalog, pictures)
-        _renew(source / lecture.notebook, nbformat.writes(page), written)
-    for name, text in pages.all_of(course).items():
+    executed = {path.stem: nbformat.read(path, as_version=4) for _, _, path in course.chapters}
+    moving = [player for notebook in executed.values() for player in chapters.players_of(notebook)]
+    players.draw(moving, work / "players")
+    pictures = chapters.Pictures(course.output / "figures", work / "players")
+    written: set[str] = set()
+    cards = {}
+    for lecture, record, path in course.chapters:
+        page = chapters.chapter(executed[path.stem], lecture, record, course.catalog, pictures)
+        cards[path.stem] = chapters.card(executed[path.stem], lecture, pictures)
+        _renew(source / path.name, nbformat.writes(page), written)
+    for name, text in pages.all_of(course, cards).items():
         _renew(source / name, text, written)
     for path in source.iterdir():
         if path.is_file() and path.name not in written:
             path.unlink()
     pictures.forget()
-    _sphinx(source, output, work)
+    _sphinx(source, course.output, work)
 
 
 def _renew(path: Path, text: str, written: set[str]) -> None:
@@ -95,21 +94,25 @@ def _renew(path: Path, text: str, written: set[str]) -> None:
 
 def _sphinx(source: Path, output: Path, work: Path) -> None:
     warnings = io.StringIO()
-    static = source / "_static"
-    static.mkdir(exist_ok=True)
-    for path in STATIC.iterdir():
-        shutil.copyfile(path, static / path.name)
-    with patch_docutils(), docutils_namespace(), contextlib.redirect_stderr(io.StringIO()):
+    with patch_docutils(), docutils_namespace():
         app = Sphinx(
             srcdir=source,
             confdir=None,
             outdir=output,
             doctreedir=work / "doctrees",
             buildername="html",
-            confoverrides={**CONFIG, "html_static_path": [str(static)]},
+            confoverrides=CONFIG,
             status=None,
             warning=warnings,
         )
-        app.build()
-    if text := warnings.getvalue().strip():
-        raise RuntimeError(text)
+        pages = len([*source.iterdir()])
+        with progress(range(2 * pages), desc="the book") as bar:
+
+            def tick(*_: object) -> None:  # what a handler returns, Sphinx takes for the name of a template
+                bar.update()
+
+            app.connect("source-read", tick)
+            app.connect("html-page-context", tick)
+            app.build()
+    if found := re.sub(r"\x1b\[[0-9;]*m", "", warnings.getvalue()).strip():
+        raise RuntimeError(found)

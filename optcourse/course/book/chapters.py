@@ -7,14 +7,17 @@ import copy
 import hashlib
 import html
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from optcourse.checking import MARKS, MIME, number
 from optcourse.course import claims
+from optcourse.course.book import players
 from optcourse.course.catalog import Catalog, Lecture
 from optcourse.course.execution import section_of_cell
 from optcourse.course.report import Record
@@ -29,9 +32,9 @@ _LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(#[^)\s]*)?\)")
 class Pictures:
     """The figures of the book, as files beside its pages: equal ones once."""
 
-    def __init__(self, folder: Path) -> None:
-        """To be written to ``folder``, seen as ``figures`` from a page."""
-        self.folder, self.kept = folder, set[str]()
+    def __init__(self, folder: Path, players: Path) -> None:
+        """To be written to ``folder``, seen as ``figures`` from a page; ``players`` has those of the sliders."""
+        self.folder, self.players, self.kept = folder, players, set[str]()
         folder.mkdir(parents=True, exist_ok=True)
 
     def keep(self, data: bytes, ending: str = "png") -> str:
@@ -87,6 +90,21 @@ def chapter(
     python = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.metadata = nbformat.from_dict({"kernelspec": {"name": "python3"}, "language_info": python})
     return notebook
+
+
+def card(notebook: NotebookNode, lecture: Lecture, pictures: Pictures) -> str:
+    """The figure that stands for a lecture, in HTML; "" where it was not drawn."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}) and lecture.figure in ("", cell.id):
+                return _output(output, lecture.title, 0, pictures).data["text/html"]
+    return ""
+
+
+def players_of(notebook: NotebookNode) -> list[dict[str, Any]]:
+    """What the sliders of an executed notebook need in a page."""
+    outputs = (output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+    return [data[players.MIME] for data in outputs if players.MIME in data]
 
 
 def prose(source: str) -> str:
@@ -149,22 +167,36 @@ def _output(output: NotebookNode, section: str, n: int, pictures: Pictures) -> N
     data = output.get("data", {})
     if MIME in data:
         return _html(badge(data[MIME], n))
+    if players.MIME in data:
+        return _html(_player(data[players.MIME], pictures))
     if _WIDGET in data:
         return _html('<p class="muted">In JupyterLab there is a control here.</p>')
     if "image/png" in data:
         picture = base64.b64decode(data["image/png"])
-        alt = output.metadata.get("alt") or f"Figure of section {section}"
+        alt = output.metadata.get("image/png", {}).get("alt") or f"Figure of section {section}"
         return _html(figure(pictures.keep(picture), alt, *_size(picture)))
     return output
+
+
+def _player(player: dict[str, Any], pictures: Pictures) -> str:
+    drawn = players.frames(player, pictures.players)
+    shown = {
+        name: [(pictures.keep(path.read_bytes(), "webp"), alt) for path, alt in row] for name, row in drawn.items()
+    }
+    first = player["controls"][0]
+    path, _ = drawn[first["name"]][first["start"]]
+    with Image.open(path) as picture:
+        return players.page(player, shown, picture.size)
 
 
 def _html(text: str) -> NotebookNode:
     return nbformat.v4.new_output("display_data", {"text/html": text, "text/plain": ""})
 
 
-def _size(png: bytes) -> tuple[int, int]:
-    """Width and height, as a PNG says at its beginning."""
-    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+def _size(picture: bytes) -> tuple[int, int]:
+    """Width and height in points."""
+    with Image.open(BytesIO(picture)) as image:
+        return image.size
 
 
 def figure(address: str, alt: str, width: int, height: int) -> str:
@@ -180,7 +212,7 @@ def badge(verdict: dict[str, Any], n: int) -> str:
     mark = MARKS[verdict["verdict"]]
     why = f' <span class="muted">{html.escape(verdict["why"])}</span>' if verdict.get("why") else ""
     return (
-        f'<p class="verdict {mark.css}"><a class="badge" href="claims.html#{anchor(verdict, n)}">{mark.sign} '
+        f'<p class="verdict {mark.css}"><a class="mark" href="claims.html#{anchor(verdict, n)}">{mark.sign} '
         f"{verdict['topic']} {verdict['verdict']}</a> {html.escape(verdict['claim'])}: "
         f'<span class="compared">{html.escape(relation(verdict))}</span>{why}</p>'
     )

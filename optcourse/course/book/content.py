@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from optcourse.course import claims, report
-from optcourse.course.catalog import Catalog, Topic
+from optcourse.course.catalog import Catalog, Lecture, Topic
 from optcourse.course.report import Record, RunInfo
+
+TEXTS = Path(__file__).parent / "texts"
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,26 @@ class Course:
         path = self.lectures / "summary.toml"
         return claims.summary(path, self.catalog) if path.exists() else {kind: [] for kind in claims.TABLES}
 
+    @functools.cached_property
+    def chapters(self) -> list[tuple[Lecture, Record | None, Path]]:
+        """Every lecture in order, how it went in the last run, and its notebook: executed, or as it stands."""
+        stems = {Path(lecture.notebook).stem: lecture for lecture in self.catalog.lectures}
+        stems |= {stem: self.catalog.lecture(Path(f"{stem}.ipynb")) for stem in self.records.keys() - stems.keys()}
+        found = []
+        for stem in sorted(stems):
+            record, executed, source = (
+                self.records.get(stem),
+                self.output / f"{stem}.ipynb",
+                self.lectures / f"{stem}.ipynb",
+            )
+            path = executed if record is not None and executed.exists() else source
+            if path.exists():
+                found.append((stems[stem], record, path))
+        return found
+
     def pages(self) -> dict[str, str]:
         """The page of each lecture by its number."""
-        return {lecture.id: f"{Path(lecture.notebook).stem}.html" for lecture in self.catalog.lectures}
+        return {lecture.id: f"{path.stem}.html" for lecture, _, path in self.chapters}
 
     def topic_link(self, topic_id: str, text: str = "") -> str:
         """A link in HTML to the section of a topic."""
@@ -53,6 +72,11 @@ class Course:
     def topics_of(self, lecture: str) -> list[Topic]:
         """The topics of a lecture, in order."""
         return [topic for topic in self.catalog.topics if topic.lecture == lecture]
+
+
+def text(name: str) -> str:
+    """One of our own texts, Markdown."""
+    return (TEXTS / f"{name}.md").read_text(encoding="utf-8")
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], *, css: str = "", ident: str = "") -> str:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import html
 import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from docutils.nodes import Element, SkipNode
 from math_core import LatexError, LatexToMathML
 from sphinx.application import Sphinx
-
-from optcourse.checking import MARKS
-
-STATIC = Path(__file__).parent / "static"
 
 
 def mathml(latex: str, *, display: bool) -> str:
@@ -45,23 +41,35 @@ def _block(translator: Any, node: Element) -> None:
     raise SkipNode
 
 
+def _docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Our docstrings as reST: ``name : meaning`` under *Parameters* becomes a field, |x| an absolute value."""
+    lines[:] = [_bars(line) for line in _fields(lines)]
+
+
+def _fields(lines: list[str]) -> Iterator[str]:
+    """The list under *Parameters*, up to the first blank line after it, as ``:param name: meaning``."""
+    inside = False
+    for i, line in enumerate(lines):
+        if line.strip("-") == "" and line and i and lines[i - 1] == "Parameters":
+            inside = True
+        elif not (line == "Parameters" and lines[i + 1 : i + 2] and not lines[i + 1].strip("-")):
+            inside &= bool(line)
+            found = re.match(r"([\w*]+(?:, [\w*]+)*) : (.*)", line) if inside else None
+            yield f":param {found[1]}: {found[2]}" if found else line
+
+
+def _bars(line: str) -> str:
+    """Bars outside of code, which reST would take for the name of a text."""
+    if line.lstrip().startswith((">>>", "...")):
+        return line
+    parts = re.split(r"(`[^`]*`)", line)
+    return "".join(part if part.startswith("`") else part.replace("|", r"\|") for part in parts)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", inline_renderers=(_inline, None), block_renderers=(_block, None))
-    app.connect("builder-inited", _static)
-    for name in ("verdicts.css", "book.css"):
-        app.add_css_file(name)
+    app.connect("autodoc-process-docstring", _docstring)
+    app.add_css_file("book.css")
     app.add_js_file("book.js", loading_method="defer")
     return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}
-
-
-def _static(app: Sphinx) -> None:
-    """Colours of verdicts are said once, in ``checking``; on dark paper they are mixed with white."""
-    rules = [f".{mark.css} {{ --mark: {mark.colour}; color: var(--mark); }}" for mark in MARKS.values()]
-    rules += [
-        f'html[data-theme="dark"] .{mark.css} {{ --mark: color-mix(in srgb, {mark.colour} 45%, white); }}'
-        for mark in MARKS.values()
-    ]
-    folder = Path(app.srcdir) / "_static"
-    folder.mkdir(exist_ok=True)
-    (folder / "verdicts.css").write_text("\n".join(rules) + "\n", encoding="utf-8")

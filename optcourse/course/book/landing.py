@@ -4,69 +4,47 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from pathlib import Path
 
 import networkx as nx
 
 from optcourse.course import claims
-from optcourse.course.book.content import Course
+from optcourse.course.book.content import Course, text
+from optcourse.course.catalog import Lecture
+from optcourse.course.report import Record
 
 _WIDTH, _HEIGHT, _ACROSS, _DOWN = 168, 46, 196, 62
-
-TEXT = """# Optimization for Deep Learning
-
-**Theorems that run.** Every lecture derives its claims and then measures them: a bound is a function with explicit
-constants, the page shows the experiment, and a check fails when the bound fails. The course answers five slide decks,
-from gradient descent to compressed and Byzantine-robust training on many nodes, and says where a printed formula slips.
-It runs on a laptop without a GPU and without a network.
-
-"""
-WAYS = """
-## Three ways in
-
-**You study.** Begin with [lecture 01](01_training_problem.html), or anywhere that the map allows. Each section asks you to
-*predict*, then shows what happened. Move the sliders in the page; open a notebook with `make lab` to change more. Then try
-a [lab](labs.html), and look at [the claims](claims.html): some are undecided, and the page says by how much.
-
-**You teach.** [Plans](instructors.html) for a semester, a week and a single lecture; ten labs with automatic tests, graded
-in a sandbox; [each slide of the decks](slides.html) with the section that answers it, and [the slips](slips.html) in them.
-
-**You do research.** [Every guarantee](handbook.html) with its constants, its source and how tight it is;
-[the package](reference.html): optimizers whose `update` is the equation, and nodes whose algorithms run unchanged in one
-process or on many ([from a laptop to a cluster](cluster.html)); [how fast](performance.html), measured.
-"""
 
 
 def page(course: Course, pictures: Mapping[str, str]) -> str:
     """The page in MyST; ``pictures`` has the HTML of the figure of a lecture by its notebook's stem."""
-    cards = "".join(_card(course, lecture.id, pictures) for lecture in course.catalog.lectures)
-    return (
-        f"{TEXT}<p>{claims.counted(course.verdicts)} <a href=\"claims.html\">All of them</a>.</p>\n\n"
-        f"## The map\n\nAn arrow says that a lecture uses another one.\n\n{lecture_map(course)}\n{WAYS}\n"
-        f'## The lectures\n\n<div class="cards">{cards}</div>\n'
-    )
+    cards = "".join(_card(course, lecture, record, path.stem, pictures) for lecture, record, path in course.chapters)
+    parts = [
+        text("landing"),
+        f'<p>{claims.counted(course.verdicts)} <a href="claims.html">All of them</a>.</p>',
+        f"## The map\n\nAn arrow says that a lecture uses another one.\n\n{lecture_map(course)}",
+        text("ways"),
+        f'## The lectures\n\n<div class="cards">{cards}</div>\n',
+    ]
+    return "\n\n".join(parts)
 
 
-def _card(course: Course, lecture_id: str, pictures: Mapping[str, str]) -> str:
-    lecture = next(entry for entry in course.catalog.lectures if entry.id == lecture_id)
-    stem = Path(lecture.notebook).stem
-    record = course.records.get(stem)
+def _card(course: Course, lecture: Lecture, record: Record | None, stem: str, pictures: Mapping[str, str]) -> str:
     state = "not run yet" if record is None else "" if record.ok else "stopped"
     topics = " · ".join(html.escape(topic.title) for topic in course.topics_of(lecture.id))
     return (
         f'<section class="card"><h3><a href="{stem}.html">{lecture.id} {html.escape(lecture.title)}</a></h3>'
-        f"{pictures.get(stem, '')}<p>{topics}</p>"
-        + (f'<p class="muted">{state}</p>' if state else "")
-        + "</section>"
+        f"{pictures.get(stem, '')}<p>{topics}</p>" + (f'<p class="muted">{state}</p>' if state else "") + "</section>"
     )
 
 
 def lecture_map(course: Course) -> str:
     """Which lecture uses which, as a drawing whose boxes are links."""
-    lectures = {lecture.id: lecture for lecture in course.catalog.lectures}
+    lectures = {lecture.id: lecture for lecture, _, _ in course.chapters}
     graph = nx.DiGraph()
     graph.add_nodes_from(lectures)
-    graph.add_edges_from((need, lecture.id) for lecture in lectures.values() for need in lecture.needs)
+    graph.add_edges_from(
+        (need, lecture.id) for lecture in lectures.values() for need in lecture.needs if need in lectures
+    )
     direct = nx.transitive_reduction(graph)
     layers = [sorted(layer) for layer in nx.topological_generations(direct)]
     tallest = max(map(len, layers))

@@ -8,16 +8,15 @@ from pathlib import Path
 import nbformat
 
 from optcourse.course.book.chapters import prose
-from optcourse.course.book.content import Course
+from optcourse.course.book.content import Course, text
 
-TEXTS = Path(__file__).parent / "texts"
 #: The tables of ``make bench`` and ``make mutants``, in the order of the page.
 TABLES = ("RESULTS", "NODES", "WIRE", "LANDSCAPE", "MUTANTS")
 
 
 def instructors(course: Course) -> str:
     """Plans, grading, how to adapt a lecture."""
-    return (TEXTS / "instructors.md").read_text(encoding="utf-8")
+    return text("instructors")
 
 
 def labs(course: Course) -> str:
@@ -26,7 +25,7 @@ def labs(course: Course) -> str:
     if not releases:
         return ""
     titles = {lab.id: lab for lab in course.catalog.labs}
-    parts = [(TEXTS / "labs.md").read_text(encoding="utf-8")]
+    parts = [text("labs")]
     for path in releases:
         lab = titles.get(path.stem)
         if lab is None:
@@ -54,7 +53,13 @@ def performance(course: Course) -> str:
         path = folder / f"{name}.md"
         if path.exists():
             parts.append(f'<a id="{name.lower()}"></a>\n\n' + deeper(prose(path.read_text(encoding="utf-8"))))
-    return "\n\n".join(["# Performance\n\nMeasured as ratios within one run, on the machine that each table names.", *parts]) if parts else ""
+    return (
+        "\n\n".join(
+            ["# Performance\n\nMeasured as ratios within one run, on the machine that each table names.", *parts]
+        )
+        if parts
+        else ""
+    )
 
 
 def cluster(course: Course) -> str:
@@ -63,9 +68,9 @@ def cluster(course: Course) -> str:
     return prose(path.read_text(encoding="utf-8")) if path.exists() else ""
 
 
-def deeper(text: str) -> str:
+def deeper(source: str) -> str:
     """Markdown with every heading one level further down; code blocks as they are."""
-    blocks = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.split(r"(^```.*?^```$)", source, flags=re.MULTILINE | re.DOTALL)
     return "".join(
         block if block.startswith("```") else re.sub(r"^(#+ )", r"#\1", block, flags=re.MULTILINE) for block in blocks
     )

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
+from optcourse.course.book import landing, manual, reference, verdicts
 from optcourse.course.book.content import Course
 
 #: Caption in the sidebar -> the pages under it: file name without its ending, and what writes its MyST source.
-#: A page that has nothing to say (no labs folder, no tables) returns "" and is left out.
+#: A page that has nothing to say (no folder of labs, no tables) returns "" and is left out.
 PAGES: dict[str, dict[str, Callable[[Course], str]]] = {
-    "Look up": {},
-    "Teach": {},
+    "Practise": {"labs": manual.labs},
+    "Look up": {
+        "claims": verdicts.page,
+        "reference": reference.index,
+        "performance": manual.performance,
+        "cluster": manual.cluster,
+    },
+    "Teach": {"instructors": manual.instructors},
 }
 
 
-def all_of(course: Course) -> dict[str, str]:
-    """File name -> MyST source of every page but the lectures; ``index.md`` lists them."""
-    trees = {"Lectures": [Path(name).stem for name in sorted(r.notebook for r in course.catalog.lectures)]}
+def all_of(course: Course, pictures: Mapping[str, str]) -> dict[str, str]:
+    """File name -> MyST source of every page but the lectures; ``pictures`` are those of the lectures' cards."""
+    trees = {"Lectures": [path.stem for _, _, path in course.chapters]}
     found = {}
     for caption, pages in PAGES.items():
         texts = {name: text for name, write in pages.items() if (text := write(course))}
         trees[caption] = [*texts]
         found |= {f"{name}.md": text for name, text in texts.items()}
-    return {"index.md": _tree(trees), **found}
+    found |= {f"{name}.md": text for name, text in reference.rooms().items()}
+    return {"index.md": landing.page(course, pictures) + _trees(trees), **found}
 
 
-def _tree(trees: dict[str, list[str]]) -> str:
-    parts = ["# Optimization for Deep Learning\n"]
-    for caption, names in trees.items():
-        if names:
-            listed = "\n".join(names)
-            parts.append(f"```{{toctree}}\n:caption: {caption}\n:hidden:\n\n{listed}\n```\n")
-    return "\n".join(parts)
+def _trees(trees: Mapping[str, list[str]]) -> str:
+    """What the sidebar lists."""
+    return "".join(
+        f"\n```{{toctree}}\n:caption: {caption}\n:hidden:\n\n" + "\n".join(names) + "\n```\n"
+        for caption, names in trees.items()
+        if names
+    )

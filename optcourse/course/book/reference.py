@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -15,25 +14,19 @@ ROOMS = ("theory", "problems", "optim", "landscape", "training", "models", "node
 ROOMS += ("measure", "ranking", "plotting", "checking", "runtime")
 
 
-def pages() -> dict[str, Callable[[Course], str]]:
-    """The pages by file name, the one that lists them first."""
-    return {"reference": _index, **{f"api_{room}": _room_page(room) for room in ROOMS}}
+def rooms() -> dict[str, str]:
+    """The page of each room by its name."""
+    return {f"api_{room}": f"# optcourse.{room}\n\n````{{eval-rst}}\n{_rest(_load(room))}\n````\n" for room in ROOMS}
 
 
-def _index(course: Course) -> str:
+def index(course: Course) -> str:
+    """The page that lists them, in MyST."""
     rows = "\n".join(f"* [`optcourse.{room}`](api_{room}.html): {_summary(_load(room))}" for room in ROOMS)
     tree = "\n".join(f"api_{room}" for room in ROOMS)
     return (
         "# Reference\n\nThe package, room by room. A docstring gives shapes, units, the errors that are raised and the "
         f"source of what is computed.\n\n{rows}\n\n```{{toctree}}\n:hidden:\n\n{tree}\n```\n"
     )
-
-
-def _room_page(room: str) -> Callable[[Course], str]:
-    def write(course: Course) -> str:
-        return f"# optcourse.{room}\n\n````{{eval-rst}}\n{_rest(_load(room))}\n````\n"
-
-    return write
 
 
 def _rest(module: ModuleType) -> str:
@@ -58,18 +51,19 @@ def _rest(module: ModuleType) -> str:
 
 
 def _offered(module: ModuleType, *, own: bool = False) -> list[tuple[str, Any]]:
-    """What a reader imports from it: functions and classes of the package, and modules; ``own`` only what it defines."""
+    """What a reader imports from a module: functions, classes and modules; with ``own`` only what it defines."""
+    inside = f"{module.__name__}."
     found = []
     for name, thing in vars(module).items():
         if name.startswith("_"):
             continue
         if isinstance(thing, ModuleType):
-            inside = thing.__name__.startswith(f"{module.__name__}.")
-            if inside and not own and any(not isinstance(t, ModuleType) for _, t in _offered(thing, own=True)):
+            if not own and thing.__name__.startswith(inside) and _offered(thing, own=True):
                 found.append((name, thing))
-        elif inspect.isfunction(thing) or inspect.isclass(thing):
-            if thing.__module__ == module.__name__ or (not own and thing.__module__.startswith(f"{module.__name__}.")):
-                found.append((name, thing))
+        elif (inspect.isfunction(thing) or inspect.isclass(thing)) and (
+            thing.__module__ == module.__name__ or (not own and thing.__module__.startswith(inside))
+        ):
+            found.append((name, thing))
     return sorted(found, key=lambda pair: isinstance(pair[1], ModuleType))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from optcourse.checking import MARKS, number
-from optcourse.course import claims
+from optcourse.course import claims, report
 from optcourse.course.book.chapters import anchor, relation
 from optcourse.course.book.content import Course, table
 
@@ -63,7 +63,7 @@ def _cells(row: dict[str, Any], course: Course) -> list[str]:
     numbers = [html.escape(relation(row)), number(row["margin"]), str(row.get("seeds") or "")] if run else [""] * 3
     return [
         f"<span{ident}></span>{course.topic_link(row['topic'])}",
-        f'<span class="badge {css}">{claims.mark(verdict)}</span>',
+        f'<span class="mark {css}">{claims.mark(verdict)}</span>',
         f"{html.escape(row['claim'])}{why}",
         *(f'<span class="number">{text}</span>' for text in numbers),
     ]
@@ -81,6 +81,4 @@ def _settings(course: Course) -> str:
     other = sorted(record.lecture for record in course.records.values() if record.settings != settings)
     note = f" Lectures {', '.join(other)} were run with other settings." if other else ""
     cut = " The last run was interrupted." if course.info.interrupted else ""
-    return (
-        f"Profile {settings.profile}, seed {settings.seed}, device {settings.device}; {html.escape(made_with)}.{note}{cut}"
-    )
+    return f"{report.described(settings).capitalize()}; {html.escape(made_with)}.{note}{cut}"

@@ -1,5 +1,5 @@
-// The claims table: filter by lecture, verdict and words, sort by a click on a column's head.
-// The state is in the address, so that a filtered view can be sent to somebody.
+// Two things that a page of the book can do by itself: move a slider through figures that were drawn before, and filter
+// and sort the table of claims.
 (() => {
   "use strict";
 
@@ -7,6 +7,36 @@
     const table = document.getElementById("claims");
     const form = document.querySelector("form.filter");
     if (table && form) claims(table, form);
+    document.querySelectorAll("figure.player").forEach(player);
+  }
+
+  // One control moves at a time: the figures were drawn with the others at their start, where they therefore return.
+  function player(figure) {
+    const data = JSON.parse(figure.dataset.frames);
+    const picture = figure.querySelector("img");
+    const inputs = Array.from(figure.querySelectorAll("input[type=range]"));
+
+    function say(input) {
+      const text = data[input.name].texts[Number(input.value)];
+      input.setAttribute("aria-valuetext", text);
+      input.nextElementSibling.value = text;
+    }
+
+    for (const input of inputs) {
+      input.addEventListener("input", () => {
+        for (const other of inputs) {
+          if (other !== input && Number(other.value) !== data[other.name].start) {
+            other.value = data[other.name].start;
+            say(other);
+          }
+        }
+        say(input);
+        [picture.src, picture.alt] = data[input.name].frames[Number(input.value)];
+      });
+      // Fetch the figures of a control when a hand comes near it: then they move without a flicker.
+      const fetch = () => data[input.name].frames.forEach(([address]) => { new Image().src = address; });
+      for (const event of ["pointerenter", "focus"]) input.addEventListener(event, fetch, { once: true });
+    }
   }
 
   function claims(table, form) {
@@ -18,6 +48,7 @@
       if (asked.has(name)) form.elements[name].value = asked.get(name);
     }
 
+    // What is chosen stands in the address, so that a view can be sent to somebody.
     function filter() {
       const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
