@@ -212,7 +212,7 @@ def badge(verdict: dict[str, Any], n: int) -> str:
     mark = MARKS[verdict["verdict"]]
     why = f' <span class="muted">{html.escape(verdict["why"])}</span>' if verdict.get("why") else ""
     return (
-        f'<p class="verdict {mark.css}"><a class="mark" href="claims.html#{anchor(verdict, n)}">{mark.sign} '
+        f'<p class="verdict {mark.css}"><a class="verdict-mark" href="claims.html#{anchor(verdict, n)}">{mark.sign} '
         f"{verdict['topic']} {verdict['verdict']}</a> {html.escape(verdict['claim'])}: "
         f'<span class="compared">{html.escape(relation(verdict))}</span>{why}</p>'
     )

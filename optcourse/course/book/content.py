@@ -83,7 +83,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], *, css: str = "", 
     """A table in HTML whose cells are HTML, in a box that scrolls sideways by itself on a narrow screen."""
     titles = "".join(f'<th scope="col">{name}</th>' for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    attributes = (f' id="{ident}"' if ident else "") + (f' class="{css}"' if css else "")
+    attributes = (f' id="{ident}"' if ident else "") + f' class="table {css}"'
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="table">'
         f"<table{attributes}><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>"

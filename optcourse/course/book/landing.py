@@ -12,7 +12,12 @@ from optcourse.course.book.content import Course, text
 from optcourse.course.catalog import Lecture
 from optcourse.course.report import Record
 
-_WIDTH, _HEIGHT, _ACROSS, _DOWN = 168, 46, 196, 62
+_WIDTH, _HEIGHT, _ACROSS, _DOWN = 176, 46, 196, 78
+
+_HEAD = (
+    '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+    '<path class="head" d="M0,0 L8,4 L0,8 z"/></marker></defs>'
+)
 
 
 def page(course: Course, pictures: Mapping[str, str]) -> str:
@@ -47,29 +52,30 @@ def lecture_map(course: Course) -> str:
     )
     direct = nx.transitive_reduction(graph)
     layers = [sorted(layer) for layer in nx.topological_generations(direct)]
-    tallest = max(map(len, layers))
+    widest = max(map(len, layers))
     place = {
-        node: (4 + _ACROSS * x, 4 + _DOWN * (y + (tallest - len(layer)) / 2))
-        for x, layer in enumerate(layers)
-        for y, node in enumerate(layer)
+        node: (4 + _ACROSS * (x + (widest - len(layer)) / 2), 4 + _DOWN * y)
+        for y, layer in enumerate(layers)
+        for x, node in enumerate(layer)
     }
     arrows = "".join(_arrow(place[a], place[b]) for a, b in direct.edges)
     boxes = "".join(_box(lectures[node].title, node, course.pages()[node], *at) for node, at in place.items())
-    width, height = _ACROSS * len(layers), _DOWN * tallest
+    width, height = _ACROSS * widest, _DOWN * len(layers)
     words = "; ".join(
         f"{node} uses {', '.join(sorted(direct.predecessors(node)))}" for node in lectures if direct.in_degree(node)
     )
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="map of the lectures">'
         f'<svg class="map" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="group" '
-        f'aria-label="Which lecture uses which: {words}.">{arrows}{boxes}</svg></div>'
+        f'aria-label="Which lecture uses which: {words}.">{_HEAD}{arrows}{boxes}</svg></div>'
     )
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
-    (x, y), (to_x, to_y) = (start[0] + _WIDTH, start[1] + _HEIGHT / 2), (end[0], end[1] + _HEIGHT / 2)
-    bend = (to_x - x) / 2
-    return f'<path d="M{x:g},{y:g} C{x + bend:g},{y:g} {to_x - bend:g},{to_y:g} {to_x:g},{to_y:g}"/>'
+    (x, y), (to_x, to_y) = (start[0] + _WIDTH / 2, start[1] + _HEIGHT), (end[0] + _WIDTH / 2, end[1] - 2)
+    bend = (to_y - y) / 2
+    curve = f"M{x:g},{y:g} C{x:g},{y + bend:g} {to_x:g},{to_y - bend:g} {to_x:g},{to_y:g}"
+    return f'<path d="{curve}" marker-end="url(#head)"/>'
 
 
 def _box(title: str, number: str, address: str, x: float, y: float) -> str:

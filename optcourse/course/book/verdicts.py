@@ -63,7 +63,7 @@ def _cells(row: dict[str, Any], course: Course) -> list[str]:
     numbers = [html.escape(relation(row)), number(row["margin"]), str(row.get("seeds") or "")] if run else [""] * 3
     return [
         f"<span{ident}></span>{course.topic_link(row['topic'])}",
-        f'<span class="mark {css}">{claims.mark(verdict)}</span>',
+        f'<span class="verdict-mark {css}">{claims.mark(verdict)}</span>',
         f"{html.escape(row['claim'])}{why}",
         *(f'<span class="number">{text}</span>' for text in numbers),
     ]
