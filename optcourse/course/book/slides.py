@@ -33,7 +33,7 @@ def slides(course: Course) -> str:
     parts = [SLIDES, _contents(catalog.decks)]
     for deck in catalog.decks:
         rows = [(html.escape(s.title), _answer(course, s)) for s in catalog.slides if s.deck == deck.id]
-        parts += [_heading(deck), table(("slide", "answered in"), rows, css="slides")]
+        parts += [_heading(deck), table(("slide", "answered in"), rows, css="table slides")]
     if beyond := [topic.id for topic in catalog.topics if topic.beyond]:
         parts += ["## Beyond the decks", f"<p>No slide has these topics:<br>{_topics(course, beyond)}</p>"]
     return "\n\n".join(parts) + "\n"
