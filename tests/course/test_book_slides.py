@@ -45,6 +45,7 @@ quote = "q"
 def course(folder, table=TINY, summary=""):
     if summary:
         (folder / "summary.toml").write_text(summary)
+    (folder / "01_first.ipynb").touch()
     return Course(folder, table, {}, INFO, folder)
 
 
@@ -77,7 +78,10 @@ def test_without_tables_there_is_no_page(tmp_path):
     nothing = course(tmp_path, dataclasses.replace(TINY, decks=(), slides=()))
     assert slides.slides(nothing) == "" and slides.slips(nothing) == ""
     assert slides.slips(course(tmp_path)) == ""
-    assert "slides.md" not in pages.all_of(nothing)
+
+
+def test_the_book_has_both_pages():
+    assert pages.PAGES["Look up"].items() >= {"slides": slides.slides, "slips": slides.slips}.items()
 
 
 # ------------------------------------------------------------------------------- this course
