@@ -1,7 +1,7 @@
 """Run the lectures and collect their verdicts: what stands behind the ``optcourse`` command.
 
 ==============  ======================================================================
-``catalog``     which lectures and topics there are (``lectures/topics.toml``)
+``catalog``     which lectures, topics and slides there are (``lectures/topics.toml``, ``decks.toml``)
 ``runner``      execute lectures side by side, with progress, interrupts and resume
 ``execution``   one notebook in one kernel: time limits, failures, a kernel that can be killed
 ``display``     the progress of a run on a terminal

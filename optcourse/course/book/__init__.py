@@ -9,6 +9,7 @@
 ``pages``       the other pages and their order
 ``landing``     the first page, with the map of the lectures
 ``verdicts``    the page of all claims
+``slides``      what answers each slide, and where its formula slips
 ``runs``        the page about the last run
 ``manual``      labs, instructors, performance, clusters
 ``reference``   the API
