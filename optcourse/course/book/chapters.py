@@ -88,7 +88,9 @@ def chapter(
         cells[top].source = f"{title}\n\n{head}\n\n{rest.strip()}"
     notebook.cells = cells
     python = {"name": "python", "pygments_lexer": "ipython3"}
-    notebook.metadata = nbformat.from_dict({"kernelspec": {"name": "python3"}, "language_info": python})
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": {"name": "python3", "display_name": "Python 3"}, "language_info": python}
+    )
     return notebook
 
 
