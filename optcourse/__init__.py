@@ -14,6 +14,7 @@
 ``measure``             means, confidence intervals and fitted slopes over seeds; groups
 ``ranking``             who is faster over several problems: performance profiles, scores
 ``plotting``            the course's figure style
+``alttext``             what a figure shows, in words
 ``sliders``             figures with sliders
 ``labs``, ``grading``   what test cells are made of; submissions in a sandbox, marks, feedback
 ``course``              the ``optcourse`` command: run lectures, collect verdicts

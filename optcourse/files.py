@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PACKAGE = Path(__file__).resolve().parent
+BOOK = PACKAGE / "course" / "book"
 
 
 def of_course(name: str, explicit: Path | None = None) -> Path:
@@ -46,10 +47,13 @@ def versions() -> dict[str, str]:
 
 
 def resume_key(*content: bytes) -> str:
-    """Changes with the content, any source file of the package and the versions used."""
+    """Changes with the content, any source file of the package and the versions used.
+
+    The book is left out: it shows results, and none depends on it.
+    """
     sources = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".mplstyle"))
     digest = hashlib.sha256(repr(versions()).encode())
-    for part in (*content, *(path.read_bytes() for path in sources)):
+    for part in (*content, *(path.read_bytes() for path in sources if BOOK not in path.parents)):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 

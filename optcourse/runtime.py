@@ -12,6 +12,7 @@ import contextlib
 import os
 import random
 import signal
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -108,7 +109,7 @@ def start(*, profile: str = "quick", seed: int = 0, device: str = "auto", thread
     import threadpoolctl
     import torch
 
-    from optcourse import plotting
+    from optcourse import alttext, plotting
 
     choice("profile", profile, PROFILES)
     integer("seed", seed, 0, 2**32 - 1)
@@ -123,6 +124,10 @@ def start(*, profile: str = "quick", seed: int = 0, device: str = "auto", thread
     np.random.seed(seed)
     torch.manual_seed(seed)
     plotting.use_style()
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is not None:
+        alttext.with_pictures(shell)
     return Run(profile=profile, seed=seed, device=resolved, rehearsal=rehearsal)
 
 

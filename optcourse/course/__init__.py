@@ -1,13 +1,13 @@
 """Run the lectures and collect their verdicts: what stands behind the ``optcourse`` command.
 
 ==============  ======================================================================
-``catalog``     which lectures and topics there are (``lectures/topics.toml``)
+``catalog``     which lectures, topics and slides there are (``lectures/topics.toml``, ``decks.toml``)
 ``runner``      execute lectures side by side, with progress, interrupts and resume
 ``execution``   one notebook in one kernel: time limits, failures, a kernel that can be killed
 ``display``     the progress of a run on a terminal
-``pages``       an executed notebook as one HTML page that needs no network
 ``claims``      all claims with their verdicts, slips and advice: what lecture 20 shows
-``report``      ``run.json``, ``verdicts.json`` and ``index.html``
+``report``      ``run.json`` and ``verdicts.json``
+``book``        one site of all lectures and of what is known about them
 ``cli``         the command line
 ==============  ======================================================================
 """

@@ -19,6 +19,7 @@ from optcourse.runtime import DEVICES, PROFILES, cores, exit_status, resolve_dev
 
 OUTPUT = Path("build/lectures")
 _FOLDER = click.Path(path_type=Path)
+_LECTURES = click.option("--lectures", "folder", type=_FOLDER, help="The folder of the notebooks.  [default: lectures]")
 
 
 class _OneLine(click.Group):
@@ -63,7 +64,8 @@ def nodes_command(arguments: tuple[str, ...]) -> int:
 @click.option("--jobs", type=click.IntRange(1), help="Lectures at a time.  [default: one a core, at most 4]")
 @click.option("--output", type=_FOLDER, default=OUTPUT, show_default=True, help="Where pages and verdicts go.")
 @click.option("--resume", is_flag=True, help="Skip finished lectures whose source and settings are unchanged.")
-@click.option("--lectures", "folder", type=_FOLDER, help="The folder of the notebooks.  [default: lectures]")
+@click.option("--book/--no-book", default=True, help="Make the pages at the end.  [default: book]")
+@_LECTURES
 def run(
     lectures: tuple[str, ...],
     profile: str,
@@ -72,19 +74,19 @@ def run(
     jobs: int | None,
     output: Path,
     resume: bool,
+    book: bool,
     folder: Path | None,
 ) -> int:
-    """Execute lectures and write their pages, verdicts.json and index.html.
+    """Execute lectures; write verdicts.json and the book, index.html.
 
     LECTURE is a number (2), a name (02_sgd_and_minibatch) or a path; all lectures by default. Exit
     status: 0, 1 when a lecture failed, 2 for wrong usage, 130 when interrupted (--resume continues).
     """
     try:
-        folder = files.of_course("lectures", folder)
+        folder, table = _course(folder)
         notebooks = catalog.find(folder, lectures)
-        table = catalog.load(folder / "topics.toml")
         resolved = str(resolve_device(device))
-    except (LookupError, ValueError, OSError) as error:
+    except (LookupError, ValueError) as error:
         raise click.UsageError(str(error.args[0] if isinstance(error, LookupError) else error)) from None
     if any(output.resolve() == path.parent for path in notebooks):
         raise click.UsageError(f"--output must not be the folder of the notebooks, got {output}")
@@ -95,7 +97,30 @@ def run(
 
     settings = runner.Settings(profile=profile, seed=seed, device=resolved)
     jobs = jobs or min(4, cores())
-    return runner.run(notebooks, settings, output=output, catalog=table, jobs=jobs, resume=resume)
+    return runner.run(notebooks, settings, output=output, catalog=table, jobs=jobs, resume=resume, book=book)
+
+
+@main.command()
+@click.option("--output", type=_FOLDER, default=OUTPUT, show_default=True, help="The folder a run wrote to.")
+@_LECTURES
+def book(output: Path, folder: Path | None) -> int:
+    """Make the pages of what was run, and of what was not, without running anything.
+
+    Exit status: 0, 1 when Sphinx finds a fault in a page, 2 for wrong usage.
+    """
+    folder, table = _course(folder)
+    from optcourse.course import runner
+
+    return runner.write_book(output, table, folder, lambda line: click.echo(line, err=True))
+
+
+def _course(folder: Path | None) -> tuple[Path, catalog.Catalog]:
+    """The folder of the lectures and its table."""
+    try:
+        folder = files.of_course("lectures", folder)
+        return folder, catalog.load(folder / "topics.toml")
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from None
 
 
 @main.command()

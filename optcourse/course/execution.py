@@ -216,6 +216,7 @@ class Execution:
         threads = os.environ.get("OPTCOURSE_THREADS", "1")
         environment = {
             "OPTCOURSE_PROGRESS": "off",
+            "OPTCOURSE_PLAYERS": "1",
             "OPTCOURSE_THREADS": threads,
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             **{f"{library}_NUM_THREADS": threads for library in ("OMP", "OPENBLAS", "MKL")},

@@ -1,8 +1,7 @@
-"""What a run leaves behind: ``run.json`` (per lecture), ``verdicts.json`` (per claim), ``index.html`` (to read)."""
+"""What a run leaves behind: executed notebooks, ``run.json`` (per lecture), ``verdicts.json`` (per claim)."""
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -11,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 
 from optcourse import files
-from optcourse.checking import MARKS, UNDECIDED, tally
-from optcourse.course import claims
-from optcourse.course.catalog import Catalog, Lecture, Topic, lecture_id
+from optcourse.checking import MIME, UNDECIDED, tally
+from optcourse.course.catalog import Catalog, lecture_id
 from optcourse.course.execution import Failure, Outcome, Settings, cell_seconds, cells_skipped
-from optcourse.course.pages import document, verdicts_of
 
 INDEX, VERDICTS, RUN = "index.html", "verdicts.json", "run.json"
 
@@ -83,6 +81,20 @@ def record(notebook: Path, outcome: Outcome, settings: Settings, key: str, catal
     )
 
 
+def keep(output: Path, name: str, outcome: Outcome) -> None:
+    """Write ``name.ipynb``, executed as far as it came; nothing is left where it could not be read."""
+    if outcome.notebook is None:
+        (output / f"{name}.ipynb").unlink(missing_ok=True)
+    else:
+        files.write(output / f"{name}.ipynb", nbformat.writes(outcome.notebook))
+
+
+def verdicts_of(notebook: NotebookNode) -> list[dict[str, Any]]:
+    """The verdict that each ``check`` left in an executed notebook, in order."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    return [dict(output.data[MIME]) for output in outputs if MIME in output.get("data", {})]
+
+
 def load(output: Path) -> dict[str, Record]:
     """The records of earlier runs by notebook stem, as far as their files are still there."""
     try:
@@ -90,8 +102,16 @@ def load(output: Path) -> dict[str, Record]:
         records = [_record(row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # none, or not written by this version: then nothing can be trusted
-    kept = (r for r in records if (output / f"{r.notebook}.html").exists())
-    return {r.notebook: r for r in kept if not r.ok or (output / f"{r.notebook}.ipynb").exists()}
+    return {r.notebook: r for r in records if not r.ok or (output / f"{r.notebook}.ipynb").exists()}
+
+
+def last_run(output: Path) -> RunInfo | None:
+    """What ``run.json`` says of the last run as a whole; ``None`` where there is none."""
+    try:
+        table = json.loads((output / RUN).read_text(encoding="utf-8"))
+        return RunInfo(Settings(**table["settings"]), table["versions"], table["interrupted"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _record(row: dict[str, Any]) -> Record:
@@ -117,7 +137,7 @@ def outdated(output: Path, lectures: Path, *, profile: str, seed: int, now: str 
         if record.lecture == now:
             continue
         if (its.profile, its.seed) != (profile, seed):
-            why = f"are those of other settings ({_settings(its)})"
+            why = f"are those of other settings ({described(its)})"
         elif not source.exists() or record.key != files.resume_key(repr(its).encode(), source.read_bytes()):
             why = "are older than the last change (of the lecture, the package or a version)"
         else:
@@ -137,100 +157,13 @@ def verdicts(output: Path, records: Iterable[Record]) -> list[dict[str, Any]]:
     return rows
 
 
-def write(output: Path, catalog: Catalog, records: dict[str, Record], info: RunInfo) -> None:
-    """Write ``run.json``, and from the executed notebooks ``verdicts.json`` and ``index.html``."""
+def write(output: Path, records: dict[str, Record], info: RunInfo) -> None:
+    """Write ``run.json``, and from the executed notebooks ``verdicts.json``."""
     rows = verdicts(output, records.values())
     save(output, records, info)
     files.write(output / VERDICTS, json.dumps(rows, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-    files.write(output / INDEX, document("Optimization for Deep Learning", _index(catalog, records, rows, info)))
 
 
-def _index(catalog: Catalog, records: dict[str, Record], verdicts: list[dict[str, Any]], info: RunInfo) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in info.versions.items())
-    cut = '<p class="banner">The last run was interrupted; what it finished is listed here.</p>'
-    return (
-        "<h1>Optimization for Deep Learning</h1>"
-        f"<p>Every number below was measured by running the lectures: {_settings(info.settings)}; "
-        f"{html.escape(versions)}.</p>{cut if info.interrupted else ''}"
-        f"<h2>Lectures</h2>{_lectures(catalog, records, info)}"
-        f"<h2>Claims</h2><p>{claims.counted(verdicts)}{_summary(catalog, records)}</p>"
-        f"{claims.table(verdicts, {r.lecture: f'{r.notebook}.html' for r in records.values()}, catalog)}"
-        f"{_planned(catalog)}"
-    )
-
-
-def _summary(catalog: Catalog, records: dict[str, Record]) -> str:
-    """A link to the lecture that judges all claims, where it has been run."""
-    judges = {lecture.id for lecture in catalog.lectures if lecture.after}
-    names = [record.notebook for record in records.values() if record.lecture in judges]
-    return "".join(f' <a href="{name}.html">What follows from them, and what does not</a>.' for name in names)
-
-
-def _settings(settings: Settings) -> str:
+def described(settings: Settings) -> str:
+    """Settings in words."""
     return f"profile {settings.profile}, seed {settings.seed}, device {settings.device}"
-
-
-def _lectures(catalog: Catalog, records: dict[str, Record], info: RunInfo) -> str:
-    rows = [_lecture_row(catalog.lecture(Path(f"{name}.ipynb")), records[name], info) for name in sorted(records)]
-    have = {record.lecture for record in records.values()}
-    for lecture in catalog.lectures:
-        if lecture.status == "written" and lecture.id not in have:
-            rows.append(
-                f'<tr><td>{lecture.id}</td><td>{html.escape(lecture.title)}</td><td colspan="4">not run</td></tr>'
-            )
-    head = "<tr><th></th><th>lecture</th><th>status</th><th>time</th><th>slowest cell</th><th>claims</th></tr>"
-    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
-
-
-def _lecture_row(lecture: Lecture, record: Record, info: RunInfo) -> str:
-    quick = record.settings.profile == "quick"
-    status = '<span class="holds">✓ ok</span>'
-    if record.failure:
-        where = f" in cell <code>{html.escape(record.failure.cell)}</code>" if record.failure.cell else ""
-        status = f'<span class="broken">✗ failed</span>{where}: {html.escape(record.failure.type)}'
-    if record.settings != info.settings:
-        status += f'<br><span class="muted">{_settings(record.settings)}</span>'
-    if record.skipped:
-        status += f'<br><span class="muted">{record.skipped_line}</span>'
-    slow = "".join(
-        f'<br><span class="over">over {lecture.cell_budget_s:g} s: {html.escape(cell)} {seconds:.1f} s</span>'
-        for cell, seconds in record.over.items()
-    )
-    sign, css, _ = MARKS[UNDECIDED]
-    open_claims = f'<br><span class="{css}">{sign} {record.undecided} {UNDECIDED}</span>' if record.undecided else ""
-    return (
-        f'<tr><td>{html.escape(record.lecture)}</td><td><a href="{record.notebook}.html">{html.escape(lecture.title)}'
-        f'</a><br><span class="muted">{record.finished}</span></td><td>{status}</td>'
-        f'<td class="number">{_against(record.seconds, lecture.budget_s, quick)}</td>'
-        f"<td><code>{html.escape(record.slowest_cell or '')}</code> {record.slowest_s:.1f} s{slow}</td>"
-        f'<td class="number">{record.claims}{open_claims}</td></tr>'
-    )
-
-
-def _against(seconds: float, budget: float, quick: bool) -> str:
-    """Wall time against the budget, which holds for the quick profile only."""
-    if not quick:
-        return f"{seconds:.1f} s"
-    text = f"{seconds:.1f} of {budget:g} s"
-    return f'<span class="over">{text}, over budget</span>' if seconds > budget else text
-
-
-def _planned(catalog: Catalog) -> str:
-    planned = [lecture for lecture in catalog.lectures if lecture.status == "planned"]
-    if not planned:
-        return ""
-    parts = [
-        f"<details><summary>{lecture.id} {html.escape(lecture.title)}</summary><table>"
-        + "".join(_planned_row(topic) for topic in catalog.topics if topic.lecture == lecture.id)
-        + "</table></details>"
-        for lecture in planned
-    ]
-    return f"<h2>Planned</h2>{''.join(parts)}"
-
-
-def _planned_row(topic: Topic) -> str:
-    origin = "beyond the decks" if topic.beyond else "deck " + " ".join(topic.deck)
-    return (
-        f'<tr><td>{topic.id}</td><td>{html.escape(topic.title)}<br><span class="muted">{html.escape(topic.shows)}'
-        f"</span></td><td>{origin}<br>{html.escape(topic.paper)}</td></tr>"
-    )

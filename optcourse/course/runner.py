@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from optcourse import files
-from optcourse.course import pages, report
+from optcourse.course import report
 from optcourse.course.catalog import Catalog
 from optcourse.course.display import Display
 from optcourse.course.execution import Execution, Failure, Settings
@@ -29,8 +29,9 @@ def run(
     jobs: int = 1,
     resume: bool = False,
     cell_timeout: int | None = None,
+    book: bool = True,
 ) -> int:
-    """Execute ``notebooks``, ``jobs`` at a time, and write pages, verdicts and index to ``output``.
+    """Execute ``notebooks``, ``jobs`` at a time; write executed notebooks, verdicts and the ``book`` to ``output``.
 
     Lectures that the catalog wants ``after`` the others run last, and are told where the verdicts are: those of this
     run, and of earlier ones as far as ``output`` has them. With ``resume``, lectures that finished without failure are
@@ -67,7 +68,7 @@ def run(
             left.remove(name)
             done[name] = records[name] = record
             report.save(output, records, info(interrupted=True))
-        report.write(output, catalog, records, info(interrupted=bool(left)))
+        report.write(output, records, info(interrupted=bool(left)))
 
     first = [path for path in notebooks if not catalog.lecture(path).after]
     last = [path for path in notebooks if catalog.lecture(path).after]
@@ -83,14 +84,32 @@ def run(
             display.say(_failure_block(done[name]))
     if left:
         display.say(
-            f"Interrupted: {len(left)} of {len(notebooks)} lectures not finished; --resume continues with them."
+            f"Interrupted: {len(left)} of {len(notebooks)} lectures not finished; --resume continues with them, "
+            "'optcourse book' makes the pages of what there is."
         )
         return INTERRUPTED
-    display.say(
-        f"{len(notebooks) - sum(not r.ok for r in done.values())} of {len(notebooks)} lectures ok: "
-        f"{output / report.INDEX}"
-    )
-    return FAILED if any(not record.ok for record in done.values()) else OK
+    failed = sum(not record.ok for record in done.values())
+    display.say(f"{len(notebooks) - failed} of {len(notebooks)} lectures ok")
+    written = write_book(output, catalog, notebooks[0].parent, display.say) if book else OK
+    return FAILED if failed or written == FAILED else OK
+
+
+def write_book(output: Path, catalog: Catalog, lectures: Path, say: Callable[[str], None]) -> int:
+    """Make the pages of what is in ``output``, and ``say`` where they are; the exit status, 0 or 1."""
+    info = report.last_run(output) or report.RunInfo(Settings("quick", 0, "cpu"), files.versions(), interrupted=False)
+    try:
+        from optcourse.course.book import build
+        from optcourse.course.book.content import Course
+    except ModuleNotFoundError as missing:
+        say(f"no pages were made: {missing.name} is not installed; pip install 'optcourse[site]' brings it")
+        return OK
+    try:
+        build.write(Course(lectures, catalog, report.load(output), info, output))
+    except Exception as error:
+        say(f"the book could not be written: {type(error).__name__}: {error}")
+        return FAILED
+    say(f"the book: {output / report.INDEX}")
+    return OK
 
 
 @contextlib.contextmanager
@@ -114,7 +133,7 @@ def _second_signal(started: list[Execution]) -> Iterator[None]:
 
 
 def _lecture(execution: Execution, key: str, *, output: Path, catalog: Catalog, display: Display) -> Record | None:
-    """Execute one lecture and write its page; ``None`` when it was killed before it finished."""
+    """Execute one lecture and keep its notebook; ``None`` when it was killed before it finished."""
     path = execution.path
     display.begin(path.stem)
     execution.on_cell = lambda index, total, section: display.cell(path.stem, index, total, section)
@@ -122,9 +141,9 @@ def _lecture(execution: Execution, key: str, *, output: Path, catalog: Catalog, 
     if execution.killed:
         return None
     try:
-        pages.write(output, path.stem, outcome, catalog)
-    except Exception as error:  # a bug in one page must not lose the others
-        outcome = replace(outcome, failure=Failure(type(error).__name__, f"the page could not be written: {error}"))
+        report.keep(output, path.stem, outcome)
+    except Exception as error:  # a full disk
+        outcome = replace(outcome, failure=Failure(type(error).__name__, f"the notebook could not be written: {error}"))
     record = report.record(path, outcome, execution.settings, key, catalog)
     display.end(path.stem, _line(record))
     return record

@@ -40,7 +40,7 @@ class Folder:
     def run(self, *paths: Path, **options) -> int:
         from optcourse.course import runner
 
-        options = {"catalog": Catalog(), "jobs": 2, **options}
+        options = {"catalog": Catalog(), "jobs": 2, "book": False, **options}
         settings = options.pop("settings", Settings("quick", 0, "cpu"))
         return runner.run(list(paths), settings, output=self.output, **options)
 

@@ -36,7 +36,6 @@ def test_it_runs_last_and_again_when_a_verdict_changes(folder, capfd):
     assert "('a < b', 1.0)" in verdict_of(folder)
     rows = json.loads((folder.output / report.VERDICTS).read_text())
     assert [row["claim"] for row in rows] == ["a < b", "it judges"]
-    assert '<a href="20_judge.html">What follows' in (folder.output / report.INDEX).read_text()
     assert json.loads((folder.output / report.RUN).read_text())["interrupted"] is False
 
     capfd.readouterr()

@@ -15,6 +15,8 @@ TOPIC = (
     '[[topic]]\nid = "01.1"\nlecture = "01"\ndeck = ["A"]\nbeyond = false\ntitle = "t"\n'
     'slide = "s"\npaper = "p"\nshows = "x"\n'
 )
+DECK = '[[deck]]\nid = "A"\ntitle = "T"\nauthors = "N"\nplace = "P"\n'
+SLIDE = '[[slide]]\ndeck = "A"\ntitle = "s"\n'
 
 
 def test_the_table_has_every_topic_of_the_syllabus():
@@ -64,6 +66,58 @@ def test_a_wrong_table_is_an_error_that_names_file_and_entry(tmp_path, text, nam
     with pytest.raises(ValueError, match=problem) as error:
         catalog.load(path)
     assert str(path) in str(error.value) and named in str(error.value)
+
+
+def write_both(folder, decks, slide="A: s"):
+    (folder / "topics.toml").write_text(LECTURE + TOPIC.replace('slide = "s"', f'slide = "{slide}"'))
+    (folder / "decks.toml").write_text(decks)
+    return folder / "topics.toml"
+
+
+def test_a_slide_knows_its_topics_and_a_topic_its_slides(tmp_path):
+    more = '[[slide]]\ndeck = "A"\ntitle = "Contents"\nnote = "01.1 follows."\n'
+    decks = DECK + more + SLIDE + SLIDE.replace('"s"', '"t: u"') + more
+    table = catalog.load(write_both(tmp_path, decks, "A: s | A: t: u"))
+    assert [slide.id for slide in table.slides] == ["A: Contents", "A: s", "A: t: u", "A: Contents"]
+    assert [[topic.id for topic in table.answers(slide)] for slide in table.slides] == [[], ["01.1"], ["01.1"], []]
+    assert table.decks == (catalog.Deck("A", "T", "N", "P"),) and table.topics[0].slides == ("A: s", "A: t: u")
+
+
+@pytest.mark.parametrize(
+    ("decks", "file", "named", "problem"),
+    [
+        ("= 3", "decks.toml", "", "not readable as TOML"),
+        ("[[deck]\n", "decks.toml", "", "not readable as TOML"),
+        ("[[page]]\n", "decks.toml", "", "unknown table page; allowed are deck and slide"),
+        (DECK + DECK + SLIDE, "decks.toml", "deck 'A'", "duplicate id"),
+        (DECK.replace('"A"', '"F"') + SLIDE, "decks.toml", "deck 'F'", "id must be a letter A to E"),
+        (DECK.replace('"A"', '"AB"') + SLIDE, "decks.toml", "deck 'AB'", "id must be a letter A to E"),
+        (DECK.replace('authors = "N"\n', "") + SLIDE, "decks.toml", "deck 'A'", "missing key authors"),
+        (DECK + "year = 2024\n" + SLIDE, "decks.toml", "deck 'A'", "unknown key year"),
+        (DECK + SLIDE + "note = 3\n", "decks.toml", "slide 's'", "note has the wrong type"),
+        (DECK + SLIDE + SLIDE, "decks.toml", "slide 'A: s'", "duplicate title"),
+        (DECK + SLIDE + 'note = "n"\n' + SLIDE + 'note = "n"\n', "decks.toml", "slide 'A: s'", "duplicate title"),
+        (DECK + SLIDE + SLIDE.replace('"s"', '"c"') * 2, "decks.toml", "slide 'A: c'", "duplicate title"),
+        (DECK + SLIDE.replace('"A"', '"B"'), "decks.toml", "slide 'B: s'", "there is no deck 'B'"),
+        (DECK + SLIDE + 'note = "see 01.1, 01.7"\n', "decks.toml", "slide 'A: s'", "there is no topic 01.7"),
+        (DECK + SLIDE.replace('"s"', '"other"'), "topics.toml", "topic '01.1'", "decks.toml has no slide 'A: s'"),
+    ],
+)
+def test_wrong_decks_are_an_error_that_names_file_and_entry(tmp_path, decks, file, named, problem):
+    path = write_both(tmp_path, decks)
+    with pytest.raises(ValueError, match=problem) as error:
+        catalog.load(path)
+    assert str(tmp_path / file) in str(error.value) and named in str(error.value)
+
+
+def test_every_slide_of_the_decks_is_answered_or_noted():
+    table = catalog.load(TABLE)
+    assert [deck.id for deck in table.decks] == list(catalog.DECKS)
+    assert {topic_slide for topic in table.topics for topic_slide in topic.slides} <= {s.id for s in table.slides}
+    assert [slide.id for slide in table.slides if not slide.note and not table.answers(slide)] == []
+    # In the order of the decks, and no note that says nothing.
+    assert [slide.deck for slide in table.slides] == sorted(slide.deck for slide in table.slides)
+    assert all(slide.note.endswith(".") and slide.note[0].isupper() for slide in table.slides if slide.note)
 
 
 @pytest.fixture

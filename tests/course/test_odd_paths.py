@@ -50,7 +50,7 @@ ODD = {
 
 
 def start(folder, *, lectures=None, output=None, cwd=None, **environment):
-    where = ["--lectures", str(lectures or folder.lectures), "--output", str(output or folder.output)]
+    where = ["--lectures", str(lectures or folder.lectures), "--output", str(output or folder.output), "--no-book"]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "errors": "replace"}
     return subprocess.Popen([*COMMAND, *where], cwd=cwd, env={**os.environ, **environment}, **pipes)
 
@@ -102,7 +102,7 @@ def test_folders_with_long_or_odd_names_serve(folder, tmp_path, name):
     status, text = finished(start(folder, output=output, TMPDIR=str(scratch)))
     assert (status, "01_tiny: ok" in text) == (0, True), text
     assert list(scratch.iterdir()) == []
-    made = ["01_tiny.html", "01_tiny.ipynb", "index.html", "run.json", "verdicts.json"]
+    made = ["01_tiny.ipynb", "run.json", "verdicts.json"]
     assert sorted(path.name for path in output.iterdir()) == made
     page = nbformat.read(output / "01_tiny.ipynb", as_version=4)
     assert page.cells[-1].outputs[0].text == f"{folder.lectures}\n{scratch}\n"
