@@ -37,16 +37,17 @@ def test_every_dependency_has_an_exact_version_inside_its_range():
 
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     exact = dict(name_and_range(line) for line in lines if line and not line.startswith("#"))
-    for text in PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["grading"]:
+    for text in PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["grading"] + EXTRAS["site"]:
         requirement = Requirement(text)
         version = exact[name_and_range(requirement.name)[0]].removeprefix("==")
         assert version in requirement.specifier, f"{text} does not allow the tested {version}"
 
 
 IMPORTED_AS = {"scikit-learn": "sklearn", "ipython": "IPython", "pyyaml": "yaml", "pyzmq": "zmq", "pepit": "PEPit"}
-IMPORTED_AS["markdown-it-py"] = "markdown_it"
+IMPORTED_AS |= {"markdown-it-py": "markdown_it", "pillow": "PIL"}
 #: Needed without an import statement: JupyterLab, the back end that MPLBACKEND names, commands, plugins.
 NOT_IMPORTED = {"jupyterlab", "matplotlib_inline", "pytest_xdist", "nbval", "nbstripout", "ruff", "pyright"}
+NOT_IMPORTED |= {"myst_nb", "sphinx_book_theme", "sphinx_copybutton"}
 
 
 def programs(folder):
@@ -78,7 +79,7 @@ def declared(*lists):
 def test_every_import_of_the_course_is_declared_and_every_dependency_used():
     """PEPit, which a lecture shows and an oracle uses, is the one that may be missing."""
     core, needed = declared(PROJECT["dependencies"]), imported("optcourse", "lectures", "labs/source")
-    assert needed - {"pytest"} <= core | declared(EXTRAS["grading"], EXTRAS["oracle"])
+    assert needed - {"pytest"} <= core | declared(EXTRAS["grading"], EXTRAS["oracle"], EXTRAS["site"])
     assert imported("lectures", "labs/source") - {"pytest"} <= core | {"PEPit"}
     assert core - NOT_IMPORTED <= needed, "declared but never imported"
 
@@ -86,7 +87,7 @@ def test_every_import_of_the_course_is_declared_and_every_dependency_used():
 def test_every_import_of_the_tests_is_declared_and_every_test_dependency_used():
     here = {path.stem for path in (ROOT / "tests").rglob("*.py")}
     needed, tools = imported("tests") - here, declared(EXTRAS["test"])
-    assert needed <= tools | declared(PROJECT["dependencies"], EXTRAS["grading"], EXTRAS["oracle"])
+    assert needed <= tools | declared(PROJECT["dependencies"], EXTRAS["grading"], EXTRAS["oracle"], EXTRAS["site"])
     assert tools - NOT_IMPORTED <= needed, "declared but never imported"
 
 
