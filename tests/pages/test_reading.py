@@ -1,0 +1,175 @@
+"""The book as a reader meets it: from a file, in Chromium, at a desk and on a phone, by mouse, keyboard and ear."""
+
+import json
+from pathlib import Path
+
+import pytest
+from reader import PATIENCE, ROOT
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+DESK, PHONE = (1400, 1000), (390, 844)
+#: One page of each kind; every lecture has the same parts.
+KINDS = ["index", "04_momentum", "01_training_problem", "claims", "labs", "slides", "slips", "handbook", "performance"]
+KINDS += ["instructors", "cluster", "run", "reference", "api_optim", "search", "genindex"]
+
+
+def size(browser, width, height):
+    """A screen of that size, as a phone has it: windows are never so narrow."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def theme(browser, mode):
+    browser.execute_script(
+        "localStorage.setItem('mode', arguments[0]); localStorage.setItem('theme', arguments[0])", mode
+    )
+    browser.execute_script("document.documentElement.dataset.theme = arguments[0]", mode)
+
+
+def visit(browser, book, page, screen=DESK):
+    """Open a page; the addresses that it asked for, and what it logged."""
+    browser.get_log("browser"), browser.get_log("performance")
+    size(browser, *screen)
+    browser.get((book / page).as_uri() if isinstance(page, str) else page)
+    WebDriverWait(browser, PATIENCE).until(lambda b: b.execute_script("return document.readyState") == "complete")
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return asked, browser.get_log("browser")
+
+
+def until(browser, condition, message):
+    return WebDriverWait(browser, PATIENCE).until(condition, message)
+
+
+def test_every_page_loads_alone_and_without_a_complaint(browser, book):
+    names = sorted(path.name for path in book.glob("*.html"))
+    assert {f"{kind}.html" for kind in KINDS} <= set(names)
+    for name in names:
+        asked, logged = visit(browser, book, name)
+        outside = [address for address in asked if not address.startswith(("file:", "data:", "blob:", "chrome"))]
+        assert outside == [], name
+        assert [entry for entry in logged if entry["level"] in ("SEVERE", "WARNING")] == [], name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_wider_than_a_phone(browser, book, kind):
+    visit(browser, book, f"{kind}.html", PHONE)
+    wide = browser.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= PHONE[0], f"{kind} is {wide} px wide"
+
+
+def test_the_search_finds_the_heavy_ball(browser, book):
+    visit(browser, book, (book / "search.html").as_uri() + "?q=heavy+ball")
+    links = until(browser, lambda b: b.find_elements(By.CSS_SELECTOR, "#search-results li a"), "no result")
+    assert any("04_momentum.html" in link.get_attribute("href") for link in links)
+
+
+@pytest.fixture
+def player(browser, book):
+    """The first sliders of lecture 04 on a phone."""
+    visit(browser, book, "04_momentum.html", PHONE)
+    figure = browser.find_element(By.CSS_SELECTOR, "figure.player")
+    browser.execute_script("arguments[0].scrollIntoView()", figure)
+    return figure
+
+
+def shown(figure):
+    picture = figure.find_element(By.TAG_NAME, "img")
+    return picture.get_attribute("src"), picture.get_attribute("alt")
+
+
+def test_a_key_moves_a_slider_and_its_figure(browser, player):
+    first, second = player.find_elements(By.CSS_SELECTOR, "input[type=range]")[:2]
+    begun, before = shown(player), [first.get_attribute("aria-valuetext"), second.get_attribute("aria-valuetext")]
+    first.send_keys(Keys.ARROW_RIGHT)
+    moved = shown(player)
+    assert moved[0] != begun[0] and moved[1] != begun[1]
+    assert first.get_attribute("aria-valuetext") != before[0]
+    assert player.find_element(By.TAG_NAME, "output").text == first.get_attribute("aria-valuetext")
+    width = "return arguments[0].querySelector('img').naturalWidth > 100"
+    until(browser, lambda b: b.execute_script(width, player), "the figure does not load")
+    second.send_keys(Keys.ARROW_LEFT)  # the first returns to where it began
+    assert first.get_attribute("aria-valuetext") == before[0] and second.get_attribute("aria-valuetext") != before[1]
+    second.send_keys(Keys.ARROW_RIGHT)
+    assert shown(player) == begun
+
+
+def test_every_position_of_every_slider_has_its_figure(book, browser, player):
+    for figure in browser.find_elements(By.CSS_SELECTOR, "figure.player"):
+        for control in json.loads(figure.get_attribute("data-frames")).values():
+            assert len(control["frames"]) == len(control["texts"]) >= 2
+            assert all((book / address).stat().st_size > 1000 and text for address, text in control["frames"])
+            assert len({address for address, _ in control["frames"]}) > 1
+
+
+def test_a_page_with_all_its_figures_is_no_burden(book, browser, player):
+    addresses = set(browser.execute_script("return [...document.images].map(image => image.getAttribute('src'))"))
+    for figure in browser.find_elements(By.CSS_SELECTOR, "figure.player"):
+        for control in json.loads(figure.get_attribute("data-frames")).values():
+            addresses |= {address for address, _ in control["frames"]}
+    files = [book / "04_momentum.html", *(book / a for a in addresses if a and not a.startswith("data:"))]
+    assert sum(path.stat().st_size for path in files) < 4e6
+
+
+def rows(browser):
+    script = "return [...document.querySelectorAll('#claims tbody tr')].filter(r => !r.hidden).map(r => r.innerText)"
+    return browser.execute_script(script)
+
+
+def test_the_claims_can_be_filtered_searched_and_sorted(browser, book):
+    visit(browser, book, "claims.html")
+    everything = rows(browser)
+    form = browser.find_element(By.CSS_SELECTOR, "form.filter")
+    form.find_element(By.CSS_SELECTOR, "select[name=lecture] option[value='04']").click()
+    fourth = rows(browser)
+    assert 50 < len(fourth) < len(everything) and all(row.startswith("04.") for row in fourth)
+    form.find_element(By.CSS_SELECTOR, "option[value='fails as expected']").click()
+    failing = rows(browser)
+    assert 0 < len(failing) < len(fourth) and all("fails as expected" in row for row in failing)
+    assert form.find_element(By.TAG_NAME, "output").text == f"{len(failing)} of {len(everything)} claims"
+    form.find_element(By.CSS_SELECTOR, "select[name=verdict] option[value='']").click()
+    form.find_element(By.NAME, "text").send_keys("nesterov")
+    found = rows(browser)
+    assert 0 < len(found) < len(fourth) and all("nesterov" in row.lower() for row in found)
+    # The view is in the address.
+    visit(browser, book, browser.current_url)
+    assert rows(browser) == found
+    head = browser.find_elements(By.CSS_SELECTOR, "#claims th button")[4]
+    for order in ("ascending", "descending"):
+        head.click()
+        assert browser.execute_script("return arguments[0].parentNode.ariaSort", head) == order
+        margins = [float(row.split("\t")[4]) for row in rows(browser) if row.split("\t")[4]]
+        assert margins == sorted(margins, reverse=order == "descending")
+
+
+def test_the_badge_of_a_verdict_leads_to_its_row(browser, book):
+    visit(browser, book, "04_momentum.html")
+    badge = browser.find_element(By.CSS_SELECTOR, "p.verdict a")
+    claim = browser.find_element(By.CSS_SELECTOR, "p.verdict").text
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", badge)
+    badge.click()
+    until(browser, lambda b: "claims.html#claim-" in b.current_url, "the badge leads nowhere")
+    row = browser.execute_script("return document.querySelector(':target').closest('tr').innerText")
+    assert row.split("\t")[2].split("\n")[0] in claim
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_serious_fault_of_accessibility(browser, book, kind, mode):
+    import axe_core_python
+
+    visit(browser, book, f"{kind}.html")
+    theme(browser, mode)
+    browser.execute_script((Path(axe_core_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
+    run = "const done = arguments[0]; axe.run({resultTypes: ['violations']}).then(r => done(r.violations))"
+    browser.set_script_timeout(PATIENCE)
+    faults = [fault for fault in browser.execute_async_script(run) if fault["impact"] in ("serious", "critical")]
+    assert [
+        (f["id"], len(f["nodes"]), f["nodes"][0]["html"][:200], f["nodes"][0]["failureSummary"]) for f in faults
+    ] == []
+
+
+def test_the_readme_names_the_pages():
+    assert "build/lectures/index.html" in (ROOT / "README.md").read_text(encoding="utf-8")
