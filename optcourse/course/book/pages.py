@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from optcourse.course.book.content import Course
+from optcourse.course.book.handbook import handbook
 
 #: Caption in the sidebar -> the pages under it: file name without its ending, and what writes its MyST source.
 #: A page that has nothing to say (no labs folder, no tables) returns "" and is left out.
 PAGES: dict[str, dict[str, Callable[[Course], str]]] = {
-    "Look up": {},
+    "Look up": {"handbook": handbook},
     "Teach": {},
 }
 

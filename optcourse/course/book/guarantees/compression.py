@@ -21,7 +21,7 @@ def all_or_nothing(sigma2, delta, lr, steps, x0=1.0):
         (share, np.array([[1 - lr * sent, -sent], [(1 - sent) * lr, 1 - sent]]), lr * np.array([-sent, 1 - sent]))
         for share, sent in ((delta, 1), (1 - delta, 0))
     ]
-    noise = sum(share * sigma2 * np.outer(b, b) for share, _, b in outcomes)
+    noise = np.sum([share * sigma2 * np.outer(b, b) for share, _, b in outcomes], axis=0)
     step = noise.ravel(), sum(share * np.kron(A, A) for share, A, _ in outcomes)
     moments, squares = np.array([x0**2, 0.0, 0.0, 0.0]), np.empty(steps)
     for t in range(steps):
@@ -91,7 +91,7 @@ def uncompressed_gossip(n, function, share=1.0):
     W, x = ring(n), np.cos(2 * np.pi * np.arange(n) / n)
     setting = {"spectral_gap": gap_of_ring(n), "delta": 1.0, "e0": x @ x}
     setting["beta"] = np.linalg.norm(np.eye(n) - W, 2)
-    eta = share * compressed_gossip.choco_gossip_bound(**setting, steps=1).stepsize
+    eta = share * float(compressed_gossip.choco_gossip_bound(**setting, steps=1).stepsize or 0)
     setting["steps"] = round(1 / (eta * setting["spectral_gap"]))
     x = np.linalg.matrix_power(np.eye(n) + eta * (W - np.eye(n)), setting["steps"]) @ x
     at = {"consensus_lr": eta} if function is compressed_gossip.choco_gossip_bound_at else {}

@@ -42,20 +42,22 @@ def pl_quadratic(lr):
     return gd.gd_pl(mu=4.0, L=4.0, delta0=18.0, lr=lr, steps=5), problem.value(last)
 
 
+def squared_gradients(problem, steps):
+    """Of all iterates at lr = 1/L, after lengths are scaled so that delta0 = 1 (and losses, so that L stays)."""
+    xs = descend(problem, problem.start, 1 / problem.L, steps)
+    return np.square(problem.gradient(xs)).sum(-1) / problem.delta0(xs[0])
+
+
 def best_iterate(steps):
-    """L = 2, lr = 1/L; the function is another one for every number of steps."""
-    problem = problems.BestIterateZigzag(L=2.0, steps=steps)
-    xs = descend(problem, problem.start, 1 / 2.0, steps)
-    attained = np.square(problem.gradient(xs)).sum(-1).min()
-    return gd.gd_best_iterate(L=2.0, delta0=problem.delta0(xs[0]), steps=steps), attained
+    """L = 2; the function is another one for every number of steps."""
+    attained = squared_gradients(problems.BestIterateZigzag(L=2.0, steps=steps), steps).min()
+    return gd.gd_best_iterate(L=2.0, delta0=1.0, steps=steps), attained
 
 
 def last_iterate(steps):
-    """L = 2, lr = 1/L; the function is another one for every number of steps."""
-    problem = problems.LastIterateTrap(L=2.0, steps=steps)
-    xs = descend(problem, problem.start, 1 / 2.0, steps)
-    attained = np.square(problem.gradient(xs[-1])).sum()
-    return gd.gd_last_iterate(L=2.0, delta0=problem.delta0(xs[0]), steps=steps), attained
+    """L = 2; the function is another one for every number of steps."""
+    attained = squared_gradients(problems.LastIterateTrap(L=2.0, steps=steps), steps)[-1]
+    return gd.gd_last_iterate(L=2.0, delta0=1.0, steps=steps), attained
 
 
 def heavy_ball(steps):
@@ -137,7 +139,7 @@ INSTANCES = [
         gd.gd_pl,
         "five steps on $f=2x^2$, where $\\mu=L=4$, from $x_0=3$",
         r"step size $\gamma$",
-        (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.35, 0.4, 0.48),
+        (0.02, 0.05, 0.1, 0.15, 0.2, 0.23, 0.27, 0.3, 0.35, 0.4, 0.48),
         pl_quadratic,
         1.0,
     ),
@@ -145,7 +147,7 @@ INSTANCES = [
         "02.5",
         gd.gd_best_iterate,
         "a zigzag function, made for each number of steps: its slope falls and recovers between any two iterates; "
-        "$L=2$, $\\gamma=1/L$",
+        "$L=2$, $\\gamma=1/L$, $\\Delta_0=1$",
         "steps $N$",
         (0, 1, 2, 4, 10, 25, 60),
         best_iterate,
@@ -155,12 +157,13 @@ INSTANCES = [
     Instance(
         "02.5",
         gd.gd_last_iterate,
-        "a concave parabola that becomes a convex one, made for each number of steps; $L=2$, $\\gamma=1/L$",
+        "a concave parabola that becomes a convex one, made for each number of steps; "
+        "$L=2$, $\\gamma=1/L$, $\\Delta_0=1$",
         "steps $N$",
         (0, 1, 2, 3, 5, 10, 20),
         last_iterate,
         1.0,
-        "last squared gradient (loss^2/length^2)",
+        "last squared gradient (loss²/length²)",
     ),
     Instance(
         "04.4",

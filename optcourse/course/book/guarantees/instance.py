@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 #: What a guarantee bounds, by the unit of its value; an instance may say it better.
 QUANTITIES = {
@@ -43,8 +43,8 @@ class Instance:
     problem: str
     axis: str
     values: tuple[float, ...]
-    at: Callable[[float], tuple[float, float]]
-    slack: float | Mapping[float, float]
+    at: Callable[..., tuple[SupportsFloat, SupportsFloat]]
+    slack: float | Mapping[Any, float]
     quantity: str = ""
 
     @property
@@ -53,7 +53,7 @@ class Instance:
         return self.guarantee.__name__
 
     @property
-    def claims(self) -> Mapping[float, float]:
+    def claims(self) -> Mapping[Any, float]:
         """Value -> stated slack, where one is stated."""
         return self.slack if isinstance(self.slack, Mapping) else dict.fromkeys(self.values, self.slack)
 
@@ -62,8 +62,9 @@ class Instance:
         """What is bounded, with its unit."""
         unit = getattr(self.guarantee, "units", ("", ""))[0]
         name = self.quantity or QUANTITIES[unit]
-        return name if unit in ("", "1") else f"{name} ({unit})"
+        return name if unit in ("", "1") else f"{name} ({unit.replace('^2', '²').replace('loss^0.5', '√loss')})"
 
     def point(self, value: float) -> Point:
         """Bound and attained value."""
-        return Point(*map(float, self.at(value)))
+        bound, attained = self.at(value)
+        return Point(float(bound), float(attained))

@@ -62,9 +62,9 @@ def local_strongly_convex(steps):
     setting = {"mu": 2.0, "L": 2.0, "R": 3.0, "sigma2": 0.0, "G2": 36.0, "n_nodes": 1, "local_steps": 1}
     bound = local.local_sgd_strongly_convex(**setting, steps=steps, shift=16.0)
     x, total, weights = 3.0, 0.0, 0.0
-    for t in range(steps):
+    for t, lr in enumerate(np.asarray(bound.stepsize)):
         total, weights = total + (16 + t) ** 2 * x, weights + (16 + t) ** 2
-        x -= bound.stepsize[t] * 2.0 * x
+        x -= lr * 2.0 * x
     return bound, (total / weights) ** 2
 
 

@@ -1,6 +1,7 @@
 """One node with noise, chance or rounding of a proof: instances on which a guarantee is as tight as it states."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -37,7 +38,7 @@ def sgd_at(steps, function, lr, sigma2):
 def tuned(steps, b, e, d=4.0):
     """The smallest value of the sum itself, by search."""
     bound = tune_step(r0=3.0, b=b, e=e, d=d, steps=steps)
-    found = minimize_scalar(
+    found: Any = minimize_scalar(
         lambda log: 3.0 / (np.exp(log) * steps) + b * np.exp(log) + e * np.exp(2 * log),
         bounds=(-40.0, -np.log(d)),
         method="bounded",
@@ -108,7 +109,7 @@ INSTANCES = [
         "02.5",
         sgd.sgd_bound,
         f"{NOISY} over $T=10^6$ steps",
-        r"variance $\sigma^2$ (loss^2/length^2)",
+        r"variance $\sigma^2$ (loss²/length²)",
         (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0),
         lambda sigma2: sgd_theorem(10**6, sigma2),
         {0.1: 2.1, 1.0: 2.1, 10.0: 2.1, 100.0: 2.1},
@@ -141,7 +142,7 @@ INSTANCES = [
         {0.01: 1.01, 0.1: 1.01, 0.5: 1.01, 0.95: 1.01},
     ),
     Instance(
-        "02.5",
+        "15.5",
         tune_step,
         "the sum at its best step of at most $1/d$, found by search: $r_0=3$, $b=2$, $e=0$, $d=4$",
         "steps $T$",
@@ -151,7 +152,7 @@ INSTANCES = [
         "sum",
     ),
     Instance(
-        "02.5",
+        "15.5",
         tune_step,
         "the sum at its best step of at most $1/d$, found by search: $r_0=3$, $b=1$, $e=3$, $d=4$",
         "steps $T$",
