@@ -86,8 +86,9 @@ def _guarantee(course: Course, function: Callable[..., Any], text: Docstring, dr
             f"{text.summary} ({', '.join(_topic(course, topic) for topic in topics)})",
             _statement(text),
             *text.notes,
-            f"**Tight:** {text.parts['Tight']} **Slack:** {text.parts['Slack']}",
-            f"**Source:** {text.parts['Source']}",
+            _led("**Tight:**", text.parts["Tight"]),
+            _led("**Slack:**", text.parts["Slack"]),
+            _led("**Source:**", text.parts["Source"]),
             *([_folded("Proof", text.parts["Proof"])] if "Proof" in text.parts else []),
             f"`{_call(function)}`.{units}",
             _figures(course, place, drawn),
@@ -104,7 +105,7 @@ def _formula(place: str, function: Callable[..., Any], text: Docstring) -> str:
 
 def _statement(text: Docstring) -> str:
     condition = f", {text.condition}" if text.condition else ""
-    return f"**Statement**{condition}: {text.parts['Statement']}"
+    return _led(f"**Statement**{condition}:", text.parts["Statement"])
 
 
 def _figures(course: Course, place: str, drawn: list[Drawn]) -> str:
@@ -191,6 +192,10 @@ def _call(function: Callable[..., Any]) -> str:
         for name, p in inspect.signature(function).parameters.items()
     )
     return f"theory.{table.place(function)}({inside})"
+
+
+def _led(lead: str, text: str) -> str:
+    return f"{lead}\n\n{text}" if text.startswith("$$") else f"{lead} {text}"
 
 
 def _folded(title: str, text: str) -> str:

@@ -67,9 +67,10 @@ def unbiased_bound(
     n_nodes: ArrayLike,
     steps: ArrayLike,
 ) -> Bound:
-    r"""The same with :math:`\gamma = \left[L(1+\omega/n)+\sqrt{TL\sigma_\omega^2/(2n\Delta_0)}\right]^{-1}`.
+    r"""The same as :func:`unbiased_bound_at` with its best step size.
 
-    Statement: at most :math:`\frac{2L(1+\omega/n)\Delta_0}T + \sqrt{\frac{8L\Delta_0\sigma_\omega^2}{nT}}`.
+    Statement: at most :math:`\frac{2L(1+\omega/n)\Delta_0}T + \sqrt{\frac{8L\Delta_0\sigma_\omega^2}{nT}}` with
+    :math:`\gamma = \left[L(1+\omega/n)+\sqrt{TL\sigma_\omega^2/(2n\Delta_0)}\right]^{-1}`.
     Compression costs a factor 1 + omega in the noise, which n nodes still divide by n. Tight: equality without noise
     where :func:`unbiased_bound_at` has it, half of it where noise dominates. Slack: 1.01 and 2.1. Source: as there.
 
@@ -176,7 +177,7 @@ def ef_bound(
     n_nodes: ArrayLike,
     steps: ArrayLike,
 ) -> Bound:
-    r"""The same with the step size of :func:`optcourse.theory.bound.tune_step`, at most 1/(2L).
+    r"""The same as :func:`ef_bound_at` with the step size of :func:`optcourse.theory.bound.tune_step`, at most 1/(2L).
 
     Statement: at most :math:`\sqrt{\frac{32L\Delta_0\sigma^2}{nT}} + 2\left(\frac{32L^2\Delta_0^2G^2c}{T^2}
     \right)^{1/3} + \frac{8L\Delta_0}T`, :math:`c = \frac{1-\delta}{(1-\sqrt{1-\delta})^2} \le 4(1-\delta)/\delta^2`.

@@ -12,6 +12,9 @@ PARTS = ("Statement", "Proof", "Tight", "Slack", "Source")
 #: A proof may be left to the source.
 NEEDED = ("Statement", "Tight", "Slack", "Source")
 
+#: Characters of a formula that stays within a line: of a statement, and elsewhere.
+SHORT, LONG = 45, 70
+
 _MARKER = re.compile(rf"(?:^|(?<=\s))({'|'.join(PARTS)})(?:, ([^:\n]+))?:(?=\s)")
 _ROLE = re.compile(r":(math|func|meth|class):`~?(.+?)`|``(.+?)``", re.DOTALL)
 _EMPHASIS = re.compile(r"(?<![\w*)])\*(\w[^*]{0,40}?\w|\w)\*(?![\w*])")
@@ -73,7 +76,8 @@ def parse(function: Callable[..., Any], known: Collection[str] = (), *, needed: 
         part, goes_on = (rest[-3] if rest else ""), False
     if lacking := [name for name in needed if not parts.get(name)]:
         raise ValueError(f"{module}.{function.__name__}: its docstring has no {', '.join(lacking)}")
-    return Docstring(markdown(summary, module, known), parts, condition, notes)
+    parts = {name: _displayed(words, SHORT if name == "Statement" else LONG) for name, words in parts.items()}
+    return Docstring(markdown(summary, module, known), parts, condition, [_displayed(note, LONG) for note in notes])
 
 
 def markdown(text: str, module: str = "", known: Collection[str] = ()) -> str:
@@ -88,6 +92,15 @@ def markdown(text: str, module: str = "", known: Collection[str] = ()) -> str:
         found += [_prose(text[end : role.start()]), _inline(role, module, known)]
         end = role.end()
     return "".join([*found, _prose(text[end:])])
+
+
+def _displayed(text: str, longest: int) -> str:
+    """Formulas of more characters on lines of their own: those within a line do not break on narrow screens."""
+
+    def display(formula: re.Match[str]) -> str:
+        return f"\n\n$$\n{formula[1]}{formula[2]}\n$$\n\n" if len(formula[1]) > longest else formula[0]
+
+    return re.sub(r"(?<![$\\])\$([^$\n]+)\$([.,;:]?)[ \n]*", display, text).strip()
 
 
 def _inline(role: re.Match[str], module: str, known: Collection[str]) -> str:
