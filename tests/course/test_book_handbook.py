@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import io
 import re
 from pathlib import Path
 
@@ -122,18 +123,13 @@ def test_other_lectures_have_no_handbook(course):
 
 def test_sphinx_reads_the_page_without_a_warning(page, tmp_path):
     build = pytest.importorskip("optcourse.course.book.build")
-    import io
-
-    from sphinx.application import Sphinx
-    from sphinx.util.docutils import docutils_namespace, patch_docutils
-
     source, output, said = tmp_path / "source", tmp_path / "html", io.StringIO()
     source.mkdir()
     (source / "index.md").write_text("# Book\n\n```{toctree}\n\nhandbook\n```\n")
     (source / "handbook.md").write_text(page)
     config = build.CONFIG | {"html_css_files": []}
-    with patch_docutils(), docutils_namespace():
-        Sphinx(source, None, output, tmp_path / "trees", "html", config, status=None, warning=said).build()
+    with build.patch_docutils(), build.docutils_namespace():
+        build.Sphinx(source, None, output, tmp_path / "trees", "html", config, status=None, warning=said).build()
     assert said.getvalue() == ""
     built = (output / "handbook.html").read_text()
     assert "$" not in re.sub(r"<(script|style).*?</\1>", "", built, flags=re.DOTALL)
