@@ -127,9 +127,8 @@ def test_sphinx_reads_the_page_without_a_warning(page, tmp_path):
     source.mkdir()
     (source / "index.md").write_text("# Book\n\n```{toctree}\n\nhandbook\n```\n")
     (source / "handbook.md").write_text(page)
-    config = build.CONFIG | {"html_css_files": []}
     with build.patch_docutils(), build.docutils_namespace():
-        build.Sphinx(source, None, output, tmp_path / "trees", "html", config, status=None, warning=said).build()
+        build.Sphinx(source, None, output, tmp_path / "trees", "html", build.CONFIG, status=None, warning=said).build()
     assert said.getvalue() == ""
     built = (output / "handbook.html").read_text()
     assert "$" not in re.sub(r"<(script|style).*?</\1>", "", built, flags=re.DOTALL)

@@ -36,7 +36,6 @@ CONFIG = {
     "html_show_copyright": False,
     "html_last_updated_fmt": None,
     "html_static_path": [],
-    "html_css_files": ["handbook.css"],
     "templates_path": [],
     "html_theme_options": {
         "show_navbar_depth": 1,
@@ -68,6 +67,7 @@ def write(course: Course) -> None:
     source = work / "source"
     source.mkdir(parents=True, exist_ok=True)
     written = {"index.md"}
+    pictures = chapters.Pictures(output / "figures")
     for lecture in catalog.lectures:
         stem = Path(lecture.notebook).stem
         record, path = course.records.get(stem), output / lecture.notebook
@@ -75,14 +75,14 @@ def write(course: Course) -> None:
             path = course.lectures / lecture.notebook
         if not path.exists():
             continue
-        page = chapters.chapter(nbformat.read(path, as_version=4), lecture, record, catalog, course.pictures)
+        page = chapters.chapter(nbformat.read(path, as_version=4), lecture, record, catalog, pictures)
         _renew(source / lecture.notebook, nbformat.writes(page), written)
     for name, text in pages.all_of(course).items():
         _renew(source / name, text, written)
     for path in source.iterdir():
         if path.is_file() and path.name not in written:
             path.unlink()
-    course.pictures.forget()
+    pictures.forget()
     _sphinx(source, output, work)
 
 

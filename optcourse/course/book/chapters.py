@@ -145,7 +145,7 @@ def _output(output: NotebookNode, section: str, n: int, pictures: Pictures) -> N
     if "image/png" in data:
         picture = base64.b64decode(data["image/png"])
         alt = output.metadata.get("alt") or f"Figure of section {section}"
-        return _html(figure(pictures.keep(picture), alt, *size(picture)))
+        return _html(figure(pictures.keep(picture), alt, *_size(picture)))
     return output
 
 
@@ -153,7 +153,7 @@ def _html(text: str) -> NotebookNode:
     return nbformat.v4.new_output("display_data", {"text/html": text, "text/plain": ""})
 
 
-def size(png: bytes) -> tuple[int, int]:
+def _size(png: bytes) -> tuple[int, int]:
     """Width and height, as a PNG says at its beginning."""
     return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
 

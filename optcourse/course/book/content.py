@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from optcourse.course import claims, report
-from optcourse.course.book.chapters import Pictures
 from optcourse.course.catalog import Catalog, Topic
 from optcourse.course.report import Record, RunInfo
 
@@ -29,11 +28,6 @@ class Course:
     def root(self) -> Path:
         """The folder of the whole course, where ``labs`` and ``tests`` are beside the lectures."""
         return self.lectures.parent
-
-    @functools.cached_property
-    def pictures(self) -> Pictures:
-        """The figures beside the pages."""
-        return Pictures(self.output / "figures")
 
     @functools.cached_property
     def verdicts(self) -> list[dict[str, Any]]:

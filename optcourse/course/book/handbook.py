@@ -9,13 +9,18 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+from optcourse import files
 from optcourse.course.book import chapters, extension
 from optcourse.course.book.content import Course
 from optcourse.course.book.guarantees import docstring, pictures, table
 from optcourse.course.book.guarantees.docstring import Docstring
 from optcourse.course.book.guarantees.pictures import Drawn
 
+#: The folder of the figures beside the pages.
+FIGURES = "guarantees"
 INTRODUCTION = """# Theory handbook
+
+<link rel="stylesheet" href="_static/handbook.css">
 
 Every guarantee of the course, as `optcourse.theory` computes it: the statement with its constants, what it assumes,
 where it is tight and how much slack it has elsewhere, its source, and the lecture that explains it. A guarantee is a
@@ -110,14 +115,12 @@ def _statement(text: Docstring) -> str:
 
 def _figures(course: Course, place: str, drawn: list[Drawn]) -> str:
     figures = []
-    for instance, points, png in drawn:
-        address, width, height = course.pictures.keep(png), *chapters.size(png)
-        image = chapters.figure(
-            address, _alt(Drawn(instance, points, png)), *(round(n / pictures.DENSITY) for n in (width, height))
-        )
-        caption = (
-            f"{_formulas(instance.problem[0].upper() + instance.problem[1:])}. {_gap(Drawn(instance, points, png))}"
-        )
+    for i, one in enumerate(drawn):
+        address = f"{FIGURES}/{place}-{i}.png"
+        files.write(course.output / address, one.png)
+        image = chapters.figure(address, _alt(one), round(100 * pictures.WIDTH), round(100 * pictures.HEIGHT))
+        problem = one.instance.problem
+        caption = f"{_formulas(problem[0].upper() + problem[1:])}. {_gap(one)}"
         figures.append(f"<figure>{image}<figcaption>{caption}</figcaption></figure>")
     return f'<div class="instances" id="instances-of-{place}">{"".join(figures)}</div>'
 
@@ -177,7 +180,7 @@ def _number(value: float) -> str:
 
 def _topic(course: Course, topic: str) -> str:
     entry = course.catalog.topic(topic)
-    if entry is None:
+    if entry is None or entry.lecture not in course.pages():
         return f"topic {topic}"
     return f"topic {course.topic_link(topic)}, {html.escape(entry.title)}"
 
