@@ -55,7 +55,7 @@ def test_a_recipe_works(title, files, tmp_path):
 @pytest.mark.parametrize(
     ("title", "slip", "complaint"),
     [
-        ("A bound", {"skip": ("tests/theory/tight_one_node.py",)}, "one_step has no row in ROWS"),
+        ("A bound", {"skip": ("optcourse/course/book/guarantees/descent.py",)}, "one_step has no Instance"),
         ("A bound", {"right": "L * lr / 2", "wrong": "L * lr / 3"}, "topic 02.5: one_step is violated"),
         ("A bound", {"right": '@in_units("loss")\n', "wrong": ""}, "one_step returns a Bound and declares no unit"),
         ("A bound", {"right": '@in_units("loss")', "wrong": '@in_units("length")'}, "of one_step is not in length"),

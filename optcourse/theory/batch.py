@@ -272,7 +272,7 @@ def linear_scaling_error(*, L: ArrayLike, G: ArrayLike, lr: ArrayLike, steps: Ar
     at x_j instead of x_0, and :math:`\|x_j-x_0\| \le j\gamma G`; sum over j < k. The steps themselves have length
     :math:`k\gamma G`, so relative to that the error is :math:`(k-1)\gamma L/2`. Small and large steps are those of SGD
     *without* momentum. Tight: equality where all gradients along the way are the same vector and those at x_0 lag
-    behind by L times the way. Slack: 1. The argument, without the constant, is that of Goyal et al. 2017, section 2.1.
+    behind by L times the way. Slack: 1. Source: the argument, without the constant, of Goyal et al. 2017, section 2.1.
 
     Raises ``ValueError`` unless L, G, lr > 0 and steps k >= 1.
 

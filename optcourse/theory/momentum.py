@@ -45,8 +45,9 @@ def hb_bound(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> 
     not only asymptotically. Proof: at L the characteristic polynomial has the double root -rho and x_1 =
     (1 - lr L) x_0 fixes the factor; the Chebyshev form of the other eigenvalues is smaller.
 
-    Tight: equality on an eigenvector of L. Slack: 1. It says nothing about functions that are not
-    quadratic: see :func:`lessard_counterexample`.
+    Tight: equality on an eigenvector of L. Slack: 1. Source: Polyak 1964 for the rate, as :func:`hb_parameters`; the
+    factor in front of it is ours. It says nothing about functions that are not quadratic: see
+    :func:`lessard_counterexample`.
 
     >>> float(hb_bound(mu=1.0, L=9.0, R=1.0, steps=2))
     1.0

@@ -129,9 +129,9 @@ def sgd_strongly_convex(
 
     Statement, lr <= 1/(2 * smoothness): :math:`E\|x_k-x^*\|^2 \le (1-\gamma\mu)^kR^2 + 2\gamma\sigma_*^2/\mu`, where
     ``smoothness`` is :meth:`Sampling.expected_smoothness` and ``sigma2_opt`` the variance
-    :meth:`Sampling.variance` of the gradients *at the minimizer*. Tight: within a factor 4 on
-    f = x^2/2 with additive noise. Slack: 4.1. Source: Gower, Loizou, Qian, Sailanbayev, Shulgin &
-    Richtarik 2019, Theorem 3.1.
+    :meth:`Sampling.variance` of the gradients *at the minimizer*. Tight: the second term is within a factor 4 of the
+    long-run value on f = x^2/2 with additive noise. Slack: 4.1 there. Source: Gower, Loizou, Qian, Sailanbayev,
+    Shulgin & Richtarik 2019, Theorem 3.1.
 
     Raises ``ValueError`` unless mu, smoothness, lr > 0, R, sigma2_opt, steps >= 0 and the step is small enough.
 

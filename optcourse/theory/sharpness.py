@@ -207,8 +207,8 @@ def flatness_bound(
         + 8\log(6n+3k)}{n-1} .
 
     Proof: twice the root in :func:`flatness_bound_sharp`, with its last two summands doubled, exceeds that root and the
-    term 1/sqrt(n). Slack: 2.02 for k = 1000 and 2.6 for k = 6 against the PAC-Bayes theorem behind it, with the best
-    prior by search. Vacuous (>= 1) where :math:`k\log(1+\dots)\ge n-1`, since then h >= 1: k >= n - 1 together with
+    term 1/sqrt(n). Tight: no. Slack: 2.02 for k = 1000, 2.6 for k = 6 against the PAC-Bayes theorem behind it, with the
+    best prior by search. Vacuous (>= 1) where :math:`k\log(1+\dots)\ge n-1`, since then h >= 1: k >= n - 1 with
     ||w||^2 >= (e - 1) rho^2 suffices. With a larger rho h can be small, but then max L_S is near 1 for most losses.
     Source: Foret et al. 2021, theorem 2 of appendix A.1.
 
@@ -248,9 +248,9 @@ def flatness_bound_sharp(
     (sigma is the standard deviation of epsilon). Proof: PAC-Bayes with Q = N(w, sigma^2 I) and priors
     N(0, c e^{(1-j)/k} I) with probability proportional to 1/j^2, c = sigma^2 (1 + e^{4n/k}); the nearest prior has
     KL <= (1 + k log(1 + ||w||^2/(k sigma^2)))/2 and j <= 1 + k log 2 + 4n; and ||epsilon|| <= rho but with probability
-    1/sqrt(n) (Laurent & Massart). Slack: 1.03 for k = 1000 and 1.2 for k = 6 against the same theorem with the best j
-    and the exact tail, by search. Source: Foret et al. 2021, the proof in appendix A.1 (where the last two summands are
-    doubled, and 1/4 is lost in the last line).
+    1/sqrt(n) (Laurent & Massart). Tight: nearly, for large k. Slack: 1.03 for k = 1000, 1.2 for k = 6 against the same
+    theorem with the best j and the exact tail, by search. Source: Foret et al. 2021, the proof in appendix A.1 (where
+    the last two summands are doubled, and 1/4 is lost in the last line).
 
     Terms: as there, and ``escape``, the probability to leave the ball. Arguments and errors as there.
 

@@ -101,7 +101,8 @@ def away_from_extreme(*, n: ArrayLike, t: ArrayLike) -> Bound:
     r"""How far the tilted risk lies below the largest loss (t > 0), or above the smallest (t < 0).
 
     Statement: at most :math:`\log(n)/|t|`. Proof: the mean of n exponentials is at least 1/n times the largest. Tight:
-    a single extreme loss, as |t| grows. Slack: 1 in that limit.
+    a single extreme loss, as |t| grows. Slack: 1 in that limit. Source: the bounds of a log-sum-exp, as in Boyd &
+    Vandenberghe 2004, "Convex Optimization", section 3.1.5.
 
     ``n`` >= 1 losses, ``t`` finite and not 0.
 

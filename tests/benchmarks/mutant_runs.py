@@ -28,7 +28,7 @@ from mutants import ROOT, Edit, tests_of
 #: What a fork finds imported: all that tests need but the package.
 PRELOADED = (
     "pytest torch numpy scipy.optimize scipy.stats scipy.integrate sympy mpmath networkx matplotlib.pyplot hypothesis "
-    "_hypothesis_pytestplugin"
+    "_hypothesis_pytestplugin nbformat"
 )
 MEMORY = 16 << 30
 #: Rewritten asserts would load the module past the import system, and other plugins cost time.

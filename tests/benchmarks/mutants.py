@@ -42,6 +42,8 @@ TABLES = [
     ["theory/test_scaling.py", "theory/test_conditions.py", "theory/test_statements.py"],
     ["theory/test_tightness.py"],
 ]
+#: What the last of them looks at.
+INSTANCES = ROOT / "optcourse" / "course" / "book" / "guarantees"
 #: Smaller constants absorb rounding: 1.5 times as much of it means the same.
 TOLERANCE = 1e-4
 
@@ -147,7 +149,8 @@ def digest(module: str) -> str:
 def digest_of_tests(module: str) -> str:
     """Of the files with tests, and of those that they may import."""
     beside = (p for p in (ROOT / "tests" / module.split("/")[0]).glob("*.py") if not p.name.startswith("test_"))
-    return _digest([*chain.from_iterable(tests_of(module)), *sorted(str(p.relative_to(ROOT)) for p in beside)])
+    read = sorted(str(p.relative_to(ROOT)) for p in chain(beside, INSTANCES.glob("*.py")))
+    return _digest([*chain.from_iterable(tests_of(module)), *read])
 
 
 def _digest(files: list[str]) -> str:

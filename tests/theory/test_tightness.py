@@ -1,46 +1,45 @@
 """Every bound holds on its verification instance and fails there once it is divided by its slack.
 
-One row per guarantee: topic, the bound, what the instance attains, and the slack that the docstring states.
-Edit a constant in ``optcourse.theory`` and a row here names the topic whose claim broke. The rows stand beside their
-instances, in ``tight_one_node``, ``tight_tilted``, ``tight_many_nodes`` and ``tight_compression``.
+The instances are those of the handbook (``optcourse.course.book.guarantees``), which draws them: topic, guarantee, what
+the instance attains as one argument is swept, and the slack that the docstring states.
+Edit a constant in ``optcourse.theory`` and a value here names the topic whose claim broke.
 """
 
-import importlib
-import inspect
-import pkgutil
-
 import pytest
-import tight_compression
-import tight_many_nodes
-import tight_one_node
-import tight_tilted
 
-from optcourse import theory
+from optcourse.course.book.guarantees import table
 
 ROUNDING = 1e-9
 
-ROWS = [*tight_one_node.ROWS, *tight_tilted.ROWS, *tight_many_nodes.ROWS, *tight_compression.ROWS]
+INSTANCES = table.instances()
 
 
 @pytest.mark.parametrize(
-    ("topic", "function", "bound", "attained", "slack"),
-    ROWS,
-    ids=[f"{r[0]}-{r[1].__name__}-{i}" for i, r in enumerate(ROWS)],
+    ("instance", "value"),
+    [
+        pytest.param(instance, value, id=f"{instance.topic}-{instance.name}-{i}-{value:.4g}")
+        for i, instance in enumerate(INSTANCES)
+        for value in instance.values
+    ],
 )
-def test_bound_holds_and_is_as_tight_as_stated(topic, function, bound, attained, slack):
-    name = function.__name__
+def test_bound_holds_and_is_as_tight_as_stated(instance, value):
+    topic, name, (bound, attained) = instance.topic, instance.name, instance.point(value)
     assert attained <= bound * (1 + ROUNDING), f"topic {topic}: {name} is violated: {attained} > {bound}"
+    slack = instance.claims.get(value, float("inf"))
     assert attained > bound / slack * (1 - ROUNDING), (
         f"topic {topic}: {name} is looser than stated: {attained} attained, {bound} / {slack} claimed"
     )
 
 
-def test_every_guarantee_has_a_row():
+@pytest.mark.parametrize("instance", INSTANCES, ids=lambda instance: f"{instance.topic}-{instance.name}")
+def test_a_slack_is_stated_of_values_that_are_swept(instance):
+    assert instance.claims
+    assert set(instance.claims) <= set(instance.values)
+    assert list(instance.values) == sorted(set(instance.values))
+
+
+def test_every_guarantee_has_an_instance():
     """A calculator that returns a Bound cannot be added without an instance that tests its constants."""
-    listed = {row[1].__name__ for row in ROWS}
-    for found in pkgutil.iter_modules(theory.__path__, "optcourse.theory."):
-        if found.name == "optcourse.theory.bound":  # the type itself, and the lemma that tunes steps: test_sgd.py
-            continue
-        for name, function in inspect.getmembers(importlib.import_module(found.name), inspect.isfunction):
-            if function.__module__ == found.name and inspect.signature(function).return_annotation == "Bound":
-                assert name in listed, f"{found.name}.{name} has no row in ROWS"
+    listed = {instance.name for instance in INSTANCES}
+    for name in table.guarantees():
+        assert name.partition(".")[2] in listed, f"{name} has no Instance in INSTANCES"

@@ -9,11 +9,11 @@ from pathlib import Path
 import nbformat
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
+from tqdm import tqdm
 
 from optcourse import files
 from optcourse.course.book import chapters, pages, players
 from optcourse.course.book.content import Course
-from optcourse.runtime import progress
 
 WORK = ".book"
 
@@ -106,7 +106,7 @@ def _sphinx(source: Path, output: Path, work: Path) -> None:
             warning=warnings,
         )
         pages = len([*source.iterdir()])
-        with progress(range(2 * pages), desc="the book") as bar:
+        with tqdm(total=2 * pages, desc="the book", delay=2.0, leave=False, disable=None) as bar:
 
             def tick(*_: object) -> None:  # what a handler returns, Sphinx takes for the name of a template
                 bar.update()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from optcourse.course.book import landing, manual, reference, runs, slides, verdicts
+from optcourse.course.book import handbook, landing, manual, reference, runs, slides, verdicts
 from optcourse.course.book.content import Course
 
 #: Caption in the sidebar -> the pages under it: file name without its ending, and what writes its MyST source.
@@ -13,6 +13,7 @@ PAGES: dict[str, dict[str, Callable[[Course], str]]] = {
     "Practise": {"labs": manual.labs},
     "Look up": {
         "claims": verdicts.page,
+        "handbook": handbook.handbook,
         "slides": slides.slides,
         "slips": slides.slips,
         "reference": reference.index,

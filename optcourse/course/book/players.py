@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+from tqdm import tqdm
 
 from optcourse import files
-from optcourse.runtime import cores, progress
+from optcourse.runtime import cores
 from optcourse.sliders.panel import MIME as MIME
 
 #: Enough for a screen of high density at the width of a page, and small enough for some hundred figures.
@@ -53,7 +54,7 @@ def draw(players: list[dict[str, Any]], cache: Path) -> None:
     if jobs:
         with ProcessPoolExecutor(min(cores(), len(jobs)), mp_context=get_context("spawn")) as pool:
             pending = [pool.submit(_draw, name, *job, cache) for name, job in jobs.items()]
-            for future in progress(pending, desc="sliders for the page"):
+            for future in tqdm(pending, desc="sliders for the page", delay=2.0, leave=False, disable=None):
                 future.result()
     wanted = {path.stem for player in players for row in frames(player, cache).values() for path, _ in row}
     for path in cache.iterdir():

@@ -64,7 +64,7 @@ def async_tuned(*, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, delay: Ar
     Statement: ``bound.tune_step`` with r0 = 2 delta0, b = L sigma2, e = 2 L^2 tau sigma2 and 1/d the largest step:
     :math:`\sqrt{8L\Delta_0\sigma^2/T}+2(2L^2\tau\sigma^2)^{1/3}(2\Delta_0/T)^{2/3}+4L\tau\Delta_0/T`, whose first term
     is that of SGD without delay. Tight: equality on f = L x^2/2 without noise or delay. Slack: 1 there, 2.1 where
-    noise dominates.
+    noise dominates. Source: as :func:`async_bound`, with the lemma of :func:`optcourse.theory.bound.tune_step`.
 
     >>> float(async_tuned(L=1.0, delta0=0.5, sigma2=0.0, delay=5, steps=100))
     0.1
@@ -155,7 +155,8 @@ def delay_noise_bound(*, eigenvalue: ArrayLike, delay: ArrayLike, lr: ArrayLike,
     :math:`a(\tau+\frac12)<1`. Both tend to :math:`\gamma\sigma^2/2\lambda`: small steps do not feel the delay.
 
     Proof: c_tau = c_0 - a (c_1 + ... + c_tau) and c_j <= c_0, in 2 c_tau = a c_0 + lr^2 sigma2/a. Tight: equality
-    without delay and as a -> 0. Slack: 1.2 for a (tau + 1/2) <= 1/2.
+    without delay and as a -> 0. Slack: 1.2 for a (tau + 1/2) <= 1/2. Source: ours, from the exact covariances behind
+    :func:`delay_noise_floor`.
 
     >>> delay_noise_bound(eigenvalue=1.0, delay=1, lr=0.5, sigma2=3.0).terms
     {'noise': 3.0}

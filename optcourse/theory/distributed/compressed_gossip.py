@@ -61,9 +61,9 @@ def choco_gossip_bound_at(
     eta <= 1 and beta <= 2, to 1 - delta/2 + eta (beta^2 + 2 beta^2/rho + 8 - 4 delta). Both are at most 1 - eta rho/2:
     the second exactly for eta <= eta*, which is where D comes from, and then the first by 4 beta^2 <= D.
 
-    Slack: a factor of four in the exponent. Without compression along the slowest eigenvector e_t = (1 - eta rho)^(2t)
-    e_0: 4.5 to 4.8 after 1/(eta rho) rounds. With random-k it is no less: at eta* the exponent is 4.02 to 4.19 times
-    the stated one on rings of 3 to 6 nodes. Source: as :func:`choco_gossip_step`.
+    Tight: no. Slack: a factor of four in the exponent. Without compression along the slowest eigenvector e_t =
+    (1 - eta rho)^(2t) e_0: 4.5 to 4.8 after 1/(eta rho) rounds. With random-k it is no less: at eta* the exponent is
+    4.02 to 4.19 times the stated one on rings of 3 to 6 nodes. Source: as :func:`choco_gossip_step`.
 
     >>> choco_gossip_bound_at(spectral_gap=1.0, delta=1.0, beta=1.0, steps=2, e0=32.0, consensus_lr=1 / 16).terms
     {'error': 30.03125}
@@ -87,7 +87,10 @@ def choco_gossip_bound(
     The second form is the published rate. The published step, rho^2 delta/D, is smaller by a factor of rho, and with it
     only 1 - rho^3 delta/(2D) follows. The published pair is not true in general: without compression (delta = 1) the
     slowest eigenvector shrinks by exactly (1 - rho^3/D)^2 per round. That exceeds 1 - rho^2/82 where the gap is small:
-    on rings with weights 1/3 from 17 nodes on. Slack and source: as :func:`choco_gossip_bound_at`.
+    on rings with weights 1/3 from 17 nodes on.
+
+    Tight: no. Slack: a factor of four in the exponent, as :func:`choco_gossip_bound_at`. Source: as
+    :func:`choco_gossip_step`.
 
     >>> choco_gossip_bound(spectral_gap=1.0, delta=1.0, beta=1.0, steps=[0, 1, 2], e0=900.0).value.round(9)
     array([900., 870., 841.])

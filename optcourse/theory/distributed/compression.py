@@ -43,7 +43,8 @@ def unbiased_bound_at(
     message has mean grad f and second moment <= (1+omega/n)||grad f||^2 + sigma_omega^2/n; then as for SGD.
 
     Tight: random-k scaled by d/k on L||x||^2/2 without noise, at the largest lr, as T grows. Slack: 1 there; 2.1
-    where noise dominates. omega = 0 gives back mini-batch SGD.
+    where noise dominates. Source: the argument of :func:`optcourse.theory.sgd.sgd_bound_at`, which
+    omega = 0 gives back.
 
     >>> unbiased_bound_at(L=1.0, delta0=1.0, sigma2=1.0, zeta2=2.0, omega=4.0, n_nodes=4, steps=10, lr=0.5).terms
     {'initial gap': 0.4, 'noise': 1.625}
@@ -66,11 +67,12 @@ def unbiased_bound(
     n_nodes: ArrayLike,
     steps: ArrayLike,
 ) -> Bound:
-    r"""The same with :math:`\gamma = \left[L(1+\omega/n)+\sqrt{TL\sigma_\omega^2/(2n\Delta_0)}\right]^{-1}`.
+    r"""The same as :func:`unbiased_bound_at` with its best step size.
 
-    Statement: at most :math:`\frac{2L(1+\omega/n)\Delta_0}T + \sqrt{\frac{8L\Delta_0\sigma_\omega^2}{nT}}`.
-    Compression costs a factor 1 + omega in the noise, which n nodes still divide by n. Slack: 1.01 without noise,
-    2.1 with.
+    Statement: at most :math:`\frac{2L(1+\omega/n)\Delta_0}T + \sqrt{\frac{8L\Delta_0\sigma_\omega^2}{nT}}` with
+    :math:`\gamma = \left[L(1+\omega/n)+\sqrt{TL\sigma_\omega^2/(2n\Delta_0)}\right]^{-1}`.
+    Compression costs a factor 1 + omega in the noise, which n nodes still divide by n. Tight: equality without noise
+    where :func:`unbiased_bound_at` has it, half of it where noise dominates. Slack: 1.01 and 2.1. Source: as there.
 
     >>> bound = unbiased_bound(L=1.0, delta0=0.5, sigma2=1.0, zeta2=0.0, omega=3.0, n_nodes=4, steps=100)
     >>> bound.terms
@@ -153,7 +155,8 @@ def ef_bound_at(
     Statement, lr < 1/L: that of :func:`memory_bound_at` with M from :func:`ef_memory`. Proof: with e the mean of the
     e_i, w = x - e moves by -lr mean g_i(x). Only f need be L-smooth; heterogeneity enters through G2 alone.
 
-    Slack: 2.1 where noise or the initial gap dominates, 3 with more than half of it in the memory term. Source:
+    Tight: up to a constant, on f = x^2/2. Slack: 2.1 where noise or the initial gap dominates, 3 with more than half of
+    it in the memory term. Source:
     Karimireddy et al. 2019, Theorem II, for one node.
 
     >>> ef_bound_at(L=1.0, delta0=1.0, sigma2=1.0, G2=2.0, delta=0.75, n_nodes=4, steps=40, lr=0.5).terms
@@ -174,7 +177,7 @@ def ef_bound(
     n_nodes: ArrayLike,
     steps: ArrayLike,
 ) -> Bound:
-    r"""The same with the step size of :func:`optcourse.theory.bound.tune_step`, at most 1/(2L).
+    r"""The same as :func:`ef_bound_at` with the step size of :func:`optcourse.theory.bound.tune_step`, at most 1/(2L).
 
     Statement: at most :math:`\sqrt{\frac{32L\Delta_0\sigma^2}{nT}} + 2\left(\frac{32L^2\Delta_0^2G^2c}{T^2}
     \right)^{1/3} + \frac{8L\Delta_0}T`, :math:`c = \frac{1-\delta}{(1-\sqrt{1-\delta})^2} \le 4(1-\delta)/\delta^2`.
@@ -182,8 +185,8 @@ def ef_bound(
     second falls as (1/(delta T))^(2/3) and is behind after :func:`optcourse.theory.bound.transient`. In "1/sqrt(nT)
     + 1/(delta^2 T)" an n is hidden: lr ~ sqrt(n/T) makes the second term n/(delta^2 T).
 
-    Slack: 4.1 where noise dominates; without noise 3.1 (no compression) and 6.3 (delta = 0.1, all or nothing, T =
-    200).
+    Tight: up to a constant, on f = x^2/2. Slack: 4.1 where noise dominates; without noise 3.1 (no compression) and 6.3
+    (delta = 0.1, all or nothing, T = 200). Source: as :func:`ef_bound_at`.
 
     >>> ef_bound(L=1.0, delta0=1.0, sigma2=2.0, G2=9.0, delta=1.0, n_nodes=4, steps=100).terms
     {'noise': 0.4, 'drift': 0.0, 'deterministic': 0.08}
