@@ -7,6 +7,7 @@
 ``chapters``    a lecture's notebook as a page
 ``players``     sliders that work without a kernel
 ``pages``       the other pages and their order
+``handbook``    every guarantee of the theory, with its instances from ``guarantees``
 ``landing``     the first page, with the map of the lectures
 ``verdicts``    the page of all claims
 ``slides``      what answers each slide, and where its formula slips
