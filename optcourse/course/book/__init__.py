@@ -7,7 +7,8 @@
 ``chapters``    a lecture's notebook as a page
 ``players``     sliders that work without a kernel
 ``pages``       the other pages and their order
-``handbook``    every guarantee of the theory, with its instances from ``guarantees``
+``handbook``    every guarantee of the theory
+``guarantees``  instances on which they are as tight as they say, as sweeps
 ``landing``     the first page, with the map of the lectures
 ``verdicts``    the page of all claims
 ``slides``      what answers each slide, and where its formula slips
