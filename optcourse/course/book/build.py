@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 from pathlib import Path
@@ -52,6 +53,7 @@ CONFIG = {
     "myst_all_links_external": True,
     "suppress_warnings": ["mystnb.unknown_mime_type"],
     "autodoc_typehints_format": "short",
+    "autodoc_preserve_defaults": True,
     "python_use_unqualified_type_names": True,
     "autodoc_type_aliases": {"ArrayLike": "ArrayLike", "Number": "Number"},
 }
@@ -101,7 +103,7 @@ def _sphinx(source: Path, output: Path, work: Path) -> None:
             outdir=output,
             doctreedir=work / "doctrees",
             buildername="html",
-            confoverrides=CONFIG,
+            confoverrides=copy.deepcopy(CONFIG),  # the theme writes into what it is given
             status=None,
             warning=warnings,
         )

@@ -92,7 +92,7 @@ def _box(title: str, number: str, address: str, x: float, y: float) -> str:
     )
 
 
-def _two_lines(text: str, most: int = 23) -> tuple[str, str]:
+def _two_lines(text: str, most: int = 22) -> tuple[str, str]:
     words, first = text.split(), ""
     while words and len(f"{first} {words[0]}") <= most:
         first = f"{first} {words.pop(0)}".strip()
