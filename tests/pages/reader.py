@@ -18,7 +18,9 @@ COMMAND = [sys.executable, "-c", "from optcourse.course.cli import main; main()"
 
 @pytest.fixture(scope="session")
 def book(tmp_path_factory):
-    """The folder of the pages: lecture 04 with its figures, the others not run yet."""
+    """The folder of the pages: lecture 04 with its figures, the others not run yet; or ``$OPTCOURSE_BOOK``."""
+    if made := os.environ.get("OPTCOURSE_BOOK"):
+        return Path(made).resolve()
     output = tmp_path_factory.mktemp("book")
     command = [*COMMAND, "run", "04", "--device", "cpu", "--output", str(output)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}

@@ -22,6 +22,9 @@ def size(browser, width, height):
 
 
 def theme(browser, mode):
+    """Light or dark, at once: in between colours are neither."""
+    still = "const s = document.createElement('style'); s.textContent = '* { transition: none !important }'"
+    browser.execute_script(f"{still}; document.head.append(s)")
     browser.execute_script(
         "localStorage.setItem('mode', arguments[0]); localStorage.setItem('theme', arguments[0])", mode
     )
