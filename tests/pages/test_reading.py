@@ -35,7 +35,7 @@ def visit(browser, book, page, screen=DESK):
     """Open a page; the addresses that it asked for, and what it logged."""
     browser.get_log("browser"), browser.get_log("performance")
     size(browser, *screen)
-    browser.get((book / page).as_uri() if isinstance(page, str) else page)
+    browser.get(page if page.startswith("file:") else (book / page).as_uri())
     WebDriverWait(browser, PATIENCE).until(lambda b: b.execute_script("return document.readyState") == "complete")
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]

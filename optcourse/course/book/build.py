@@ -31,6 +31,8 @@ CONFIG = {
     "html_title": "Optimization for Deep Learning",
     "html_math_renderer": "mathml",
     "html_copy_source": False,
+    "html_show_search_summary": False,  # it fetches pages, which a browser does not do for files
+    "html_context": {"default_mode": "auto"},
     "html_show_sphinx": False,
     "html_show_copyright": False,
     "html_last_updated_fmt": None,
