@@ -117,7 +117,7 @@ def test_a_page_with_all_its_figures_is_no_burden(book, browser, player):
 
 
 def rows(browser):
-    script = "return [...document.querySelectorAll('#claims tbody tr')].filter(r => !r.hidden).map(r => r.innerText)"
+    script = "return [...document.querySelectorAll('#claims-table tbody tr')].filter(r => !r.hidden).map(r => r.innerText)"
     return browser.execute_script(script)
 
 
@@ -139,7 +139,7 @@ def test_the_claims_can_be_filtered_searched_and_sorted(browser, book):
     # The view is in the address.
     visit(browser, book, browser.current_url)
     assert rows(browser) == found
-    head = browser.find_elements(By.CSS_SELECTOR, "#claims th button")[4]
+    head = browser.find_elements(By.CSS_SELECTOR, "#claims-table th button")[4]
     for order in ("ascending", "descending"):
         head.click()
         assert browser.execute_script("return arguments[0].parentNode.ariaSort", head) == order

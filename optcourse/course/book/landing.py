@@ -37,7 +37,7 @@ def _card(course: Course, lecture: Lecture, record: Record | None, stem: str, pi
     state = "not run yet" if record is None else "" if record.ok else "stopped"
     topics = " · ".join(html.escape(topic.title) for topic in course.topics_of(lecture.id))
     return (
-        f'<section class="card"><h3><a href="{stem}.html">{lecture.id} {html.escape(lecture.title)}</a></h3>'
+        f'<section class="lecture-card"><h3><a href="{stem}.html">{lecture.id} {html.escape(lecture.title)}</a></h3>'
         f"{pictures.get(stem, '')}<p>{topics}</p>" + (f'<p class="muted">{state}</p>' if state else "") + "</section>"
     )
 

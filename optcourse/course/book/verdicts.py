@@ -37,7 +37,7 @@ def page(course: Course) -> str:
             _select("verdict", "Verdict", [(word, claims.mark(word)) for word in present]),
             '<label>Search <input type="search" name="text" placeholder="words of the claim"></label>',
             '<output name="count"></output></form>',
-            table(HEAD, (cells for _, cells in rows), css="claims", ident="claims"),
+            table(HEAD, (cells for _, cells in rows), css="claims", ident="claims-table"),
         ]
     )
 

@@ -4,7 +4,7 @@
   "use strict";
 
   function start() {
-    const table = document.getElementById("claims");
+    const table = document.getElementById("claims-table");
     const form = document.querySelector("form.filter");
     if (table && form) claims(table, form);
     document.querySelectorAll("figure.player").forEach(player);
@@ -94,7 +94,7 @@
       button.addEventListener("click", () => sort(column, head));
       head.replaceChildren(button);
     });
-    form.addEventListener("input", filter);
+    for (const event of ["input", "change"]) form.addEventListener(event, filter);
     form.addEventListener("submit", (event) => event.preventDefault());
     filter();
     // Rows move while the page is filtered: go to the row of the address only now.
