@@ -6,7 +6,7 @@
 #                 (some 28 minutes on two quiet cores; each script in tests/benchmarks can be run alone)
 # make mutants    edit every constant of optcourse.theory alone and run its tests; writes tests/benchmarks/MUTANTS.md
 #                 (some 20 minutes on two quiet cores)
-# make lab        install, open JupyterLab: lectures/ at first, labs/release beside it
+# make lab        install, open JupyterLab with a start page that leads to lectures and labs
 # make format     let ruff and nbstripout put code and notebooks in order
 
 PYTHON ?= python3
@@ -35,6 +35,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "optcourse needs Python 3.11 or newer; say which one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=-c %) -e '.[all]'
+	$(BIN)/jupyter labextension disable --level=sys_prefix "@jupyterlab/apputils-extension:announcements" 2> /dev/null
 	@touch $@
 
 lectures: $(READY)
@@ -73,8 +74,7 @@ mutants: $(READY)
 	$(BIN)/python tests/benchmarks/mutate_theory.py --jobs 2
 
 lab: $(READY)
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/lectures --LabApp.news_url=None \
-	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/start.ipynb --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -117,7 +117,9 @@ def test_a_page_with_all_its_figures_is_no_burden(book, browser, player):
 
 
 def rows(browser):
-    script = "return [...document.querySelectorAll('#claims-table tbody tr')].filter(r => !r.hidden).map(r => r.innerText)"
+    script = (
+        "return [...document.querySelectorAll('#claims-table tbody tr')].filter(r => !r.hidden).map(r => r.innerText)"
+    )
     return browser.execute_script(script)
 
 
