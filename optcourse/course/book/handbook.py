@@ -18,6 +18,28 @@ from optcourse.course.book.guarantees.pictures import Drawn
 
 #: The folder of the figures beside the pages.
 FIGURES = "guarantees"
+#: Chapters whose module has a name that says too little alone.
+TITLES = {
+    "sgd": "SGD",
+    "newton": "Newton and conjugate gradients",
+    "adaptive": "Adaptive methods",
+    "tilted": "The tilted risk",
+    "batch": "Batch sizes",
+    "compression": "Compressed communication",
+    "bound": "Tuned step sizes",
+    "local": "Local steps",
+    "gossip": "Averaging with neighbours",
+    "compressed_gossip": "Averaging with compressed messages",
+    "asynchrony": "Delays",
+    "byzantine": "Byzantine nodes",
+    "decay": "Weight decay",
+    "communication": "The time of communication",
+    "gossip_exact": "Averaging with neighbours on quadratics",
+    "saddles": "Plateaus and saddles",
+    "signal": "Signals in wide networks",
+    "signal_residual": "Signals in residual networks",
+    "quadratic": "SGD on a quadratic",
+}
 INTRODUCTION = """# Theory handbook
 
 <link rel="stylesheet" href="_static/handbook.css">
@@ -65,9 +87,9 @@ def handbook(course: Course) -> str:
 
 
 def _contents(modules: dict[str, list[str]], found: dict[str, Docstring], exact: Iterable[str]) -> str:
-    lines = ["## Contents\n"]
+    lines = ["## Guarantees and formulas\n"]
     for name, places in modules.items():
-        lines.append(f"* [{_title(name)}](#{name})")
+        lines.append(f"* [{_title(name)}](#theory.{name})")
         lines += [f"  * {_link(place)}: {_line(found[place].summary)}" for place in places if place not in exact]
         if formulas := [_link(place) for place in places if place in exact]:
             lines.append(f"  * exact: {', '.join(formulas)}")
@@ -77,7 +99,7 @@ def _contents(modules: dict[str, list[str]], found: dict[str, Docstring], exact:
 def _setting(name: str, module: ModuleType) -> str:
     """The heading of a module, and what all its statements assume."""
     summary, *rest = (docstring.markdown(part) for part in re.split(r"\n\s*\n", inspect.getdoc(module) or ""))
-    return "\n\n".join([f'<a id="{name}"></a>\n\n## {_title(name)}', f"`theory.{name}`: {summary}", *rest])
+    return "\n\n".join([f'<a id="theory.{name}"></a>\n\n## {_title(name)}', f"`theory.{name}`: {summary}", *rest])
 
 
 def _guarantee(course: Course, function: Callable[..., Any], text: Docstring, drawn: list[Drawn]) -> str:
@@ -206,8 +228,7 @@ def _folded(title: str, text: str) -> str:
 
 
 def _title(module: str) -> str:
-    title = module.replace("_", " ")
-    return title.upper() if len(title) < 4 else title.capitalize()
+    return TITLES.get(module) or module.replace("_", " ").capitalize()
 
 
 def _link(place: str) -> str:

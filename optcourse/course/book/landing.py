@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Mapping
 
 import networkx as nx
@@ -12,7 +13,7 @@ from optcourse.course.book.content import Course, text
 from optcourse.course.catalog import Lecture
 from optcourse.course.report import Record
 
-_WIDTH, _HEIGHT, _ACROSS, _DOWN = 176, 46, 196, 78
+_WIDTH, _HEIGHT, _ACROSS, _DOWN = 176, 58, 196, 88
 
 _HEAD = (
     '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
@@ -26,7 +27,7 @@ def page(course: Course, pictures: Mapping[str, str]) -> str:
     parts = [
         text("landing"),
         f'<p>{claims.counted(course.verdicts)} <a href="claims.html">All of them</a>.</p>',
-        f"## The map\n\nAn arrow says that a lecture uses another one.\n\n{lecture_map(course)}",
+        f"## The map\n\nAn arrow leads from a lecture to one that uses it.\n\n{lecture_map(course)}",
         text("ways"),
         f'## The lectures\n\n<div class="cards">{cards}</div>\n',
     ]
@@ -79,9 +80,8 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
 
 
 def _box(title: str, number: str, address: str, x: float, y: float) -> str:
-    """A box with the number and the title in at most two lines."""
-    first, second = _two_lines(f"{number} {title}")
-    lines = [first, second] if second else [first]
+    """A box with the number and the title, in lines that fit."""
+    lines = textwrap.wrap(f"{number} {title}", 22)
     text = "".join(
         f'<text x="{x + 8:g}" y="{y + _HEIGHT / 2 + 4 + 16 * (i - (len(lines) - 1) / 2):g}">{html.escape(line)}</text>'
         for i, line in enumerate(lines)
@@ -90,11 +90,3 @@ def _box(title: str, number: str, address: str, x: float, y: float) -> str:
         f'<a href="{address}" aria-label="{html.escape(f"{number} {title}", quote=True)}">'
         f'<rect x="{x:g}" y="{y:g}" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>{text}</a>'
     )
-
-
-def _two_lines(text: str, most: int = 22) -> tuple[str, str]:
-    words, first = text.split(), ""
-    while words and len(f"{first} {words[0]}") <= most:
-        first = f"{first} {words.pop(0)}".strip()
-    second = " ".join(words)
-    return first, second if len(second) <= most else second[: most - 1].rstrip() + "…"
