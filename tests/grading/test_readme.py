@@ -38,7 +38,11 @@ def table(heading: str) -> list[list[str]]:
 
 
 def commands_shown():
-    for path in (LABS / "README.md", ROOT / "README.md"):
+    for path in (
+        LABS / "README.md",
+        ROOT / "README.md",
+        *(ROOT / "optcourse" / "course" / "book" / "texts").glob("*.md"),
+    ):
         for block in re.findall(r"^```\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S):
             for line in block.splitlines():
                 if re.match(r"optcourse (labs|grade) ", line) and "|" not in line:

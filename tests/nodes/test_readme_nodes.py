@@ -1,4 +1,4 @@
-"""The README's block about rules of one's own runs as it stands; what its arguments must be is said."""
+"""The block about rules of one's own runs as it stands; what its arguments must be is said."""
 
 import re
 from functools import partial
@@ -9,13 +9,14 @@ import torch
 
 from optcourse import nodes, optim
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+TEXTS = Path(__file__).parents[2] / "optcourse" / "course" / "book" / "texts"
+README = (TEXTS / "package.md").read_text(encoding="utf-8")
 
 
 def test_the_block_runs_as_it_stands():
     (block,) = [code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "@nodes.algorithm" in code]
     names: dict = {"__name__": "readme"}
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block, "package.md", "exec"), names)
     ends = nodes.last_iterate(names["gossip"], 2000)
     assert (ends.mean() - 3.5).abs() < 0.05  # the mean of the targets
     assert 0 < names["last"].mean() < 7  # on its way to the weighted mean of the targets

@@ -19,6 +19,11 @@ def instructors(course: Course) -> str:
     return text("instructors")
 
 
+def package(course: Course) -> str:
+    """The command and the package, with examples that a test runs."""
+    return text("package")
+
+
 def labs(course: Course) -> str:
     """What to do in a lab, how to check it, and what each one asks."""
     releases = sorted((course.root / "labs" / "release").glob("lab*/lab*.ipynb"))

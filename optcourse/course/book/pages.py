@@ -16,6 +16,7 @@ PAGES: dict[str, dict[str, Callable[[Course], str]]] = {
         "handbook": handbook.handbook,
         "slides": slides.slides,
         "slips": slides.slips,
+        "package": manual.package,
         "reference": reference.index,
         "performance": manual.performance,
         "cluster": manual.cluster,
