@@ -18,7 +18,7 @@ INTRODUCTION = """# Claims
 Every claim that the lectures check, with what the last run measured. A claim **holds** when the whole interval that was
 measured satisfies the relation, **fails as expected** where the lecture says that it should fail here and why, and is
 **undecided** where the seeds do not decide: the interval contains the bound. A **broken** claim stops its lecture.
-The *margin* is the distance from the bound, for an interval that of its worse end; it is negative on the wrong side.
+The *margin* is the distance to the bound, negative beyond it; of an interval, that of the end which decides.
 """
 
 
