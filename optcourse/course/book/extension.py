@@ -37,7 +37,12 @@ def _inline(translator: Any, node: Element) -> None:
 
 
 def _block(translator: Any, node: Element) -> None:
-    translator.body.append(f'<div class="math">{mathml(node.astext(), display=True)}</div>')
+    latex = node.astext()
+    if (
+        re.search(r"\\\\|(?<!\\)&", latex) and "\\begin" not in latex
+    ):  # several lines, as Sphinx's own renderers take them
+        latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
+    translator.body.append(f'<div class="math">{mathml(latex, display=True)}</div>')
     raise SkipNode
 
 
