@@ -36,6 +36,8 @@ def describe(fig: Figure) -> str:
 
 def with_pictures(shell: Any) -> None:
     """Let a notebook's kernel send :func:`describe` along with every figure (IPython's metadata ``alt``)."""
+    import matplotlib_inline.backend_inline  # noqa: F401  # registers IPython's own picture of a figure, ours goes around it
+
     formatter = shell.display_formatter.formatters["image/png"]
     png = formatter.for_type(Figure)
     if png is None or getattr(png, "describes", False):

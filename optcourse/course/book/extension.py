@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from docutils.nodes import Element, SkipNode
@@ -26,6 +26,9 @@ def convert(latex: str, *, display: bool) -> str:
     # As in JupyterLab, formulas are not numbered unless they carry a \tag.
     latex = re.sub(r"\\(begin|end)\{(equation|align|gather|multline)\}", r"\\\1{\2*}", latex)
     latex = re.sub(r"\\(begin|end)\{split\}", r"\\\1{aligned}", latex)
+    outside = re.sub(r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}", "", latex, flags=re.DOTALL)
+    if display and re.search(r"\\\\|(?<!\\)&", outside):  # rows without an environment, as Sphinx allows them
+        latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
     macros = {"substack": r"\begin{matrix}#1\end{matrix}"}
     converter = LatexToMathML(allow_unreliable_rendering=True, fancy_error=False, macros=macros)
     return converter.convert_with_local_state(latex.strip(), displaystyle=display)
@@ -37,18 +40,13 @@ def _inline(translator: Any, node: Element) -> None:
 
 
 def _block(translator: Any, node: Element) -> None:
-    latex = node.astext()
-    if (
-        re.search(r"\\\\|(?<!\\)&", latex) and "\\begin" not in latex
-    ):  # several lines, as Sphinx's own renderers take them
-        latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
-    translator.body.append(f'<div class="math">{mathml(latex, display=True)}</div>')
+    translator.body.append(f'<div class="math">{mathml(node.astext(), display=True)}</div>')
     raise SkipNode
 
 
 def _docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Our docstrings as reST: ``name : meaning`` under *Parameters* becomes a field, |x| an absolute value."""
-    lines[:] = [_bars(line) for line in _fields(lines)]
+    lines[:] = _bars(_fields(lines))
 
 
 def _fields(lines: list[str]) -> Iterator[str]:
@@ -63,12 +61,20 @@ def _fields(lines: list[str]) -> Iterator[str]:
             yield f":param {found[1]}: {found[2]}" if found else line
 
 
-def _bars(line: str) -> str:
-    """Bars outside of code, which reST would take for the name of a text."""
-    if line.lstrip().startswith((">>>", "...")):
-        return line
-    parts = re.split(r"(`[^`]*`)", line)
-    return "".join(part if part.startswith("`") else part.replace("|", r"\|") for part in parts)
+def _bars(lines: Iterable[str]) -> Iterator[str]:
+    """Bars outside of code and formulas, which reST would take for the name of a text, escaped."""
+    formula: int | None = None  # how far a formula's directive is indented, while we are in it
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if line.lstrip().startswith(".. math::"):
+            formula = indent
+        elif formula is not None and line.strip() and indent <= formula:
+            formula = None
+        if formula is not None or line.lstrip().startswith((">>>", "...")):
+            yield line
+        else:
+            parts = re.split(r"(`[^`]*`)", line)
+            yield "".join(part if part.startswith("`") else part.replace("|", r"\|") for part in parts)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

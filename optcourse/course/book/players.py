@@ -21,7 +21,7 @@ from optcourse.sliders.panel import MIME as MIME
 
 #: Enough for a screen of high density at the width of a page, and small enough for some hundred figures.
 DPI, QUALITY = 100, 80
-NOTE = "One control moves at a time here, the others return to where they began. In JupyterLab they move together."
+NOTE = "One control moves at a time here; the others return to where they began. In JupyterLab they move together."
 
 
 def frames(player: dict[str, Any], cache: Path) -> dict[str, list[tuple[Path, str]]]:

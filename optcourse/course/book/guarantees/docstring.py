@@ -16,7 +16,7 @@ NEEDED = ("Statement", "Tight", "Slack", "Source")
 SHORT, LONG = 45, 70
 
 _MARKER = re.compile(rf"(?:^|(?<=\s))({'|'.join(PARTS)})(?:, ([^:\n]+))?:(?=\s)")
-_ROLE = re.compile(r":(math|func|meth|class):`~?(.+?)`|``(.+?)``", re.DOTALL)
+_ROLE = re.compile(r":(math|func|meth|class|mod):`~?(.+?)`|``(.+?)``", re.DOTALL)
 _EMPHASIS = re.compile(r"(?<![\w*)])\*(\w[^*]{0,40}?\w|\w)\*(?![\w*])")
 
 #: How docstrings write symbols, and how they are printed.
