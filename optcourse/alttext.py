@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,17 @@ from matplotlib.lines import Line2D
 
 #: Curves that a panel tells one by one; of more it says how many there are.
 MOST = 8
-_COMMANDS = {r"\\sqrt\b": "√", r"\\times\b": "×", r"\\leq?\b": "≤", r"\\geq?\b": "≥", r"\\(\w+)": r"\1"}
+_SIGNS = {
+    "sqrt": "√",
+    "times": "×",
+    "le": "≤",
+    "leq": "≤",
+    "ge": "≥",
+    "geq": "≥",
+    "cdot": "·",
+    "infty": "∞",
+    "nabla": "∇",
+}
 
 
 def describe(fig: Figure) -> str:
@@ -96,6 +107,18 @@ def _ends(handle: Any) -> str:
 
 def plain(text: str) -> str:
     """A label without the marks of formulas, on one line."""
-    for command, letters in _COMMANDS.items():
-        text = re.sub(command, letters, text)
-    return " ".join(re.sub(r"[${}]", "", text).split())
+    text = re.sub(r"\\frac\s*(\{[^{}]*\}|\w)\s*(\{[^{}]*\}|\w)", r"\1/\2", text)
+    text = re.sub(r"\\([A-Za-z]+)", lambda found: _sign(found[1]), text)
+    return " ".join(re.sub(r"[${}\\]", "", text).split())
+
+
+def _sign(command: str) -> str:
+    """What a command of a formula looks like; its own letters where there is no such sign."""
+    if command in _SIGNS:
+        return _SIGNS[command]
+    size = "CAPITAL" if command[0].isupper() else "SMALL"
+    name = {"lambda": "lamda"}.get(command.lower(), command)
+    try:
+        return unicodedata.lookup(f"GREEK {size} LETTER {name.upper()}")
+    except KeyError:
+        return "" if command in ("mathrm", "mathbf", "text", "left", "right", "mathcal") else command
