@@ -16,10 +16,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
-# What make check leaves to make test: kernels, sandboxes, process groups, compilers, tests of the tests.
-SLOW := $(addprefix --ignore=tests/,test_contributing.py test_offline.py test_repository.py test_gpu_cells.py \
+# What make check leaves to make test: browsers, the book, kernels, sandboxes, process groups, compilers, tests of the tests.
+SLOW := $(addprefix --ignore=tests/,pages test_alttext.py test_contributing.py test_offline.py test_repository.py test_gpu_cells.py \
   optim/test_optim_compile.py optim/test_optim_memory.py optim/test_optim_wrappers.py \
-  $(addprefix course/,test_interrupt.py test_odd_paths.py test_report.py test_runner.py) \
+  $(addprefix course/,test_book.py test_book_handbook.py test_book_of_the_course.py test_interrupt.py test_odd_paths.py test_report.py test_runner.py) \
   $(addprefix grading/,test_batch.py test_check.py test_containment.py test_corpus_cheating.py test_corpus_classes.py \
     test_corpus_files.py test_corpus_notebooks.py test_corpus_pages.py test_corpus_processes.py \
     test_corpus_resources.py test_corpus_shadowing.py test_fallback.py test_formgrader.py test_labs.py test_roster.py \
