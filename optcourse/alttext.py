@@ -57,7 +57,10 @@ def with_pictures(shell: Any) -> None:
     def described(fig: Figure) -> Any:
         made = png(fig)
         data, metadata = made if isinstance(made, tuple) else (made, {})
-        return data, {**metadata, "alt": describe(fig)}
+        try:
+            return data, {**metadata, "alt": describe(fig)}
+        except Exception:  # a figure that cannot be described is shown all the same
+            return made
 
     described.describes = True  # pyright: ignore[reportFunctionMemberAccess]
     formatter.for_type(Figure, described)
@@ -97,7 +100,10 @@ def _ends(handle: Any) -> str:
     line = handle[0] if isinstance(handle, tuple) and handle else handle
     if not isinstance(line, Line2D):
         return ""
-    values = np.asarray(line.get_ydata(), dtype=float)
+    try:
+        values = np.asarray(line.get_ydata(), dtype=float)
+    except (TypeError, ValueError):  # names, dates
+        return ""
     values = values[np.isfinite(values)]
     if not values.size:
         return ""

@@ -44,6 +44,37 @@ def test_other_kinds_are_named(draw):
     assert alttext.describe(fig) in ("2 bars.", "dots.")
 
 
+def test_curves_over_names_have_no_ends():
+    fig, ax = plt.subplots()
+    ax.plot([1.0, 2.0], ["web", "books"], "o", label="tokens")
+    assert alttext.describe(fig) == "tokens."
+
+
+def test_surfaces_and_error_bars_are_described():
+    fig = plt.figure()
+    ax = fig.add_subplot(projection="3d")
+    ax.plot_surface(*np.meshgrid([0.0, 1.0], [0.0, 1.0]), np.ones((2, 2)))
+    ax.set_title("plain")
+    assert alttext.describe(fig) == "plain: a map of colours."
+    fig, ax = plt.subplots()
+    ax.errorbar([1, 2], [3.0, 4.0], [0.1, 0.1], label="measured")
+    assert alttext.describe(fig) == "measured from 3 to 4."
+
+
+def test_a_figure_that_cannot_be_described_is_shown_all_the_same(monkeypatch):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    def fails(fig):
+        raise ValueError("on purpose")
+
+    shell = InteractiveShell()
+    monkeypatch.setattr(alttext, "describe", fails)
+    alttext.with_pictures(shell)
+    formatter = shell.display_formatter.formatters["image/png"]
+    formatter.for_type(plt.Figure, formatter.for_type(plt.Figure) or (lambda fig: b"png"))
+    assert formatter(plt.figure()) is not None
+
+
 def test_an_empty_figure_says_so():
     assert alttext.describe(plt.figure()) == "An empty figure."
 
