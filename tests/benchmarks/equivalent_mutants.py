@@ -7,6 +7,7 @@ ZEROS = "what a row of zeros is divided by: it stays zero"
 BISECTION = "where the bisection starts; it ends at the same step"
 FAR = "how far beyond the measured batch sizes the noise scale is sought"
 TURNS = "where two formulas take turns: both keep their digits there"
+BLOCKS = "how many messages are decoded at a time; the sums are the same"
 SPEED = "which of two ways to the same sums is taken"
 
 #: Reason, module, function, edited lines.
@@ -146,6 +147,47 @@ GROUPS = [
         "nodes/network/mixing.py",
         "Route.apply",
         ["total = torch.addmm(flat.new_zeros(()), matrix, flat, beta=1) if self._sparse else matrix @ flat"],
+    ),
+    (
+        BLOCKS,
+        "nodes/network/averaging.py",
+        "",
+        ["_NUMBERS = 2**(22 + 1)"],
+    ),
+    (
+        BLOCKS,
+        "nodes/network/averaging.py",
+        "read",
+        [
+            "size = received(q, [t[:2] for t in gathered]).numel() if isinstance(q, Message) else 1",
+            "size = received(q, [t[:1] for t in gathered]).numel() if isinstance(q, Message) else 1.5",
+            "size = received(q, [t[:1] for t in gathered]).numel() if isinstance(q, Message) else 2",
+            "some = max(1.5, _NUMBERS // max(1, size)) if isinstance(q, Message) else n",
+            "some = max(2, _NUMBERS // max(1, size)) if isinstance(q, Message) else n",
+            "some = max(1, _NUMBERS // max(1.5, size)) if isinstance(q, Message) else n",
+            "some = max(1, _NUMBERS // max(2, size)) if isinstance(q, Message) else n",
+        ],
+    ),
+    (
+        "a row that nobody reads",
+        "theory/distributed/asynchrony.py",
+        "random_assignment_rate",
+        ["ways = np.eye(2, n + 1)[0]  # summed weights of all ways to place 0 ... n jobs on the nodes so far"],
+    ),
+    (
+        "shape of a trial call whose result is thrown away",
+        "nodes/byzantine/aggregators.py",
+        "clipping_from_last",
+        [
+            f"centered_clipping(torch.zeros({s}), 0, None, radius, iterations)  # refuses bad settings now"
+            for s in ("2, 1", "1, 2")
+        ],
+    ),
+    (
+        "the signature is bound, and nothing is called",
+        "nodes/byzantine/wrappers.py",
+        "as_aggregator",
+        ['return as_called(name, rule, f"{name}(X, n_byzantine=f)", None, n_byzantine=1)'],
     ),
 ]
 

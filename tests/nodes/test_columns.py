@@ -65,3 +65,9 @@ def test_pieces_must_be_equal():
         compressors.side_by_side(compressors.identity(), 3)(torch.ones(2, 10))
     with pytest.raises(ValueError, match="parts must be at least 1, got 0"):
         compressors.side_by_side(compressors.identity(), 0)
+
+
+def test_one_piece_is_the_whole():
+    x = torch.tensor([[3.0, -1.0, 0.5, 2.0], [0.0, 1.0, -4.0, 0.1]])
+    whole = compressors.top_k(k=2)
+    torch.testing.assert_close(compressors.side_by_side(whole, 1)(x).dense(), whole(x).dense())

@@ -91,3 +91,9 @@ def test_the_constant_of_monna_holds_on_average_over_honest_references():
         assert np.mean(errors) <= 8 * f / (n - f)
         worst = max(worst, errors[0])
     assert worst > 8 * f / (n - f) / 4  # the attack is one: far beyond what nearest references lose
+
+
+def test_the_reference_of_monna_is_the_first_vector_unless_another_is_named():
+    X = torch.tensor([[0.0], [0.1], [5.0], [5.2], [5.3]])
+    np.testing.assert_allclose(monna(X, 2), monna(X, 2, 0))
+    assert float(monna(X, 2)) < 2 < float(monna(X, 2, 2))

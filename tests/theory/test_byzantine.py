@@ -283,3 +283,15 @@ def test_the_smallest_numbers_of_nodes():
         *(False, False, True, True)
     ]
     assert [byzantine.kappa_lower_bound(n_nodes=4, n_byzantine=f) for f in (0, 1, 2)] == [0, 0.5, np.inf]
+
+
+@pytest.mark.parametrize(("n", "f"), [(5, 1), (9, 2), (12, 3), (21, 5)])
+def test_averages_of_the_nearest_vectors_follow_the_steps_of_their_proof(n, f):
+    """With V = 1: the error is a sum over f pairs, divided by n - f; here with the numbers of each step put in."""
+    m = n - f
+    diameter = np.sqrt(2 * m)  # of the honest vectors
+    assert byzantine.kappa(rule="mda", n_nodes=n, n_byzantine=f) == pytest.approx((f * 2 * diameter / m) ** 2)
+    honest_point = m - 1  # squared distance of an honest vector from the mean, at most
+    assert byzantine.kappa(rule="monna", n_nodes=n, n_byzantine=f) == pytest.approx(4 * f / m * (1 + honest_point))
+    middle = (n - 1) / (n - 2 * f + 1) if n % 2 else (n - 2) / (n - 2 * f + 2)  # of the median
+    assert byzantine.kappa(rule="meamed", n_nodes=n, n_byzantine=f) == pytest.approx(4 * f / m * (1 + middle))

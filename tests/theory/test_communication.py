@@ -296,3 +296,10 @@ def test_bad_arguments_are_named():
         batch.noise_scale(gradient=[0.0], covariance=[[1.0]])
     with pytest.raises(TypeError, match="n_nodes must be a real number"):
         com.throughput_speedup(n_nodes="two", compute_time=1.0, communication_time=0.1)
+
+
+def test_traffic_of_four_nodes_counted_by_hand():
+    """Codes are eight times smaller. A part is a quarter of a vector, its code 1/32; each node has three others."""
+    ways = {"added": 3 / 32 + 3 / 32, "gathered": 3 / 8, "sharded": 3 / 32 + 3 / 4, "sharded_twice": 3 / 32 + 3 / 32}
+    for way, vectors in ways.items():
+        assert com.compressed_traffic(way=way, n_nodes=4, ratio=8) == pytest.approx(vectors)
