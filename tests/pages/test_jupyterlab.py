@@ -108,3 +108,4 @@ def test_a_lecture_runs_and_its_slider_moves_the_figure(browser, lab):
     handle = f"{find}; return cells[k].node.querySelector('.noUi-handle')"
     until(browser, handle, "no slider").send_keys(Keys.ARROW_LEFT)
     until(browser, f"{source.replace('return image', f'return image?.src != {before!r} && image')}", "it does not move")
+    browser.get("about:blank")

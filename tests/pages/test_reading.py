@@ -33,6 +33,7 @@ def theme(browser, mode):
 
 def visit(browser, book, page, screen=DESK):
     """Open a page; the addresses that it asked for, and what it logged."""
+    browser.get("about:blank")  # what was open before asks for nothing any more
     browser.get_log("browser"), browser.get_log("performance")
     size(browser, *screen)
     browser.get(page if page.startswith("file:") else (book / page).as_uri())
