@@ -68,11 +68,12 @@ def test_a_figure_that_cannot_be_described_is_shown_all_the_same(monkeypatch):
         raise ValueError("on purpose")
 
     shell = InteractiveShell()
-    monkeypatch.setattr(alttext, "describe", fails)
-    alttext.with_pictures(shell)
     formatter = shell.display_formatter.formatters["image/png"]
-    formatter.for_type(plt.Figure, formatter.for_type(plt.Figure) or (lambda fig: b"png"))
-    assert formatter(plt.figure()) is not None
+    formatter.for_type(plt.Figure, lambda fig: b"png")
+    alttext.with_pictures(shell)
+    assert formatter(plt.figure()) == (b"png", {"alt": "An empty figure."})
+    monkeypatch.setattr(alttext, "describe", fails)
+    assert formatter(plt.figure()) == b"png"
 
 
 def test_an_empty_figure_says_so():

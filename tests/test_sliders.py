@@ -232,3 +232,23 @@ def test_every_initialization_of_the_sliders_draws(w, b):
 def test_bad_arguments_of_the_signal_figure_are_named(bad, message):
     with pytest.raises(ValueError, match=message):
         sliders.signal_figure(**({"sigma_w2": 1.0, "sigma_b2": 0.1} | bad))
+
+
+@pytest.mark.parametrize(
+    ("control", "first", "last"),
+    [
+        (ipywidgets.FloatSlider(1.9, min=0.05, max=3.95, step=0.05), 0.05, 3.95),
+        (ipywidgets.IntSlider(5, min=1, max=50), 1, 50),
+        (ipywidgets.FloatLogSlider(32, base=2, min=0, max=16, step=1), 1, 2**16),
+        (ipywidgets.Dropdown(options=[("one", "a"), ("two", "b")], value="b"), "a", "b"),
+    ],
+)
+def test_a_page_has_some_positions_of_a_control_with_its_ends_and_its_start(control, first, last):
+    values, texts = sliders.panel.positions(control)
+    assert values[0] == first and values[-1] == last and control.value in values
+    assert len(values) == len(texts) <= sliders.panel.POSITIONS and len(set(values)) == len(values)
+
+
+def test_a_control_whose_values_cannot_be_listed_is_named():
+    with pytest.raises(TypeError, match="must be a slider, a list of choices or a checkbox, got Text"):
+        sliders.panel.positions(ipywidgets.Text("a"))

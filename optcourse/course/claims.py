@@ -157,6 +157,12 @@ def mark(verdict: str) -> str:
     return f"{MARKS[verdict].sign if verdict in MARKS else '–'} {verdict}"
 
 
+def compared(verdict: Mapping[str, Any]) -> str:
+    """What was measured, and the bound that it was compared with."""
+    measured = number(verdict["measured"], verdict.get("interval"))
+    return f"{measured} {RELATIONS[verdict['relation']]} {number(verdict['bound'])}"
+
+
 def table(rows: Iterable[Mapping[str, Any]], pages: Mapping[str, str], catalog: Catalog) -> str:
     """Topic, verdict, claim and numbers as an HTML table; ``pages`` has the address of each lecture's page."""
     lines = []
@@ -165,9 +171,7 @@ def table(rows: Iterable[Mapping[str, Any]], pages: Mapping[str, str], catalog: 
         title = f' title="{html.escape(topic.title)}"' if topic else ""
         numbers = "", "", ""
         if run:
-            measured = number(row["measured"], row.get("interval"))
-            compared = f"{measured} {RELATIONS[row['relation']]} {number(row['bound'])}"
-            numbers = html.escape(compared), number(row["margin"]), str(row.get("seeds") or "")
+            numbers = html.escape(compared(row)), number(row["margin"]), str(row.get("seeds") or "")
         why = f'<br><span class="muted">{html.escape(row["why"])}</span>' if row.get("why") else ""
         anchor = html.escape(link(row["topic"], pages))
         lines.append(

@@ -15,7 +15,7 @@ import nbformat
 from nbformat import NotebookNode
 from PIL import Image
 
-from optcourse.checking import MARKS, MIME, number
+from optcourse.checking import MARKS, MIME
 from optcourse.course import claims
 from optcourse.course.book import players
 from optcourse.course.catalog import Catalog, Lecture
@@ -130,12 +130,6 @@ def anchor(verdict: dict[str, Any], n: int) -> str:
     return f"claim-{verdict['topic']}-{n}"
 
 
-def relation(verdict: dict[str, Any]) -> str:
-    """What was measured, and the bound that it was compared with."""
-    measured = number(verdict["measured"], verdict.get("interval"))
-    return f"{measured} {claims.RELATIONS[verdict['relation']]} {number(verdict['bound'])}"
-
-
 def _head(lecture: Lecture, record: Record | None, catalog: Catalog, words: list[str]) -> str:
     """How the lecture went, where the notebook is, who practises it."""
     stem = Path(lecture.notebook).stem
@@ -216,5 +210,5 @@ def badge(verdict: dict[str, Any], n: int) -> str:
     return (
         f'<p class="verdict {mark.css}"><a class="verdict-mark" href="claims.html#{anchor(verdict, n)}">{mark.sign} '
         f"{verdict['topic']} {verdict['verdict']}</a> {html.escape(verdict['claim'])}: "
-        f'<span class="compared">{html.escape(relation(verdict))}</span>{why}</p>'
+        f'<span class="compared">{html.escape(claims.compared(verdict))}</span>{why}</p>'
     )

@@ -58,13 +58,8 @@ def performance(course: Course) -> str:
         path = folder / f"{name}.md"
         if path.exists():
             parts.append(f'<a id="{name.lower()}"></a>\n\n' + deeper(prose(path.read_text(encoding="utf-8"))))
-    return (
-        "\n\n".join(
-            ["# Performance\n\nMeasured as ratios within one run, on the machine that each table names.", *parts]
-        )
-        if parts
-        else ""
-    )
+    head = "# Performance\n\nMeasured as ratios within one run, on the machine that each table names."
+    return "\n\n".join([head, *parts]) if parts else ""
 
 
 def cluster(course: Course) -> str:

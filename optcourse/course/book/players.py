@@ -7,6 +7,7 @@ import functools
 import hashlib
 import html
 import json
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,26 +25,25 @@ DPI, QUALITY = 100, 80
 NOTE = "One control moves at a time here; the others return to where they began. In JupyterLab they move together."
 
 
-def frames(player: dict[str, Any], cache: Path) -> dict[str, list[tuple[Path, str]]]:
-    """For each control the figure at each of its positions, the others at their start: a file, and its description."""
+def _figures(player: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each position of each control, the others at their start: the control's name, and the arguments to draw with."""
     start = {control["name"]: control["values"][control["start"]] for control in player["controls"]}
-    return {
-        control["name"]: [
-            read(key(player["draw"], {**start, control["name"]: value}), cache) for value in control["values"]
-        ]
-        for control in player["controls"]
-    }
+    for control in player["controls"]:
+        for value in control["values"]:
+            yield control["name"], {**start, control["name"]: value}
+
+
+def frames(player: dict[str, Any], cache: Path) -> dict[str, list[tuple[Path, str]]]:
+    """For each control the figure at each of its positions: a file, and its description."""
+    found: dict[str, list[tuple[Path, str]]] = {control["name"]: [] for control in player["controls"]}
+    for name, arguments in _figures(player):
+        found[name].append(read(key(player["draw"], arguments), cache))
+    return found
 
 
 def missing(players: list[dict[str, Any]], cache: Path) -> dict[str, tuple[str, dict[str, Any]]]:
     """What is not drawn yet: by its key, the pickled function and its arguments."""
-    jobs = {}
-    for player in players:
-        start = {control["name"]: control["values"][control["start"]] for control in player["controls"]}
-        for control in player["controls"]:
-            for value in control["values"]:
-                arguments = {**start, control["name"]: value}
-                jobs[key(player["draw"], arguments)] = player["draw"], arguments
+    jobs = {key(p["draw"], arguments): (p["draw"], arguments) for p in players for _, arguments in _figures(p)}
     return {name: job for name, job in jobs.items() if not (cache / f"{name}.json").exists()}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from optcourse.checking import MARKS, number
 from optcourse.course import claims, report
-from optcourse.course.book.chapters import anchor, relation
+from optcourse.course.book.chapters import anchor
 from optcourse.course.book.content import Course, table
 
 HEAD = ("topic", "verdict", "claim", "measured, bound", "margin", "seeds")
@@ -61,7 +61,9 @@ def _cells(row: dict[str, Any], course: Course) -> list[str]:
     css = MARKS[verdict].css if run else "not-run"
     ident = f' id="{anchor(row, row["n"])}"' if run else ""
     why = f'<br><span class="muted">{html.escape(row["why"])}</span>' if row.get("why") else ""
-    numbers = [html.escape(relation(row)), number(row["margin"]), str(row.get("seeds") or "")] if run else [""] * 3
+    numbers = (
+        [html.escape(claims.compared(row)), number(row["margin"]), str(row.get("seeds") or "")] if run else [""] * 3
+    )
     return [
         f"<span{ident}></span>{course.topic_link(row['topic'])}",
         f'<span class="verdict-mark {css}">{claims.mark(verdict)}</span>',
