@@ -171,3 +171,8 @@ def test_labs_and_the_lectures_they_practise_name_each_other(lab):
 @pytest.mark.parametrize("lecture", WRITTEN, ids=[lecture.id for lecture in WRITTEN])
 def test_budgets_are_recorded(lecture):
     assert 0 < lecture.cell_budget_s <= 10 and 0 < lecture.budget_s <= 60
+
+
+@notebooks
+def test_no_cell_is_longer_than_a_reader_takes_in(notebook):
+    assert {cell.id: n for cell in code(notebook) if (n := len(cell.source.splitlines())) > 30} == {}
