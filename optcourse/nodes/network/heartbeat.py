@@ -18,6 +18,8 @@ import torch.distributed as dist
 _LOST = "lost"
 #: Passes, two in the time of a tick, after which a counter that stands still tells of a loss.
 _STILL = 16
+#: Seconds that the end of a process waits for a reply of the store.
+_PATIENCE = 30.0
 
 
 class Heartbeat(threading.Thread):
@@ -30,6 +32,7 @@ class Heartbeat(threading.Thread):
         self.rank, self.world, self.round, self.network = rank, world, 0, 0
         self._set(timeout)
         self._left = threading.Event()
+        self._search: threading.Thread | None = None
         self._store, self._ticking = self._connect(), self._connect()  # one per thread: calls on a store may block
         self._beat(self._store)
 
@@ -63,10 +66,16 @@ class Heartbeat(threading.Thread):
             return
 
     def leave(self) -> None:
-        """Stop ticking: this process takes no further part, and whoever waits for it may say so."""
+        """Stop ticking: this process takes no further part, and whoever waits for it may say so.
+
+        Returns when no thread of this one is inside the store: one that comes back from there while Python ends
+        aborts the process ("terminate called without an active exception"). A frozen store is not waited for longer
+        than ``_PATIENCE``.
+        """
         self._left.set()
-        if self.is_alive():
-            self.join(timeout=1.0)  # a thread that is inside the store when Python ends can abort the process
+        for thread in (self, self._search):
+            if thread is not None and thread.is_alive():
+                thread.join(min(self.timeout, _PATIENCE))
 
     def culprit(self) -> int | None:
         """The rank that fell silent, the same for all survivors, or the one that is rounds behind; else None.
@@ -79,9 +88,9 @@ class Heartbeat(threading.Thread):
             with contextlib.suppress(RuntimeError):  # the store is gone; a frozen one does not answer at all
                 found.append(self._find())
 
-        thread = threading.Thread(target=search, daemon=True)
-        thread.start()
-        thread.join(0.22 * self.timeout)
+        self._search = threading.Thread(target=search, daemon=True)
+        self._search.start()
+        self._search.join(0.22 * self.timeout)
         if found:
             return found[0]
         # The store went with the process that held it: process 0, unless a launcher does.

@@ -232,9 +232,9 @@ def _print_result(result: dict[str, Any], output: Path) -> None:
 
 
 def leave(status: int) -> None:
-    """End this process, without waiting for what is still under way to a peer that may be gone."""
+    """End this process; one of several, without waiting for what is still under way to a peer that may be gone."""
     sys.stdout.flush()
     sys.stderr.flush()
-    if "RANK" in os.environ and status:
+    if "RANK" in os.environ:  # also after a success: threads that are inside the backend while Python ends abort it
         os._exit(status)
     sys.exit(status)
