@@ -46,7 +46,7 @@ def labs(course: Course) -> str:
         )
         for entry, lab in found
     ]
-    listed = table(("lab", "practises", "exercises", "points"), rows, css="labs")
+    listed = table(("lab", "practises", "exercises", "points + for words"), rows, css="labs")
     tree = "\n".join(entry.id for entry, _ in found)
     return f"{text('labs')}\n{listed}\n\n```{{toctree}}\n:hidden:\n\n{tree}\n```\n"
 
