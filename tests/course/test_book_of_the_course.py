@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import outputs as made
 import pytest
 from sites import Page, dead, elsewhere
@@ -179,6 +180,29 @@ def test_ids_are_unique_on_every_page(site):
     for name, page in site.items():
         twice = {ident for ident in page.ids if page.ids.count(ident) > 1}
         assert twice <= {"searchbox", "pst-search-dialog"} and not twice, (name, twice)
+
+
+def test_no_arrow_of_the_map_runs_behind_a_box(site):
+    drawing = re.search(r'<svg class="map".*?</svg>', site["index.html"].source, re.DOTALL)[0]
+    number = r"([\d.]+)"
+    boxes = [[float(n) for n in found] for found in re.findall(rf'<rect x="{number}" y="{number}"', drawing)]
+    arrows = re.findall(r'<path d="(M[^"]*)" marker-end', drawing)
+    assert len(boxes) == 20 and len(arrows) >= 19
+    share = np.linspace(0, 1, 101)[:, None]
+    for arrow in arrows:
+        at, passed = None, []
+        for kind, words in re.findall(r"([MLC])([^MLC]+)", arrow):
+            points = np.array([at, *(list(map(float, pair.split(","))) for pair in words.split())][kind == "M" :])
+            if kind == "L":
+                passed.append(points[0] + share * (points[1] - points[0]))
+            elif kind == "C":
+                weights = [(1 - share) ** 3, 3 * share * (1 - share) ** 2, 3 * share**2 * (1 - share), share**3]
+                passed.append(sum(w * point for w, point in zip(weights, points, strict=True)))
+            at = points[-1]
+        x, y = np.concatenate(passed).T
+        for left, top in boxes:  # as wide and high as it is drawn, without its edge
+            inside = (x > left + 1) & (x < left + 175) & (y > top + 1) & (y < top + 57)
+            assert not inside.any(), (arrow, left, top)
 
 
 def test_the_figure_of_every_card_is_drawn_by_its_lecture(course):
