@@ -1,4 +1,4 @@
-"""Pages whose text is kept elsewhere: labs, performance, clusters, plans for instructors."""
+"""Pages whose text is kept elsewhere: labs and each of them, performance, clusters, plans for instructors."""
 
 from __future__ import annotations
 
