@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import nbformat
 import outputs as made
@@ -11,6 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from sites import dead, elsewhere, pages
 
+from optcourse import files
 from optcourse.checking import MARKS
 from optcourse.course import catalog, report, runner
 from optcourse.course.book import build, chapters, extension, landing
@@ -211,6 +213,16 @@ def test_a_build_without_a_change_writes_no_page_again(course):
     before = {path: path.stat().st_mtime_ns for path in course.output.glob("0*.html")}
     build.write(course)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_pages_that_another_version_of_the_package_wrote_are_written_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "BOOK", tmp_path)
+
+    def version(text):
+        (tmp_path / "page.py").write_text(text)
+        return extension.setup(MagicMock())["env_version"]  # Sphinx reads all sources again when it changes
+
+    assert version("a = 1") == version("a = 1") != version("a = 2")
 
 
 def test_a_fault_in_a_page_is_named(course, tmp_path):
