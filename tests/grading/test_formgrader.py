@@ -146,7 +146,7 @@ def window(server, canary, tmp_path_factory):
     """A browser that is logged in, and that finds the canary under its name and no other machine at all."""
     rules = f"MAP canary.example 127.0.0.1:{canary.port}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     with browser.chromium(tmp_path_factory.mktemp("browser"), f"--host-resolver-rules={rules}") as opened:
-        opened.open(f"{server}/formgrader/?token=secret")
+        opened.get(f"{server}/formgrader/?token=secret")
         yield opened
 
 
@@ -159,14 +159,14 @@ def submissions(root):
 
 
 def test_a_mark_typed_in_the_formgrader_is_in_the_next_grades(root, server, window):
-    window.open(f"{server}/formgrader/?token=secret")
-    window.click_link("Manual Grading")
-    window.click_link("tiny")
-    window.click_link("tiny")  # of this assignment, the notebook
-    window.click_link("Submission #1")
+    window.get(f"{server}/formgrader/?token=secret")
+    browser.click_link(window, "Manual Grading")
+    browser.click_link(window, "tiny")
+    browser.click_link(window, "tiny")  # of this assignment, the notebook
+    browser.click_link(window, "Submission #1")
     pages = submissions(root)
-    student = next(name for name, page in pages.items() if page in window.url)
-    window.type("input#why.score, [id='why'].score", "1.5")
+    student = next(name for name, page in pages.items() if page in window.current_url)
+    browser.enter(window, "input#why.score, [id='why'].score", "1.5")
     database = f"sqlite:///{root}/build/grades/gradebook.db"
     from nbgrader.api import Gradebook
 
@@ -180,19 +180,21 @@ def test_a_mark_typed_in_the_formgrader_is_in_the_next_grades(root, server, wind
     assert before[student] == 6.0 + 1.5
     again = {name: float(row["score"]) for name, row in grade(root, "--student", student).items()}
     assert again == before
-    window.open(f"{server}/formgrader/submissions/{pages[student]}/")
-    shown = browser.until(lambda: window.run("return document.querySelector('input.score#why').value"), "the mark")
+    window.get(f"{server}/formgrader/submissions/{pages[student]}/")
+    shown = browser.until(
+        lambda: window.execute_script("return document.querySelector('input.score#why').value"), "the mark"
+    )
     assert shown == "1.5"
 
 
 def test_the_answer_and_its_picture_are_there_for_whoever_marks(root, server, window):
-    window.open(f"{server}/formgrader/submissions/{submissions(root)['ann']}/")
+    window.get(f"{server}/formgrader/submissions/{submissions(root)['ann']}/")
     answer = "document.querySelector('input.score#why').closest('.nbgrader_cell')"
-    words = browser.until(lambda: window.run(f"return {answer}.innerText"), "the answer")
+    words = browser.until(lambda: window.execute_script(f"return {answer}.innerText"), "the answer")
     assert "Because of the picture:" in words
     assert "really" in words
     sizes = f"return [...{answer}.querySelectorAll('img')].map(i => [i.naturalWidth, i.naturalHeight])"
-    assert window.run(sizes) == [[30, 20]]
+    assert window.execute_script(sizes) == [[30, 20]]
 
 
 SETTLED = "return document.readyState == 'complete' && [...document.images].every(i => i.complete)"
@@ -200,11 +202,13 @@ SETTLED = "return document.readyState == 'complete' && [...document.images].ever
 
 def attacked(window, address):
     """Open a page, let it do what it does, click on what a stranger wrote: what ran, and where the window is."""
-    window.open(address)
-    browser.until(lambda: window.run(SETTLED), "the page")
-    window.run("for (const a of document.querySelectorAll('#notebook a')) if (!/^http/.test(a.href)) a.click()")
-    browser.until(lambda: window.run(SETTLED), "the page")
-    return window.run("return window.canary || null"), window.url.partition("#")[0]
+    window.get(address)
+    browser.until(lambda: window.execute_script(SETTLED), "the page")
+    window.execute_script(
+        "for (const a of document.querySelectorAll('#notebook a')) if (!/^http/.test(a.href)) a.click()"
+    )
+    browser.until(lambda: window.execute_script(SETTLED), "the page")
+    return window.execute_script("return window.canary || null"), window.current_url.partition("#")[0]
 
 
 def test_a_hostile_answer_runs_and_fetches_nothing(root, server, window, canary):
@@ -213,8 +217,10 @@ def test_a_hostile_answer_runs_and_fetches_nothing(root, server, window, canary)
     assert attacked(window, address) == (None, address)
     assert canary.heard == []
     for wanted in ("script", "iframe", "svg", "object", "form", "video", "meta[http-equiv=refresh]", "style"):
-        assert window.run(f"return document.querySelectorAll('.rendered_html {wanted}').length") == 0
-    words = window.run("return document.querySelector('input.score#why').closest('.nbgrader_cell').innerText")
+        assert window.execute_script(f"return document.querySelectorAll('.rendered_html {wanted}').length") == 0
+    words = window.execute_script(
+        "return document.querySelector('input.score#why').closest('.nbgrader_cell').innerText"
+    )
     assert "Because." in words
     assert "window.canary = 1" in words
     # The same text, not disarmed: were this not seen, the test above would see nothing either.
@@ -226,8 +232,8 @@ def test_a_hostile_answer_runs_and_fetches_nothing(root, server, window, canary)
             cell["source"] = ATTACK.replace('<meta http-equiv="refresh"', "<meta")
     try:
         nbformat.write(nbformat.from_dict(made), path)
-        window.open(address)
-        browser.until(lambda: canary.heard and window.run("return window.canary"), "an attack that is seen")
+        window.get(address)
+        browser.until(lambda: canary.heard and window.execute_script("return window.canary"), "an attack that is seen")
     finally:
         path.write_text(kept)
 
@@ -237,5 +243,5 @@ def test_a_feedback_page_runs_and_fetches_nothing(root, window, canary):
     address = (root / "build" / "grades" / "feedback" / "mallory" / "tiny.html").as_uri()
     assert attacked(window, address) == (None, address)
     assert canary.heard == []
-    assert window.run("return document.scripts.length") == 0
-    assert window.run("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert window.execute_script("return document.scripts.length") == 0
+    assert window.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")

@@ -11,7 +11,18 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 DESK, PHONE = (1400, 1000), (390, 844)
 #: One page of each kind; every lecture has the same parts.
-KINDS = ["index", "04_momentum", "01_training_problem", "claims", "labs", "slides", "slips", "handbook", "performance"]
+KINDS = [
+    "index",
+    "04_momentum",
+    "01_training_problem",
+    "claims",
+    "labs",
+    "lab01",
+    "slides",
+    "slips",
+    "handbook",
+    "performance",
+]
 KINDS += ["instructors", "cluster", "run", "reference", "api_optim", "search", "genindex"]
 
 
@@ -62,6 +73,20 @@ def test_nothing_is_wider_than_a_phone(browser, book, kind):
     visit(browser, book, f"{kind}.html", PHONE)
     wide = browser.execute_script("return document.documentElement.scrollWidth")
     assert wide <= PHONE[0], f"{kind} is {wide} px wide"
+
+
+def test_no_text_scrolls_on_a_phone(browser, book):
+    """A long formula does, by itself: the words around it stay where they are."""
+    wide = """return [...document.querySelectorAll('.bd-article :is(p, li, dd, blockquote)')].filter(e => e.clientWidth
+      && e.scrollWidth > e.clientWidth + 1 && !e.closest('table, .scroll')).map(e => e.textContent.slice(0, 60))"""
+    formulas = 0
+    for path in sorted(book.glob("*.html")):
+        visit(browser, book, path.name, PHONE)
+        assert browser.execute_script(wide) == [], path.name
+        formulas += browser.execute_script(
+            "return [...document.querySelectorAll('.long')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+        )
+    assert formulas > 10
 
 
 def test_the_search_finds_the_heavy_ball(browser, book):

@@ -13,7 +13,7 @@
 ``verdicts``    the page of all claims
 ``slides``      what answers each slide, and where its formula slips
 ``runs``        the page about the last run
-``manual``      labs, instructors, performance, clusters
+``manual``      labs and a page of each, instructors, performance, clusters
 ``reference``   the API
 ==============  ======================================================================
 

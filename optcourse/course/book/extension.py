@@ -11,11 +11,21 @@ from docutils.nodes import Element, SkipNode
 from math_core import LatexError, LatexToMathML
 from sphinx.application import Sphinx
 
+from optcourse import files
+
+#: Signs of a formula within a line that fits on a phone for certain.
+SHORT = 24
+
 
 def mathml(latex: str, *, display: bool) -> str:
-    """One formula as MathML; its source, marked as such, where it cannot be converted."""
+    """One formula as MathML; its source, marked as such, where it cannot be converted.
+
+    Browsers do not break formulas: one with more than ``SHORT`` signs can scroll alone, and not the text around it.
+    """
     try:
-        return convert(latex, display=display)
+        formula = convert(latex, display=display)
+        signs = re.sub(r"<[^>]*>|\s", "", formula)
+        return formula if display or len(html.unescape(signs)) <= SHORT else f'<span class="long">{formula}</span>'
     except LatexError:
         tag = "div" if display else "span"
         return f'<{tag}><code class="tex">{html.escape(latex)}</code></{tag}>'
@@ -83,4 +93,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _docstring)
     app.add_css_file("book.css")
     app.add_js_file("book.js", loading_method="defer")
-    return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}
+    own = (path.read_bytes() for path in sorted(files.BOOK.rglob("*.py")))
+    key = int(files.resume_key(*own)[:12], 16)  # pages that another version of the package wrote are written again
+    return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1", "env_version": key}

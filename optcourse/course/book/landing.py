@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import itertools
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import networkx as nx
 
@@ -52,16 +54,24 @@ def lecture_map(course: Course) -> str:
         (need, lecture.id) for lecture in lectures.values() for need in lecture.needs if need in lectures
     )
     direct = nx.transitive_reduction(graph)
-    layers = [sorted(layer) for layer in nx.topological_generations(direct)]
-    widest = max(map(len, layers))
+    layers = {node: y for y, layer in enumerate(nx.topological_generations(direct)) for node in layer}
+    # An arrow that passes layers has a place of its own in each of them, so that it does not run behind a box.
+    ways = {(a, b): [(a, y, b) for y in range(layers[a] + 1, layers[b])] for a, b in direct.edges}
+    rows: list[list[Any]] = [[] for _ in range(max(layers.values()) + 1)]
+    for y, node in [
+        *((y, node) for node, y in layers.items()),
+        *((way[1], way) for all_ in ways.values() for way in all_),
+    ]:
+        rows[y].append(node)
+    widest = max(map(len, rows))
     place = {
-        node: (4 + _ACROSS * (x + (widest - len(layer)) / 2), 4 + _DOWN * y)
-        for y, layer in enumerate(layers)
-        for x, node in enumerate(layer)
+        node: (4 + _ACROSS * (x + (widest - len(row)) / 2), 4 + _DOWN * y)
+        for y, row in enumerate(rows)
+        for x, node in enumerate(sorted(row, key=lambda node: node if isinstance(node, str) else node[0]))
     }
-    arrows = "".join(_arrow(place[a], place[b]) for a, b in direct.edges)
-    boxes = "".join(_box(lectures[node].title, node, course.pages()[node], *at) for node, at in place.items())
-    width, height = _ACROSS * widest, _DOWN * len(layers)
+    arrows = "".join(_arrow([place[node] for node in (a, *way, b)]) for (a, b), way in ways.items())
+    boxes = "".join(_box(lecture.title, node, course.pages()[node], *place[node]) for node, lecture in lectures.items())
+    width, height = _ACROSS * widest, _DOWN * len(rows)
     words = "; ".join(
         f"{node} uses {', '.join(sorted(direct.predecessors(node)))}" for node in lectures if direct.in_degree(node)
     )
@@ -72,11 +82,15 @@ def lecture_map(course: Course) -> str:
     )
 
 
-def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
-    (x, y), (to_x, to_y) = (start[0] + _WIDTH / 2, start[1] + _HEIGHT), (end[0] + _WIDTH / 2, end[1] - 2)
-    bend = (to_y - y) / 2
-    curve = f"M{x:g},{y:g} C{x:g},{y + bend:g} {to_x:g},{to_y - bend:g} {to_x:g},{to_y:g}"
-    return f'<path d="{curve}" marker-end="url(#head)"/>'
+def _arrow(places: list[tuple[float, float]]) -> str:
+    """A curve from the box at the first place to that at the last, straight down through the places between."""
+    curve = ""
+    for i, (start, end) in enumerate(itertools.pairwise(places)):
+        (x, y), (to_x, to_y) = (start[0] + _WIDTH / 2, start[1] + _HEIGHT), (end[0] + _WIDTH / 2, end[1])
+        to_y -= 2 * (i == len(places) - 2)  # the head
+        bend = (to_y - y) / 2
+        curve += f"{'L' if i else 'M'}{x:g},{y:g} C{x:g},{y + bend:g} {to_x:g},{to_y - bend:g} {to_x:g},{to_y:g} "
+    return f'<path d="{curve.strip()}" marker-end="url(#head)"/>'
 
 
 def _box(title: str, number: str, address: str, x: float, y: float) -> str:
