@@ -207,8 +207,7 @@ def steps_to_target(
         rates = around[around * lam.max() < 2]
         needed = steps(rates, variances / B)
         found.append((needed.min(), rates[needed.argmin()]))
-    needed, lrs = np.transpose(found)
-    return Run(needed, lrs)
+    return Run(*np.transpose(found))
 
 
 class Fit(NamedTuple):
@@ -236,8 +235,7 @@ def fit_steps(*, batch_size: ArrayLike, steps: ArrayLike) -> Fit:
         return logs[0] + np.logaddexp(0, logs[1] - np.log(B)) - np.log(S)
 
     starts = [(np.log(S.min()), middle) for middle in np.log([B.min(), np.sqrt(B.min() * B.max()), B.max()])]
-    # Noise scales farther out change no digit of 1 + B_noise/B, or of its ratios.
-    eps = np.finfo(float).eps
+    eps = np.finfo(float).eps  # noise scales farther out change no digit of 1 + B_noise/B, or of its ratios
     low, high = [-np.inf, np.log(B.min() * eps)], [np.inf, np.log(B.max() / eps)]
     best = min((least_squares(residuals, start, bounds=(low, high)) for start in starts), key=lambda fit: fit.cost)
     least, noise = np.exp(best.x)
