@@ -120,7 +120,7 @@ class Network(Progress):
     def gather(self, q: Tensor | Message) -> Tensor:
         """What every node sees when all send everything to all: ``[n, ...]`` in node order, all dense at once.
 
-        For what needs all rows, as a median does; :meth:`mean` reads messages some at a time.
+        For what needs all rows, as a median does; :meth:`mean` and :meth:`mix` read messages some at a time.
         """
         self._refuse_undecorated()
         parts, n_bytes = self._parts("q", q)
