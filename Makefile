@@ -4,8 +4,9 @@
 # make bench      speed of optimizers, grading, nodes and landscapes, as ratios in one run, and (as root) plans on a wire of
 #                 limited rate; writes build/*.md and benchmarks.json
 #                 (some 28 minutes on two quiet cores; each script in tests/benchmarks can be run alone)
-# make mutants    edit every constant of optcourse.theory alone and run its tests; writes tests/benchmarks/MUTANTS.md
-#                 (some 20 minutes on two quiet cores)
+# make mutants    edit every constant of optcourse.theory, and of some modules of optcourse.nodes, alone and run its tests;
+#                 writes tests/benchmarks/MUTANTS.md
+#                 (some 30 minutes on two quiet cores)
 # make lab        install, open JupyterLab with a start page that leads to lectures and labs
 # make format     let ruff and nbstripout put code and notebooks in order
 

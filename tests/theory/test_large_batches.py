@@ -162,7 +162,8 @@ def test_steps_fall_as_one_over_the_batch_and_then_not_at_all():
 @pytest.mark.topic("13.6")
 def test_a_start_at_the_target_takes_no_step_and_a_far_target_infinitely_many():
     setting = {"eigenvalues": [1.0], "x0": [1.0], "batch_size": [1.0]}
-    assert batch.steps_to_target(**setting, noise_variances=[1.0], target=0.5).steps == [0]
+    at_target = batch.steps_to_target(**setting, noise_variances=[1.0], target=0.5)
+    assert at_target.steps == [0] and np.isnan(at_target.lr)  # no rate is better than another
     assert batch.steps_to_target(**setting, noise_variances=[1e9], target=1e-6).steps == [np.inf]
 
 
