@@ -101,6 +101,20 @@ def test_importing_the_package_imports_no_torch():
     assert out.stdout.strip() == "False"
 
 
+def test_networks_and_optimizers_leave_the_compiler_of_torch_unloaded():
+    """It takes a second and more, of every lecture and of every process that a lecture starts."""
+    code = (
+        "import sys, torch; from optcourse import models, optim; from optcourse.models import tokens; "
+        "from optcourse.training import fit; "
+        "nets = models.mlp(4, 3), models.cnn2d(4, 3), models.softmax_regression(4, 3), tokens.vit(4, 3); "
+        "x, y = torch.randn(8, 16), torch.zeros(8, dtype=torch.int64); "
+        "model = nets[1]; fit(model, (x, y), optim.Adam(model.parameters()), steps=2, batch_size=4); "
+        "print({'sympy', 'torch._dynamo'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
+
+
 def test_progress_passes_everything_on(monkeypatch):
     for setting in ("off", "on"):
         monkeypatch.setenv("OPTCOURSE_PROGRESS", setting)

@@ -44,7 +44,7 @@ def softmax_regression(features: int, classes: int, bias: bool = True) -> nn.Lin
     """Linear scores ``s = X h (+ b)``; ``X`` of shape ``[classes, features]`` starts at zero (loss ``log classes``)."""
     integer("features", features, 1)
     integer("classes", classes, 2)
-    model: Any = nn.utils.skip_init(nn.Linear, features, classes, bias=bias)
+    model: Any = _blank(nn.Linear, features, classes, bias=bias)
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     return model
@@ -156,7 +156,7 @@ def _cnn(
     conv_type = {1: nn.Conv1d, 2: nn.Conv2d}[len(shape)]
 
     def conv(n_in: int, n_out: int, stride: int = 1) -> nn.Module:
-        return nn.utils.skip_init(conv_type, n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2)
+        return _blank(conv_type, n_in, n_out, kernel_size, stride=stride, padding=kernel_size // 2)
 
     layers: list[nn.Module] = [nn.Flatten(), nn.Unflatten(1, (in_channels, *shape))]
     width = in_channels
@@ -194,7 +194,16 @@ def _norm(norm: str, channels: int, shape: tuple[int, ...] = ()) -> nn.Module:
 
 
 def _linear(n_in: int, n_out: int) -> nn.Module:
-    return nn.utils.skip_init(nn.Linear, n_in, n_out)
+    return _blank(nn.Linear, n_in, n_out)
+
+
+def _blank(layer: type[nn.Module], *sizes: int, **options: Any) -> nn.Module:
+    """A layer whose weights are to be replaced: torch's random numbers stay as they were.
+
+    ``torch.nn.utils.skip_init`` is for this too, but its first layer loads sympy, half a second.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return layer(*sizes, **options)
 
 
 def _initialize(model: nn.Sequential, activation: str, seed: int) -> nn.Sequential:

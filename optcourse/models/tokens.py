@@ -218,18 +218,18 @@ def _network(
 ) -> nn.Sequential:
     """Patches, ``start``, ``depth`` times the layers that ``mix`` makes, the mean token, a classifier."""
     convolution = {1: nn.Conv1d, 2: nn.Conv2d}[dimensions]
-    layers: list[nn.Module] = [
-        Samples(in_channels, *(size,) * dimensions),
-        nn.Unflatten(1, (in_channels, *(size,) * dimensions)),
-        # A linear map of each patch is a convolution whose stride is its kernel.
-        nn.utils.skip_init(convolution, in_channels, width, patch, stride=patch),
-        Tokens(),
-        *start,
-    ]
     with torch.random.fork_rng(devices=[]):  # what torch draws is replaced below
+        layers: list[nn.Module] = [
+            Samples(in_channels, *(size,) * dimensions),
+            nn.Unflatten(1, (in_channels, *(size,) * dimensions)),
+            # A linear map of each patch is a convolution whose stride is its kernel.
+            convolution(in_channels, width, patch, stride=patch),
+            Tokens(),
+            *start,
+        ]
         for _ in range(integer("depth", depth, 1)):
             layers += [Block(nn.LayerNorm(width), nn.Identity(), layer, residual=True) for layer in mix()]
-    model = nn.Sequential(*layers, nn.LayerNorm(width), Average(), nn.utils.skip_init(nn.Linear, width, classes))
+        model = nn.Sequential(*layers, nn.LayerNorm(width), Average(), nn.Linear(width, classes))
 
     generator = torch.Generator().manual_seed(integer("seed", seed, 0, 2**63 - 1) ^ SALT)
     for module in model.modules():

@@ -151,31 +151,35 @@ class SoftmaxRegression(FiniteSum):
 
     def scores(self, x: Any, features: Any = None) -> Any:
         """s = X h for all samples, or for ``features`` [..., M, p]: ``[..., d] -> [..., N, C]``."""
-        h = self.features if features is None else features
+        return namespace(x).swapaxes(self._scores(x, self.features if features is None else features), -1, -2)
+
+    def _scores(self, x: Any, features: Any) -> Any:
+        """The same by class, ``[..., C, N]``: sums over few classes are fast where many samples lie side by side."""
         X = x.reshape((*x.shape[:-1], self.n_classes, self.features.shape[-1]))
-        return as_like(h, x) @ namespace(x).swapaxes(X, -1, -2)
+        return X @ namespace(x).swapaxes(as_like(features, x), -1, -2)
 
     def _value(self, x: Any) -> Any:
-        xp, s = namespace(x), self.scores(x)
-        top = xp.amax(s, axis=-1, keepdims=True)
-        logsumexp = top[..., 0] + xp.log(xp.exp(s - top).sum(-1))
-        return (logsumexp - (s * as_like(self._onehot, x)).sum(-1)).mean(-1)
+        xp, s = namespace(x), self._scores(x, self.features)
+        top = xp.amax(s, axis=-2, keepdims=True)
+        logsumexp = top[..., 0, :] + xp.log(xp.exp(s - top).sum(-2))
+        return (logsumexp - (s * as_like(self._onehot.T, x)).sum(-2)).mean(-1)
 
     def _hessian(self, x: Any) -> Any:
-        p, h = self._errors(x, self.features, 0 * self._onehot), as_like(self.features, x)
+        xp, h = namespace(x), as_like(self.features, x)
+        p = xp.swapaxes(self._errors(x, self.features, 0 * self._onehot), -1, -2)
         in_scores = diagonal(p) - p[..., :, None] * p[..., None, :]
-        blocks = namespace(x).einsum("...nij,na,nb->...iajb", in_scores, h, h) / self.n_samples
+        blocks = xp.einsum("...nij,na,nb->...iajb", in_scores, h, h) / self.n_samples
         return blocks.reshape((*x.shape, self.dim))
 
     def _errors(self, x: Any, features: Any, onehot: Any) -> Any:
-        """p − y for each sample: ``[..., M, C]``."""
-        xp, s = namespace(x), self.scores(x, features)
-        e = xp.exp(s - xp.amax(s, axis=-1, keepdims=True))
-        return e / e.sum(-1)[..., None] - as_like(onehot, x)
+        """p − y for each sample, by class: ``[..., C, M]``."""
+        xp, s = namespace(x), self._scores(x, features)
+        e = xp.exp(s - xp.amax(s, axis=-2, keepdims=True))
+        return e / e.sum(-2)[..., None, :] - xp.swapaxes(as_like(onehot, x), -1, -2)
 
     def _outer(self, errors: Any, features: Any) -> Any:
         """The mean of (p − y) hᵀ, flattened like x."""
-        gradient = namespace(errors).swapaxes(errors, -1, -2) @ as_like(features, errors) / features.shape[-2]
+        gradient = errors @ as_like(features, errors) / features.shape[-2]
         return gradient.reshape((*gradient.shape[:-2], self.dim))
 
     def _gradient(self, x: Any) -> Any:
@@ -190,5 +194,5 @@ class SoftmaxRegression(FiniteSum):
         """V(x) = (1/N) Σ‖p_i − y_i‖²‖h_i‖² − ‖∇f(x)‖²: ``[..., d] -> [...]``."""
         x = self._point(x)
         errors = self._errors(x, self.features, self._onehot)
-        squares = (errors**2).sum(-1) * as_like((self.features**2).sum(-1), x)
+        squares = (errors**2).sum(-2) * as_like((self.features**2).sum(-1), x)
         return squares.mean(-1) - (self._gradient(x) ** 2).sum(-1)

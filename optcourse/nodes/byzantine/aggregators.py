@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -252,12 +253,14 @@ def _weiszfeld(gram: Tensor, tolerance: float, iterations: int) -> Tensor:
         return w
     # The full step, to the weighted mean of the rows elsewhere, could end beside a worse row and slowly leave it.
     w += U[k] / -U[k, k] * (1 - here[k] / force[k])
+    products, lengths2, mix = gram.numpy(), squares.numpy(), w.numpy()  # torch takes much longer for so few numbers
     for _ in range(iterations):
         # Of y_i . y_j, not of squared distances: those of a far row would swamp the near ones.
-        inner = gram @ w
-        pull = (squares - 2 * inner + w @ inner).clamp(min=torch.finfo(gram.dtype).tiny).rsqrt()
-        change = pull / pull.sum() - w
-        w = w + change
-        if pull.sum() * (change @ gram @ change).clamp(min=0).sqrt() <= tolerance * n:
+        inner = products @ mix
+        pull = 1 / np.sqrt(np.maximum(lengths2 - 2 * inner + mix @ inner, np.finfo(float).tiny))
+        total = pull.sum()
+        change = pull / total - mix
+        mix = mix + change
+        if total * np.sqrt(max(change @ products @ change, 0.0)) <= tolerance * n:
             break
-    return w
+    return torch.from_numpy(mix)

@@ -10,6 +10,7 @@ the next step and the next checkpoint see. Parameters stay in the memory they li
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import is_
@@ -125,16 +126,21 @@ class FlatOptimizer(Optimizer):
         elementwise(type(self).update, jobs, self.scalars(**numbers, **group), self.compile)
 
     # What torch's users call --------------------------------------------------------------------
+    #
+    # torch hides ``add_param_group`` and ``zero_grad`` from its compiler, and loads the compiler to do so: a second, at
+    # the first optimizer of a process. Unwrapped they are the same without.
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its settings override the defaults and are checked like them."""
         given = [*param_group]
-        super().add_param_group(param_group)
+        inspect.unwrap(Optimizer.add_param_group)(self, param_group)
         group = self.param_groups.pop()
         check_names(type(self).__name__, given, self.defaults)
         self.check(group)
         group.update({name: number(group[name], keep=Tensor) for name in self.defaults})
         self.param_groups.append(group)
+
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
