@@ -73,7 +73,7 @@ def record(notebook: Path, outcome: Outcome, settings: Settings, key: str, catal
         seconds=round(outcome.seconds, 2),
         claims=sum(counts.values()),
         undecided=counts[UNDECIDED],
-        skipped=len(cells_skipped(outcome.notebook, settings)) if outcome.notebook else 0,
+        skipped=len(cells_skipped(outcome.notebook)) if outcome.notebook else 0,
         slowest_cell=slowest,
         slowest_s=round(times[slowest], 2) if slowest else 0.0,
         over={c: round(t, 2) for c, t in times.items() if settings.profile == "quick" and t > budget},
