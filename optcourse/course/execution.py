@@ -199,11 +199,12 @@ class Execution:
         for key in ("input_path", "output_path"):
             notebook.metadata.get("papermill", {}).pop(key, None)
         for cell in notebook.cells:
-            if failure and cell.id == failure.cell:
-                if cell.cell_type == "code" and not any(o.output_type == "error" for o in cell.outputs):
-                    kind, message = failure.type, failure.message
-                    trace = [f"{kind}: {message}"]
-                    cell.outputs.append(nbformat.v4.new_output("error", ename=kind, evalue=message, traceback=trace))
+            if not failure or cell.id != failure.cell or cell.cell_type != "code":
+                continue
+            if not any(output.output_type == "error" for output in cell.outputs):
+                kind, message = failure.type, failure.message
+                trace = [f"{kind}: {message}"]
+                cell.outputs.append(nbformat.v4.new_output("error", ename=kind, evalue=message, traceback=trace))
         return notebook
 
     def _kernel_manager(self, folder: Path, sockets: Path | None) -> type[AsyncKernelManager]:
