@@ -37,7 +37,7 @@ from optcourse.files import socket_folder
 #: Seconds a single cell may take before it counts as hanging.
 CELL_TIMEOUT = {"quick": 120, "full": 3600}
 #: The same with a GPU, for the cells that need one.
-GPU_TIMEOUT = 900
+GPU_TIMEOUT = {"quick": 900, "full": 21_600}
 #: How the sentence begins that a cell for a GPU prints where there is none.
 SKIPPED = "skipped: no CUDA device"
 #: Seconds after which a client that waits for a message looks by itself whether there is one.
@@ -159,8 +159,8 @@ class Execution:
             return Failure(kind, message, current, sections.get(current or "", ""))
 
         settings = self.settings
-        usual = CELL_TIMEOUT[settings.profile]
-        timeout = self.cell_timeout or (max(usual, GPU_TIMEOUT) if settings.device == "cuda" else usual)
+        limits = GPU_TIMEOUT if settings.device == "cuda" else CELL_TIMEOUT
+        timeout = self.cell_timeout or limits[settings.profile]
         # Papermill reads its paths as format strings.
         paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, target)]
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from optcourse.arguments import choice
+from optcourse.arguments import choice, integer
 from optcourse.data.sets import FLOATS, Dataset
 
 #: The environment variable that names the folder.
@@ -24,20 +24,21 @@ def has_cifar10() -> bool:
     return bool(os.environ.get(FOLDER))
 
 
-def cifar10(*, standardize: bool = True, dtype: torch.dtype = torch.float32) -> Dataset:
+def cifar10(*, per_file: int | None = None, standardize: bool = True, dtype: torch.dtype = torch.float32) -> Dataset:
     """The ten classes of small photographs (Krizhevsky 2009), ``x`` of shape ``[N, 3, 32, 32]``.
 
     Read from the folder that ``OPTCOURSE_DATA`` names, or from ``cifar-10-batches-bin`` in it: ``data_batch_1.bin`` …
     ``data_batch_5.bin`` and ``test_batch.bin`` as published (https://www.cs.toronto.edu/~kriz/cifar.html), or with
-    fewer records. Nothing is downloaded. Values are scaled to 0..1; ``standardize`` then subtracts the mean and divides
-    by the standard deviation of each colour *in the training set*.
+    fewer records; ``per_file`` takes at most so many of each file. Nothing is downloaded. Values are scaled to 0..1;
+    ``standardize`` then subtracts the mean and divides by the standard deviation of each colour *in the training set*.
 
     Raises ``FileNotFoundError`` where the variable, the folder or a file is missing, and ``ValueError`` for a file that
     is not a whole number of records of 3073 bytes, or has a label above 9.
     """
     choice("dtype", dtype, FLOATS)
+    most = -1 if per_file is None else integer("per_file", per_file, 1)
     folder = _folder()
-    (train, y_train), (test, y_test) = (_read(folder, names) for names in (TRAIN, TEST))
+    (train, y_train), (test, y_test) = (_read(folder, names, most) for names in (TRAIN, TEST))
     x_train, x_test = (torch.from_numpy(pixels).to(dtype).div_(255) for pixels in (train, test))
     if standardize:
         std, mean = torch.std_mean(x_train, (0, 2, 3), correction=0, keepdim=True)
@@ -57,23 +58,22 @@ def _folder() -> Path:
     return inner if inner.is_dir() else folder
 
 
-def _read(folder: Path, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _read(folder: Path, names: tuple[str, ...], most: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels uint8 ``[N, 3, 32, 32]`` and labels int64 ``[N]`` of the files, one after the other."""
-    files = [_records(folder / name) for name in names]
-    rows = np.concatenate(files)
+    rows = np.concatenate([_records(folder / name, most) for name in names])
     return rows[:, 1:].reshape(-1, *IMAGE), rows[:, 0].astype(np.int64)
 
 
-def _records(path: Path) -> np.ndarray:
-    """The file as bytes ``[N, 3073]``."""
+def _records(path: Path, most: int) -> np.ndarray:
+    """The file as bytes ``[N, 3073]``, at most so many, all of it for −1."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {FOLDER} must name a folder with {', '.join(TRAIN + TEST)}")
-    content = np.fromfile(path, dtype=np.uint8)
-    if not content.size or content.size % RECORD:
+    size = path.stat().st_size
+    if not size or size % RECORD:
         raise ValueError(
-            f"{path} must have a multiple of {RECORD} bytes (30,730,000 as published), at least one, got {content.size}"
+            f"{path} must have a multiple of {RECORD} bytes (30,730,000 as published), at least one, got {size}"
         )
-    rows = content.reshape(-1, RECORD)
+    rows = np.fromfile(path, dtype=np.uint8, count=most * RECORD if most > 0 else -1).reshape(-1, RECORD)
     if rows[:, 0].max() >= CLASSES:
         record = int((rows[:, 0] >= CLASSES).argmax())
         raise ValueError(f"{path}: the label of record {record} must be in 0..{CLASSES - 1}, got {rows[record, 0]}")
