@@ -48,12 +48,12 @@ def test_standardized_by_colour_with_training_statistics_only(folder):
 
 
 def test_at_most_so_many_of_each_file(folder):
-    every, some = data.cifar10(standardize=False), data.cifar10(per_file=3, standardize=False)
+    every, some = data.cifar10(standardize=False), data.cifar10(samples=23, standardize=False)
     first = [4 * file + record for file in range(5) for record in range(3)]
     assert torch.equal(some.x_train, every.x_train[first]) and torch.equal(some.y_train, every.y_train[first])
-    assert torch.equal(some.y_test, every.y_test[:3]) and len(data.cifar10(per_file=9).y_train) == 20
-    with pytest.raises(ValueError, match="per_file must be at least 1, got 0"):
-        data.cifar10(per_file=0)
+    assert torch.equal(some.y_test, every.y_test[:3]) and len(data.cifar10(samples=54).y_train) == 20
+    with pytest.raises(ValueError, match="samples must be at least 6, got 5"):
+        data.cifar10(samples=5)
 
 
 def test_a_colour_without_variation_stays_finite(folder):

@@ -24,19 +24,20 @@ def has_cifar10() -> bool:
     return bool(os.environ.get(FOLDER))
 
 
-def cifar10(*, per_file: int | None = None, standardize: bool = True, dtype: torch.dtype = torch.float32) -> Dataset:
+def cifar10(*, samples: int = 60_000, standardize: bool = True, dtype: torch.dtype = torch.float32) -> Dataset:
     """The ten classes of small photographs (Krizhevsky 2009), ``x`` of shape ``[N, 3, 32, 32]``.
 
     Read from the folder that ``OPTCOURSE_DATA`` names, or from ``cifar-10-batches-bin`` in it: ``data_batch_1.bin`` …
     ``data_batch_5.bin`` and ``test_batch.bin`` as published (https://www.cs.toronto.edu/~kriz/cifar.html), or with
-    fewer records; ``per_file`` takes at most so many of each file. Nothing is downloaded. Values are scaled to 0..1;
-    ``standardize`` then subtracts the mean and divides by the standard deviation of each colour *in the training set*.
+    fewer records. Of each file the first ``samples // 6`` are taken, or all that it has. Nothing is downloaded. Values
+    are scaled to 0..1; ``standardize`` then subtracts the mean and divides by the standard deviation of each colour *in
+    the training set*.
 
     Raises ``FileNotFoundError`` where the variable, the folder or a file is missing, and ``ValueError`` for a file that
     is not a whole number of records of 3073 bytes, or has a label above 9.
     """
     choice("dtype", dtype, FLOATS)
-    most = -1 if per_file is None else integer("per_file", per_file, 1)
+    most = integer("samples", samples, 6) // 6
     folder = _folder()
     (train, y_train), (test, y_test) = (_read(folder, names, most) for names in (TRAIN, TEST))
     x_train, x_test = (torch.from_numpy(pixels).to(dtype).div_(255) for pixels in (train, test))
@@ -65,7 +66,7 @@ def _read(folder: Path, names: tuple[str, ...], most: int) -> tuple[np.ndarray, 
 
 
 def _records(path: Path, most: int) -> np.ndarray:
-    """The file as bytes ``[N, 3073]``, at most so many, all of it for −1."""
+    """The file as bytes ``[N, 3073]``, at most so many."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {FOLDER} must name a folder with {', '.join(TRAIN + TEST)}")
     size = path.stat().st_size
@@ -73,7 +74,7 @@ def _records(path: Path, most: int) -> np.ndarray:
         raise ValueError(
             f"{path} must have a multiple of {RECORD} bytes (30,730,000 as published), at least one, got {size}"
         )
-    rows = np.fromfile(path, dtype=np.uint8, count=most * RECORD if most > 0 else -1).reshape(-1, RECORD)
+    rows = np.fromfile(path, dtype=np.uint8, count=min(size, most * RECORD)).reshape(-1, RECORD)
     if rows[:, 0].max() >= CLASSES:
         record = int((rows[:, 0] >= CLASSES).argmax())
         raise ValueError(f"{path}: the label of record {record} must be in 0..{CLASSES - 1}, got {rows[record, 0]}")
