@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
@@ -69,6 +70,54 @@ def test_gpu_cells_are_one_guarded_statement_and_nothing_depends_on_them(noteboo
 
 def test_lecture_05_has_the_example():
     assert gpu_cells(NOTEBOOKS["05_adaptive_methods"])
+
+
+def alone(notebook, chosen):
+    """A program: the cell, and before it the statements that bind what it reads, or what these read, and no others."""
+    before = notebook.cells[: notebook.cells.index(chosen)]
+    statements = [s for cell in before if cell.cell_type == "code" for s in ast.parse(cell.source).body]
+    reads, binds = globals_of(chosen.source)
+    wanted, program = reads - binds, [chosen.source]
+    for source in map(ast.unparse, reversed(statements)):
+        reads, binds = globals_of(source)
+        if binds & wanted:
+            wanted = wanted - binds | reads
+            program.insert(0, source)
+    return "\n".join(program)
+
+
+def photographs(folder):
+    """A folder with files as CIFAR-10 has them, of 20 random images each."""
+    rng = np.random.default_rng(0)
+    for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
+        records = np.hstack([rng.permutation(20)[:, None] % 10, rng.integers(0, 256, (20, 3072))])
+        (folder / name).write_bytes(records.astype(np.uint8).tobytes())
+    return folder
+
+
+WITH_PHOTOGRAPHS = [
+    (name, cell.id)
+    for name, notebook in NOTEBOOKS.items()
+    for cell in gpu_cells(notebook)
+    if "has_cifar10" in cell.source
+]
+
+
+@pytest.mark.parametrize(("name", "cell"), WITH_PHOTOGRAPHS, ids=[cell for _, cell in WITH_PHOTOGRAPHS])
+def test_cells_that_take_photographs_are_rehearsed_with_them(name, cell, tmp_path):
+    (chosen,) = (each for each in NOTEBOOKS[name].cells if each.id == cell)
+    counted = (
+        "from optcourse import data as seen\nread = seen.cifar10\n"
+        "def counting(**options):\n    counting.calls += 1\n    return read(**options)\n"
+        "counting.calls, seen.cifar10 = 0, counting\n"
+    )
+    program = f"{counted}{alone(NOTEBOOKS[name], chosen)}\nassert counting.calls, 'it did not read them'"
+    settings = {"OPTCOURSE_REHEARSE": "1", "OPTCOURSE_DATA": str(photographs(tmp_path)), "MPLBACKEND": "agg"}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **settings}, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "skipped" not in result.stdout
 
 
 @pytest.mark.parametrize(
