@@ -76,13 +76,13 @@ def alone(notebook, chosen):
     """A program: the cell, and before it the statements that bind what it reads, or what these read, and no others."""
     before = notebook.cells[: notebook.cells.index(chosen)]
     statements = [s for cell in before if cell.cell_type == "code" for s in ast.parse(cell.source).body]
-    reads, binds = globals_of(chosen.source)
-    wanted, program = reads - binds, [chosen.source]
-    for source in map(ast.unparse, reversed(statements)):
-        reads, binds = globals_of(source)
-        if binds & wanted:
-            wanted = wanted - binds | reads
-            program.insert(0, source)
+    program, wanted = [], set()
+    for statement in [*ast.parse(chosen.source).body, *reversed(statements)]:
+        reads, binds = globals_of(ast.unparse(statement))
+        if not program or binds & wanted:
+            # What a loop or an if binds it is taken to bind before it reads it.
+            wanted = wanted - binds | (reads - binds if isinstance(statement, (ast.For, ast.If)) else reads)
+            program.insert(0, ast.unparse(statement))
     return "\n".join(program)
 
 
@@ -95,23 +95,18 @@ def photographs(folder):
     return folder
 
 
-WITH_PHOTOGRAPHS = [
-    (name, cell.id)
-    for name, notebook in NOTEBOOKS.items()
-    for cell in gpu_cells(notebook)
-    if "has_cifar10" in cell.source
-]
+ALONE = {cell.id: alone(notebook, cell) for notebook in NOTEBOOKS.values() for cell in gpu_cells(notebook)}
+WITH_PHOTOGRAPHS = [cell for cell, program in ALONE.items() if "has_cifar10" in program]
 
 
-@pytest.mark.parametrize(("name", "cell"), WITH_PHOTOGRAPHS, ids=[cell for _, cell in WITH_PHOTOGRAPHS])
-def test_cells_that_take_photographs_are_rehearsed_with_them(name, cell, tmp_path):
-    (chosen,) = (each for each in NOTEBOOKS[name].cells if each.id == cell)
+@pytest.mark.parametrize("cell", WITH_PHOTOGRAPHS)
+def test_cells_that_take_photographs_are_rehearsed_with_them(cell, tmp_path):
     counted = (
         "from optcourse import data as seen\nread = seen.cifar10\n"
         "def counting(**options):\n    counting.calls += 1\n    return read(**options)\n"
         "counting.calls, seen.cifar10 = 0, counting\n"
     )
-    program = f"{counted}{alone(NOTEBOOKS[name], chosen)}\nassert counting.calls, 'it did not read them'"
+    program = f"{counted}{ALONE[cell]}\nassert counting.calls, 'it did not read them'"
     settings = {"OPTCOURSE_REHEARSE": "1", "OPTCOURSE_DATA": str(photographs(tmp_path)), "MPLBACKEND": "agg"}
     result = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, **settings}, capture_output=True, text=True
