@@ -49,8 +49,9 @@ class Run:
     def gpu(self) -> torch.device | None:
         """Where a cell tagged ``gpu`` runs: the CUDA device, ``None`` without one, and in rehearsal the CPU.
 
-        Such a cell begins with ``if run.gpu is None:`` and a line that says so, takes its sizes from
-        ``pick(…, rehearsal=…)``, and no later cell depends on it.
+        Such a cell begins with ``if run.gpu is None:`` and one ``print`` of the form "skipped: no CUDA device; with
+        one: a surface (about 2 min on an H200, estimated)", which the runner counts and the page shows. It takes its
+        sizes from ``pick(…, rehearsal=…)``, and no cell that runs without a GPU depends on it.
         """
         return self.device if self.rehearsal or self.device.type == "cuda" else None
 

@@ -110,7 +110,7 @@ def test_mnist1d_default_is_the_published_size_and_standardized(cache):
 def test_cache_is_used_and_left_clean(cache, monkeypatch):
     first = data.mnist1d(samples=50)
     assert [p.name for p in cache.iterdir()] == ["mnist1d-50-42.npz"]
-    monkeypatch.setattr(data, "_generate_mnist1d", lambda *a: pytest.fail("the cache was not used"))
+    monkeypatch.setattr(data.sets, "_generate_mnist1d", lambda *a: pytest.fail("the cache was not used"))
     assert same(first, data.mnist1d(samples=50))
     with pytest.raises(pytest.fail.Exception):
         data.mnist1d(samples=50, cache=False)

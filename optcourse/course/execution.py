@@ -35,8 +35,9 @@ from traitlets import Type
 from optcourse.files import socket_folder
 
 #: Seconds a single cell may take before it counts as hanging.
-CELL_TIMEOUT = {"quick": 120, "full": 3600}
-SKIPPED = "skipped: no CUDA device\n"
+CELL_TIMEOUT = {"cpu": {"quick": 120, "full": 3600}, "cuda": {"quick": 900, "full": 21_600}}
+#: How the sentence begins that a cell for a GPU prints where there is none.
+SKIPPED = "skipped: no CUDA device"
 #: Seconds after which a client that waits for a message looks by itself whether there is one.
 LOOK_AGAIN = 1.0
 #: Seconds that the machinery around a killed kernel has to end. What is still stuck then is left behind.
@@ -54,6 +55,11 @@ class Settings:
     profile: str
     seed: int
     device: str
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether times are compared with the lecture's budget: it is for a laptop, and knows no cells for a GPU."""
+        return self.profile == "quick" and self.device == "cpu"
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ class Execution:
             return Failure(kind, message, current, sections.get(current or "", ""))
 
         settings = self.settings
-        timeout = self.cell_timeout or CELL_TIMEOUT[settings.profile]
+        timeout = self.cell_timeout or CELL_TIMEOUT[settings.device][settings.profile]
         # Papermill reads its paths as format strings.
         paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, target)]
         try:
@@ -171,7 +177,6 @@ class Execution:
                 on_cell_start=on_cell_start,
                 # Not papermill's cwd, which would change the directory of this process under other threads.
                 resources={"metadata": {"path": str(self.path.parent)}},
-                skip_cells_with_tag="gpu" if settings.device != "cuda" else "skip-execution",
                 coalesce_streams=True,
             )
         except PapermillExecutionError as error:
@@ -191,20 +196,17 @@ class Execution:
         return None
 
     def _finish(self, notebook: NotebookNode, failure: Failure | None) -> NotebookNode:
-        """Make the executed notebook say what it skipped and where it stopped."""
+        """Make the executed notebook say where it stopped."""
         notebook = remove_error_markers(notebook)
-        skipped = cells_skipped(notebook, self.settings)
         for key in ("input_path", "output_path"):
             notebook.metadata.get("papermill", {}).pop(key, None)
         for cell in notebook.cells:
-            if failure and cell.id == failure.cell:
-                if cell.cell_type == "code" and not any(o.output_type == "error" for o in cell.outputs):
-                    kind, message = failure.type, failure.message
-                    trace = [f"{kind}: {message}"]
-                    cell.outputs.append(nbformat.v4.new_output("error", ename=kind, evalue=message, traceback=trace))
-                break
-            if cell.id in skipped:
-                cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=SKIPPED)]
+            if not failure or cell.id != failure.cell or cell.cell_type != "code":
+                continue
+            if not any(output.output_type == "error" for output in cell.outputs):
+                kind, message = failure.type, failure.message
+                trace = [f"{kind}: {message}"]
+                cell.outputs.append(nbformat.v4.new_output("error", ename=kind, evalue=message, traceback=trace))
         return notebook
 
     def _kernel_manager(self, folder: Path, sockets: Path | None) -> type[AsyncKernelManager]:
@@ -285,9 +287,10 @@ def section_of_cell(notebook: NotebookNode) -> dict[str, str]:
     return sections
 
 
-def cells_skipped(notebook: NotebookNode, settings: Settings) -> list[str]:
-    """The ids of the cells for a GPU, when the lecture runs without one."""
-    return [c.id for c in notebook.cells if "gpu" in c.metadata.get("tags", []) and settings.device != "cuda"]
+def cells_skipped(notebook: NotebookNode) -> list[str]:
+    """The ids of the executed cells for a GPU whose guard said that there is none."""
+    cells = [cell for cell in notebook.cells if "gpu" in cell.metadata.get("tags", []) and cell.cell_type == "code"]
+    return [c.id for c in cells if any(o.get("text", "").startswith(SKIPPED) for o in c.outputs)]
 
 
 def cell_seconds(notebook: NotebookNode) -> dict[str, float]:

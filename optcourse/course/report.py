@@ -22,7 +22,7 @@ INDEX, VERDICTS, RUN = "index.html", "verdicts.json", "run.json"
 
 @dataclass(frozen=True)
 class Record:
-    """How one lecture went: times in seconds, ``over`` the cells beyond the quick profile's budget."""
+    """How one lecture went: times in seconds, ``over`` the cells beyond the budget, if there is one."""
 
     lecture: str
     notebook: str
@@ -73,10 +73,10 @@ def record(notebook: Path, outcome: Outcome, settings: Settings, key: str, catal
         seconds=round(outcome.seconds, 2),
         claims=sum(counts.values()),
         undecided=counts[UNDECIDED],
-        skipped=len(cells_skipped(outcome.notebook, settings)) if outcome.notebook else 0,
+        skipped=len(cells_skipped(outcome.notebook)) if outcome.notebook else 0,
         slowest_cell=slowest,
         slowest_s=round(times[slowest], 2) if slowest else 0.0,
-        over={c: round(t, 2) for c, t in times.items() if settings.profile == "quick" and t > budget},
+        over={c: round(t, 2) for c, t in times.items() if settings.budgeted and t > budget},
         failure=outcome.failure,
     )
 

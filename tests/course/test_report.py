@@ -64,6 +64,13 @@ def test_a_record_counts_claims_and_names_what_was_slow(written):
     assert found["05_x"].failure == Failure("ClaimBroken", "broke", "check-0", "02.4")
 
 
+@pytest.mark.parametrize(("profile", "device", "over"), [("quick", "cpu", 1), ("quick", "cuda", 0), ("full", "cpu", 0)])
+def test_the_budget_is_for_the_quick_profile_without_a_gpu(profile, device, over):
+    outcome = Outcome(executed(verdict(), seconds=12.3), 75.0, None)
+    found = report.record(Path("02_sgd.ipynb"), outcome, Settings(profile, 0, device), "key", Catalog())
+    assert len(found.over) == over
+
+
 def test_the_last_run_is_known_by_its_settings(written, tmp_path):
     assert report.last_run(written) == report.RunInfo(SETTINGS, {"python": "3.11.7"}, True)
     assert report.last_run(tmp_path / "nowhere") is None

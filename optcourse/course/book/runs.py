@@ -31,7 +31,6 @@ def page(course: Course) -> str:
 
 
 def _row(lecture: Lecture, record: Record, course: Course, address: str) -> list[str]:
-    quick = record.settings.profile == "quick"
     status = ["✓ ok"]
     if record.failure:
         where = f" in cell <code>{html.escape(record.failure.cell)}</code>" if record.failure.cell else ""
@@ -50,7 +49,7 @@ def _row(lecture: Lecture, record: Record, course: Course, address: str) -> list
         html.escape(record.lecture),
         f'{_link(lecture, address)}<br><span class="muted">{html.escape(record.finished)}</span>',
         "<br>".join(status),
-        _against(record.seconds, lecture.budget_s) if quick else f"{record.seconds:.1f} s",
+        _against(record.seconds, lecture.budget_s) if record.settings.budgeted else f"{record.seconds:.1f} s",
         "<br>".join(slowest),
         f"{record.claims}<br>{undecided}" if record.undecided else f"{record.claims}",
     ]
@@ -61,6 +60,6 @@ def _link(lecture: Lecture, address: str) -> str:
 
 
 def _against(seconds: float, budget: float) -> str:
-    """Wall time against the budget, which holds for the quick profile only."""
+    """Wall time against the budget, which holds for the quick profile on a processor."""
     text = f"{seconds:.1f} of {budget:g} s"
     return f'<span class="over">{text}, over budget</span>' if seconds > budget else text
