@@ -59,6 +59,7 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_optim.py
+	$(BIN)/python tests/benchmarks/bench_optim.py --device cuda
 	$(BIN)/python tests/benchmarks/bench_grading.py
 	$(BIN)/python tests/benchmarks/bench_nodes.py
 	$(BIN)/python tests/benchmarks/bench_landscape.py
