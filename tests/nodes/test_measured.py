@@ -12,7 +12,7 @@ SIZES = 4.0 ** np.arange(3, 13)
 
 
 def test_the_line_that_made_the_times_is_found():
-    found = measured.line(SIZES, 5e-5 + 8e-10 * SIZES)
+    found = measured.fitted_line(SIZES, 5e-5 + 8e-10 * SIZES)
     assert found == pytest.approx((5e-5, 8e-10, 0.0), rel=1e-9, abs=1e-12)
 
 
@@ -22,14 +22,14 @@ def test_no_other_line_is_closer_in_relative_error():
     def misfit(latency, per_byte):
         return np.sqrt(np.mean(((latency + per_byte * SIZES) / seconds - 1) ** 2))
 
-    found = measured.line(SIZES, seconds)
+    found = measured.fitted_line(SIZES, seconds)
     assert found.misfit == pytest.approx(misfit(*found[:2]), rel=1e-9)
     around = [(a * found.latency, b * found.seconds_per_byte) for a in (0.99, 1, 1.01) for b in (0.99, 1, 1.01)]
     assert min(misfit(*other) for other in around) == pytest.approx(found.misfit, rel=1e-12)
 
 
 def test_no_latency_is_below_zero():
-    found = measured.line([1e3, 2e3, 3e3], [1e-3, 3e-3, 5e-3])  # a straight line through -1 ms
+    found = measured.fitted_line([1e3, 2e3, 3e3], [1e-3, 3e-3, 5e-3])  # a straight line through -1 ms
     assert found.latency == 0 and found.seconds_per_byte > 0
 
 
@@ -54,7 +54,8 @@ def test_a_wrong_sum_is_no_time(monkeypatch):
     def launch_here(function, *args, processes, **_):  # one process that plays two: nobody adds its part
         monkeypatch.setattr(measured.dist, "get_rank", lambda: 0)
         monkeypatch.setattr(measured.dist, "get_world_size", lambda: processes)
-        monkeypatch.setattr(measured.dist, "all_reduce", lambda x: None)
+        monkeypatch.setattr(measured.dist, "all_reduce", lambda x, group: None)
+        monkeypatch.setattr(measured.dist, "new_group", lambda backend: None)
         return [function(*args)] * processes
 
     monkeypatch.setattr(measured, "launch", launch_here)
@@ -83,8 +84,8 @@ def test_on_gpus_there_is_a_process_for_each_and_nccl(monkeypatch):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: measured.line([1.0], [1.0, 2.0]), r"must have shape \[sizes\], got \[1\] and \[2\]"),
-        (lambda: measured.line([1.0, 2.0], [1.0, 0.0]), "seconds must be positive, got 0.0"),
+        (lambda: measured.fitted_line([1.0], [1.0, 2.0]), r"must have shape \[sizes\], got \[1\] and \[2\]"),
+        (lambda: measured.fitted_line([1.0, 2.0], [1.0, 0.0]), "seconds must be positive, got 0.0"),
         (lambda: measured.collectives([]), "sizes must be at least one"),
         (lambda: measured.collectives([2]), "sizes must be at least 4, got 2"),
         (lambda: measured.collectives([8], repeats=0), "repeats must be at least 1, got 0"),

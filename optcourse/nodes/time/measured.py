@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,12 +30,12 @@ class Line(NamedTuple):
     misfit: float
 
 
-def line(n_bytes: ArrayLike, seconds: ArrayLike) -> Line:
+def fitted_line(n_bytes: ArrayLike, seconds: ArrayLike) -> Line:
     """The line, with coefficients >= 0, that is closest to the times of some sizes in *relative* error.
 
     Both have shape [sizes]. Raises ``ValueError`` for other shapes and for seconds that are not positive.
 
-    >>> found = line([1e3, 1e6], [2e-3, 1.001])
+    >>> found = fitted_line([1e3, 1e6], [2e-3, 1.001])
     >>> print(f"{found.latency:.3g} s and {found.seconds_per_byte:.3g} s for each byte")
     0.001 s and 1e-06 s for each byte
     """
@@ -102,10 +103,14 @@ def _timed(parts: list[int], device: str, repeats: int) -> np.ndarray:
     if device == "cuda":
         torch.cuda.set_device(rank)
     place = torch.device(device, rank) if device == "cuda" else torch.device(device)
+    # The group that `launch` joined notices lost peers, and therefore waits in steps of milliseconds: too coarse here.
+    os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "0"
+    group = dist.new_group(backend="nccl" if device == "cuda" else "gloo")
     gather, scatter = (_named(*names) for names in NAMES)
     for part in parts:
         whole, own = torch.ones(n * part, device=place), torch.full((part,), rank + 1.0, device=place)
-        calls = [partial(dist.all_reduce, whole), partial(gather, whole, own), partial(scatter, own, whole)]
+        together: tuple[Any, ...] = (dist.all_reduce, whole), (gather, whole, own), (scatter, own, whole)
+        calls = [partial(*what, group=group) for what in together]
         ranks = torch.arange(1.0, n + 1, device=place).repeat_interleave(part)
         answers = (whole, torch.full_like(whole, n)), (whole, ranks), (own, torch.full_like(own, n * (rank + 1)))
         for kind, call, (answer, right) in zip(KINDS, calls, answers, strict=True):
