@@ -1,8 +1,8 @@
 """A device that this machine does not have: tensors that say they lie elsewhere, with numbers that can be computed.
 
 They call it "meta", since torch computes nothing there itself; the numbers lie on the CPU, out of sight. As with a GPU
-no operation takes tensors from here and from there together (but for single numbers from here, copies and indices),
-and what is moved between the two is written down.
+no operation takes tensors from here and from there together (but copies, indices, and arithmetic with a single number
+from here), and what is moved between the two is written down.
 """
 
 import torch
@@ -11,6 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 THERE = torch.device("meta")
+#: Whose kernels take a single number from the CPU; that of ``lerp``, say, does not.
+ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "pow", "maximum", "minimum", "where")
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 COPIES, INDICES, NUMBERS = ("copy_", "_to_copy"), ("index", "index_put_"), "_local_scalar_dense"
 
 
@@ -47,8 +50,9 @@ class Elsewhere(TorchDispatchMode):
         kwargs, name = dict(kwargs or {}), function._schema.name.split("::")[1]
         tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, Tensor)]
         inside = [t for t in tensors if isinstance(t, There)]
-        outside = [t for t in tensors if not isinstance(t, There) and t.dim()]
-        allowed = name in COPIES or (name in INDICES and isinstance(args[0], There))
+        scalars = name.strip("_") in (*ARITHMETIC, *COMPARISONS)
+        outside = [t for t in tensors if not isinstance(t, There) and (t.dim() or not scalars)]
+        allowed = name in COPIES or (name in (*INDICES, "fill_") and isinstance(args[0], There))
         if inside and outside and not allowed:
             raise RuntimeError(f"{name}: expected all tensors to be on the same device")
         there = bool(inside)

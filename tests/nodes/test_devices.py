@@ -1,12 +1,16 @@
 """Compressors and streams on a device other than the CPU: everything stays there, and the numbers are the same."""
 
+from functools import partial
+
 import pytest
 import torch
 from compressor_cases import COMPRESSORS, D, normal, same
 from elsewhere import THERE, Elsewhere, There
 
+from optcourse import models, optim
 from optcourse.nodes.messages.payloads import Message
 from optcourse.nodes.streams import Streams
+from optcourse.training import contest
 
 
 def test_the_device_that_is_not_there_is_as_strict_as_one_that_is():
@@ -71,3 +75,25 @@ def test_streams_draw_on_their_device_what_they_are(generators):
             assert all(isinstance(b, There) and same(a, b.numbers) for a, b in drawn)
         assert max(device.moved) == 2  # the bounds of two nodes
     assert Streams("data", 0, [], THERE).device == THERE
+
+
+def test_all_steps_of_a_contest_are_taken_where_the_networks_are():
+    """Every stepper of lecture 20, through the training of many copies: the numbers of the CPU, up to rounding."""
+    methods = {"Adam": optim.Adam, "RAdam": optim.RAdam, "Lion": optim.Lion, "SGDP": optim.SGDP, "LAMB": optim.LAMB}
+
+    def race(place):
+        net = models.mlp(3, 2, width=4, depth=1).to(place)
+        layers = optim.layer_stepper(net)
+        field = {name: partial(layers if name in ("SGDP", "LAMB") else optim.stepper, m) for name, m in methods.items()}
+        x = normal(20, 3, torch.float32)
+        samples = x.to(place), (x[:, 0] > 0).long().to(place)
+        field["Muon"] = partial(contest.muon_stepper(net), None)
+        rates = {name: [0.01, 0.1] for name in field}
+        return contest.race([net], samples, samples, field, rates, orders=[0], batch_size=5, steps=4, every=2)
+
+    expected = race("cpu")
+    with Elsewhere() as device:
+        found = race(THERE)
+    for name, losses in expected.items():
+        assert found[name] == pytest.approx(losses, rel=1e-5), name
+    assert max(device.moved) <= 80  # batches' indices, and the losses of a look; no weights of twelve copies
