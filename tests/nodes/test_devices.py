@@ -1,5 +1,6 @@
-"""Compressors and streams on a device other than the CPU: everything stays there, and the numbers are the same."""
+"""Compressors, streams, optimizers and contests on another device: they stay there, and the numbers are the same."""
 
+import math
 from functools import partial
 
 import pytest
@@ -97,3 +98,22 @@ def test_all_steps_of_a_contest_are_taken_where_the_networks_are():
     for name, losses in expected.items():
         assert found[name] == pytest.approx(losses, rel=1e-5), name
     assert max(device.moved) <= 80  # batches' indices, and the losses of a look; no weights of twelve copies
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Adagrad", "Lion", "LARS", "LAMB", "Muon"])
+def test_an_optimizer_steps_where_the_parameters_are(name):
+    def trained(place):
+        shapes = [(4, 5), (6, 7)] if name == "Muon" else [(30, 4), (7,), (3, 2, 2, 2)]
+        params = [normal(1, math.prod(shape)).view(shape).to(place).requires_grad_() for shape in shapes]
+        optimizer = getattr(optim, name)(params, lr=0.1)
+        for k in range(3):
+            for p in params:
+                p.grad = (k + 1) * p.detach().sign()
+            optimizer.step()
+        return params
+
+    expected = trained("cpu")
+    with Elsewhere():
+        found = trained(THERE)
+    for p, right in zip(found, expected, strict=True):
+        assert p.device == THERE and same(p.numbers, right.detach())
