@@ -1,8 +1,8 @@
 # make lectures   install, run every lecture on the CPU, write build/lectures/index.html
 # make test       install, check style and types, run every test and every notebook
 # make check      a subset of it for the inner loop: style, types, doctests, the tests that start no other process
-# make bench      speed of optimizers, grading, nodes and landscapes, as ratios in one run, and (as root) plans on a wire of
-#                 limited rate; writes build/*.md and benchmarks.json
+# make bench      speed of optimizers (on a GPU, too), grading, nodes and landscapes, as ratios in one run, and (as
+#                 root) plans on a wire of limited rate; writes build/*.md and benchmarks.json
 #                 (some 28 minutes on two quiet cores; each script in tests/benchmarks can be run alone)
 # make mutants    edit every constant of optcourse.theory, and of some modules of optcourse.nodes, alone and run its tests;
 #                 writes tests/benchmarks/MUTANTS.md
@@ -60,6 +60,7 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_optim.py
+	$(BIN)/python tests/benchmarks/bench_optim.py --device cuda
 	$(BIN)/python tests/benchmarks/bench_grading.py
 	$(BIN)/python tests/benchmarks/bench_nodes.py
 	$(BIN)/python tests/benchmarks/bench_landscape.py

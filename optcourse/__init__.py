@@ -12,6 +12,7 @@
 ``nodes``               distributed algorithms on simulated nodes or real processes, one codebase
 ``losses``              tilted losses and their relatives, for any torch training loop
 ``measure``             means, confidence intervals and fitted slopes over seeds; groups
+``timing``              seconds, on a GPU too, of calls that take turns
 ``ranking``             who is faster over several problems: performance profiles, scores
 ``plotting``            the course's figure style
 ``alttext``             what a figure shows, in words

@@ -17,7 +17,7 @@ NAMES = {name.removesuffix(".__init__"): path for name, path in NAMES.items()}
 #: ``start``, ...) come from the ground.
 FLOORS = """
 arguments
-files plotting alttext labs measure
+files plotting alttext labs measure timing
 checking ranking
 runtime
 data losses

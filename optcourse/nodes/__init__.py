@@ -9,7 +9,8 @@
 ``messages``    ``compressors``, which make messages small, with real payloads
 ``byzantine``   ``aggregators`` against ``attacks``
 ``graphs``      topologies, mixing matrices and their gaps; pictures of them
-``time``        simulated seconds and their Gantt charts; schedules; all-reduce plans, message by message
+``time``        simulated seconds and their Gantt charts; schedules; all-reduce plans, message by message;
+                real collectives, timed
 ``samples``     ``shards`` deals the data, ``gradients`` takes all gradients of one model in one call,
                 ``train`` trains it for several seeds, ``inversion`` reads the data off a gradient
 ``run``         real processes from a notebook, from the command line, and runs that survive them

@@ -31,6 +31,9 @@ class Streams:
     kind was drawn, a number or a list with one per row; setting it continues an interrupted run with the numbers that
     it would have drawn.
 
+    The numbers are drawn on ``device``, and lie there: a GPU draws faster than it can be sent what the CPU drew. They
+    are others than the CPU's, and may be others again on another model of GPU.
+
     ``rows`` of the methods names the rows (0, 1, ... among ``nodes``) that draw, and only these streams move on: the
     j-th draw of a node is the same whoever draws with it. Raises ``ValueError`` for rows that do not exist or repeat,
     and for a size below 0.
@@ -42,8 +45,8 @@ class Streams:
     (True, {'uniform torch.float32 [3]': [1, 2]})
     """
 
-    def __init__(self, name: str, seed: int, nodes: Sequence[int] | Tensor) -> None:
-        self.name, self.seed = str(name), integer("seed", seed, 0)
+    def __init__(self, name: str, seed: int, nodes: Sequence[int] | Tensor, device: torch.device | str = "cpu") -> None:
+        self.name, self.seed, self.device = str(name), integer("seed", seed, 0), torch.device(device)
         self.nodes = indices("nodes", nodes)
         self.position: dict[str, int | list[int]] = {}
         self._blocks: dict[str, tuple[int, Tensor]] = {}
@@ -51,11 +54,11 @@ class Streams:
 
     def uniform(self, *size: int, dtype: torch.dtype = torch.float32, rows: Rows = None) -> Tensor:
         """Numbers in [0, 1), shape ``[rows, *size]``."""
-        return self._draw("uniform", size, dtype, rows, lambda shape, g: torch.rand(shape, generator=g, dtype=dtype))
+        return self._draw("uniform", size, dtype, rows, torch.rand)
 
     def normal(self, *size: int, dtype: torch.dtype = torch.float32, rows: Rows = None) -> Tensor:
         """Standard normal numbers, shape ``[rows, *size]``."""
-        return self._draw("normal", size, dtype, rows, lambda shape, g: torch.randn(shape, generator=g, dtype=dtype))
+        return self._draw("normal", size, dtype, rows, torch.randn)
 
     def integers(self, high: int | Tensor, *size: int, rows: Rows = None) -> Tensor:
         """Integers in 0..high-1, int64, shape ``[rows, *size]``; ``high`` is a number, or one per row ``[rows]``.
@@ -67,7 +70,7 @@ class Streams:
         if not ((highs >= 1) & (highs <= 2**31)).all() or len(highs) not in (1, drawn):
             raise ValueError(f"high must be in 1..2**31, one number or one per row ({drawn}), got {high!r}")
         # floor(u * high) with 53 random bits: the bias is below high / 2**53.
-        return (self.uniform(*size, dtype=torch.float64, rows=rows) * highs).long()
+        return (self.uniform(*size, dtype=torch.float64, rows=rows) * highs.to(self.device)).long()
 
     def _draw(
         self, kind: str, size: tuple[int, ...], dtype: torch.dtype, rows: Rows, draw: Callable[..., Tensor]
@@ -81,8 +84,9 @@ class Streams:
         self.position[key] = call + 1
         number, place = divmod(call, calls)
         if self._blocks.get(key, (-1, None))[0] != number:
-            blocks = [draw((calls, *size), self._generator(node, key, number)) for node in self.nodes]
-            block = torch.stack(blocks, 1) if blocks else torch.empty(calls, 0, *size, dtype=dtype)
+            blocks = [self._fresh(node, key, number, (calls, *size), dtype, draw) for node in self.nodes]
+            empty = torch.empty(calls, 0, *size, dtype=dtype, device=self.device)
+            block = torch.stack(blocks, 1) if blocks else empty
             self._blocks[key] = (number, block)
         return self._blocks[key][1][place]
 
@@ -100,16 +104,21 @@ class Streams:
         for row in chosen:
             number, place = divmod(at[row], shape[0])
             if self._row_blocks.get((key, row), (-1, None))[0] != number:
-                block = draw(shape, self._generator(self.nodes[row], key, number))
+                block = self._fresh(self.nodes[row], key, number, shape, dtype, draw)
                 self._row_blocks[key, row] = (number, block)
             picked.append(self._row_blocks[key, row][1][place])
             at[row] += 1
         self.position[key] = at[0] if len(set(at)) == 1 else at
-        return torch.stack(picked) if picked else torch.empty(0, *shape[1:], dtype=dtype)
+        return torch.stack(picked) if picked else torch.empty(0, *shape[1:], dtype=dtype, device=self.device)
 
-    def _generator(self, node: int, key: str, number: int) -> torch.Generator:
+    def _fresh(
+        self, node: int, key: str, number: int, shape: tuple[int, ...], dtype: torch.dtype, draw: Callable[..., Tensor]
+    ) -> Tensor:
+        """Block ``number`` of one node's numbers."""
         words = [self.seed, zlib.crc32(self.name.encode()), node, zlib.crc32(key.encode()), number]
-        return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+        generator = torch.Generator(self.device)
+        generator.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+        return draw(shape, generator=generator, dtype=dtype, device=self.device)
 
 
 def as_streams(name: str, streams: Any, rows: int | None = None) -> Streams:

@@ -124,7 +124,7 @@ def muon_stepper(net: nn.Module) -> Callable[..., Callable[[Tensor, Tensor], Ten
 
     def new_step(_: Any, *, lr: Tensor, weight_decay: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
         real("weight_decay", weight_decay, 0.0)
-        adam, m = optim.stepper(optim.Adam, lr=lr), torch.zeros((), dtype=lr.dtype)
+        adam, m = optim.stepper(optim.Adam, lr=lr), lr.new_zeros(())
 
         def step(x: Tensor, g: Tensor) -> Tensor:
             nonlocal m

@@ -7,6 +7,9 @@ process that slows down a round slows down both sides of the ratio. Two ratios m
 contestant that is not ours, and to the bound set by moving the bytes of parameters, gradients and state
 once, at the bandwidth of an in-place multiplication measured in the same rounds.
 
+With ``--device cuda`` all that happens on a GPU, timed by its own events (skipped without one). A variant of torch's
+that does not exist there (fused, for some methods) is left out, and said so.
+
 Prints tables and writes them to build/benchmarks.json. No assertion depends on time.
 """
 
@@ -19,14 +22,13 @@ import math
 import platform
 import random
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from optcourse import optim
+from optcourse import optim, timing
 
 
 def resnet50_shapes() -> list[tuple[int, ...]]:
@@ -88,7 +90,10 @@ METHODS: dict[str, tuple[dict, int, str | None, list[tuple[str, str, dict]]]] = 
     "AdamP": ({"lr": 1e-3}, 2, None, [("adamp", "AdamP", {}), ("timm.optim", "AdamP", {})]),
     "Muon": ({"lr": 1e-3}, 1, "Muon", []),
 }
-FUSED_ON_CPU = ("SGD", "Adam", "AdamW", "Adagrad")
+FUSED = ("SGD", "Adam", "AdamW", "Adagrad")
+
+#: Elements: 100 MB, and for a GPU, whose cache may hold half of that, 1 GB.
+LARGER_THAN_A_CACHE = {"cpu": 25_000_000, "cuda": 250_000_000}
 
 
 def contestants(method: str) -> dict[str, Callable]:
@@ -100,7 +105,7 @@ def contestants(method: str) -> dict[str, Callable]:
     if in_torch and hasattr(torch.optim, in_torch):
         theirs = getattr(torch.optim, in_torch)
         variants = [] if in_torch == "Muon" else [("for-loop", {"foreach": False}), ("foreach", {"foreach": True})]
-        variants += [("fused", {"fused": True})] if in_torch in FUSED_ON_CPU else []
+        variants += [("fused", {"fused": True})] if in_torch in FUSED else []
         for label, variant in variants or [("only", {})]:
             found[f"torch, {label}"] = lambda ps, variant=variant: theirs(ps, **settings, **variant)
     for module, name, more in others:
@@ -115,12 +120,14 @@ def contestants(method: str) -> dict[str, Callable]:
 class Contestant:
     """One implementation with parameters of its own."""
 
-    def __init__(self, make: Callable, shapes: list[tuple[int, ...]], in_a_row: bool = False) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.params = [torch.nn.Parameter(0.1 * torch.randn(s, generator=generator)) for s in shapes]
+    def __init__(
+        self, make: Callable, shapes: list[tuple[int, ...]], in_a_row: bool = False, device: str = "cpu"
+    ) -> None:
+        generator, self.device = torch.Generator().manual_seed(0), device
+        self.params = [torch.nn.Parameter(0.1 * torch.randn(s, generator=generator).to(device)) for s in shapes]
         if in_a_row:  # the user's choice, which optimizers may use
             vector_to_parameters(parameters_to_vector(self.params).detach(), self.params)
-        self.targets = [torch.randn(s, generator=generator) for s in shapes]
+        self.targets = [torch.randn(s, generator=generator).to(device) for s in shapes]
         self.optimizer = make(self.params)
 
     def backward(self) -> None:
@@ -131,35 +138,35 @@ class Contestant:
 
     def round(self) -> tuple[float, float]:
         """Seconds of ``step()`` alone, and of the whole iteration."""
-        start = time.perf_counter()
-        self.backward()
-        middle = time.perf_counter()
-        self.optimizer.step()
-        end = time.perf_counter()
-        return end - middle, end - start
+        backward = timing.elapsed(self.backward, self.device)
+        step = timing.elapsed(self.optimizer.step, self.device)
+        return step, backward + step
 
 
 def seconds_per_byte(x: torch.Tensor, repeats: int = 3) -> float:
     """Of an in-place pass that reads and writes every element, the pattern of an optimizer's step."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        x.mul_(1.0)
-        times.append(time.perf_counter() - start)
+    times = [timing.elapsed(lambda: x.mul_(1.0), x.device) for _ in range(repeats)]
     return min(times) / (2 * x.numel() * x.element_size())
 
 
 def compare(
-    method: str, shapes: list[tuple[int, ...]], rounds: int, rng: random.Random, in_a_row: bool
+    method: str, shapes: list[tuple[int, ...]], rounds: int, rng: random.Random, in_a_row: bool, device: str = "cpu"
 ) -> dict[str, dict]:
-    """Milliseconds and paired ratios of every contestant."""
-    field = {label: Contestant(make, shapes, in_a_row) for label, make in contestants(method).items()}
+    """Milliseconds and paired ratios of every contestant that can step on ``device``."""
+    field = {}
+    for label, make in contestants(method).items():
+        try:
+            field[label] = Contestant(make, shapes, in_a_row, device)
+            for _ in range(3):  # compile, allocate
+                field[label].round()
+        except (RuntimeError, NotImplementedError) as error:
+            if label.startswith("ours"):
+                raise
+            field.pop(label, None)
+            print(f"{method}: no {label} on {device}: {str(error).splitlines()[0]}")
     elements = sum(math.prod(s) for s in shapes)
-    stream = torch.ones(max(elements, 25_000_000))  # larger than any cache
+    stream = torch.ones(max(elements, LARGER_THAN_A_CACHE[device]), device=device)
     moved = elements * 4 * (3 + 2 * METHODS[method][1])  # read x, g, state; write x, state
-    for contestant in field.values():
-        for _ in range(3):  # compile, allocate
-            contestant.round()
     steps: dict[str, list[float]] = {label: [] for label in field}
     wholes: dict[str, list[float]] = {label: [] for label in field}
     bounds = []
@@ -239,10 +246,16 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=15, help="rounds per method (ten times more on small tensors)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    machine = {"processor": processor(), "threads": arguments.threads, "torch": torch.__version__}
+    on_gpu = arguments.device == "cuda"
+    if on_gpu and not torch.cuda.is_available():
+        print("skipped: no CUDA device; with one: our optimizers against torch's foreach and fused ones on it")
+        return
+    name = torch.cuda.get_device_name() if on_gpu else processor()
+    machine = {"processor": name, "threads": arguments.threads, "torch": torch.__version__}
     results: dict = {"machine": machine, "rounds": arguments.rounds, "cases": {}}
     rng = random.Random(0)
     for case in arguments.cases:
@@ -252,10 +265,10 @@ def main() -> None:
             if method == "Muon" and (not shapes or len(shapes) != len([s for s in shapes if len(s) == 2])):
                 continue  # torch's Muon takes matrices only
             rounds = arguments.rounds * (10 if sum(map(math.prod, shapes)) < 1_000_000 else 1)
-            rows = compare(method, shapes, rounds, rng, in_a_row=case.endswith("in a row"))
+            rows = compare(method, shapes, rounds, rng, case.endswith("in a row"), arguments.device)
             results["cases"][case][method] = rows
             show(case, method, rows)
-            save(arguments.output, results)
+            save(arguments.output, results, "optim on a GPU" if on_gpu else "optim")
 
 
 if __name__ == "__main__":

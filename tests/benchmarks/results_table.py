@@ -55,4 +55,5 @@ def table(results):
 
 if __name__ == "__main__":
     source = Path(sys.argv[1] if len(sys.argv) > 1 else "build/benchmarks.json")
-    print(table(json.loads(source.read_text())["optim"]), end="")
+    measured = json.loads(source.read_text())
+    print("\n".join(table(measured[key]) for key in ("optim", "optim on a GPU") if key in measured), end="")

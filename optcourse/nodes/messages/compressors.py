@@ -17,7 +17,8 @@ compressor       bytes per row, for values of v bytes    guarantee, in :mod:`opt
 ===============  ======================================  ==========================================================
 
 These are the ratios of ``theory.communication``, except that packed bits fill their last byte: at most 7 bits per
-row. Every compressor raises ``TypeError`` unless p is a float32 or float64 tensor, and ``ValueError`` unless
+row. Messages stay on the device of p; random numbers come from that of the streams, which should be the same for long
+vectors. Every compressor raises ``TypeError`` unless p is a float32 or float64 tensor, and ``ValueError`` unless
 it is [m, d], d >= 1, and finite, as must be the scales and factors that it computes; the message names the row.
 """
 

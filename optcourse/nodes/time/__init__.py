@@ -1,1 +1,1 @@
-"""Time: clocks, schedules, all-reduce plans and their charts."""
+"""Time: clocks, schedules, all-reduce plans and their charts; what collectives really take."""
