@@ -51,6 +51,32 @@ def test_the_written_lectures_are_the_notebooks():
     assert {Path(lecture.notebook).stem for lecture in WRITTEN} == set(NOTEBOOKS)
 
 
+def first_line(path):
+    return nbformat.read(path, as_version=4).cells[0].source.partition("\n")[0]
+
+
+def test_titles_are_those_of_the_table():
+    assert [first_line(LECTURES / lecture.notebook) for lecture in WRITTEN] == [
+        f"# {x.id} · {x.title}" for x in WRITTEN
+    ]
+    for lab in TABLE.labs:
+        for kind in ("source", "release"):
+            path = LECTURES.parent / "labs" / kind / lab.id / f"{lab.id}.ipynb"
+            if path.exists():  # students have no sources
+                assert first_line(path) == f"# Lab {lab.id[3:]} · {lab.title}"
+
+
+@notebooks
+def test_claims_are_plain_text(notebook):
+    """Pages, tables and reports show them as they are: no code span, formula, emphasis, link."""
+    for cell in code(notebook):
+        for call in (node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)):
+            if getattr(call.func, "attr", getattr(call.func, "id", "")) == "check":
+                shown = [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg == "why")]
+                texts = [n.value for part in shown for n in ast.walk(part) if isinstance(n, ast.Constant)]
+                assert not re.search(r"[`$]|\*\*|\]\(", " ".join(map(str, texts))), (cell.id, texts)
+
+
 def test_notebooks_are_committed_stripped():
     paths = [str(path) for path in LECTURES.glob("*.ipynb")]
     command = [sys.executable, "-m", "nbstripout", "--keep-id", "--verify", *paths]

@@ -13,8 +13,8 @@ from optcourse.measure import Estimate, ratio_of_means
 from optcourse.theory import quadratic
 from optcourse.theory.bound import Bound, Number, in_units, scalar
 
-#: Runs are not longer (:func:`steps_to_target` says infinity), noise scales within e^FAR beyond the batch sizes.
-LONGEST, FAR = 10**7, 20
+#: Runs are not longer: :func:`steps_to_target` says infinity.
+LONGEST = 10**7
 
 
 class NoisyStep(NamedTuple):
@@ -183,15 +183,15 @@ def steps_to_target(
             f"got { ({'eigenvalues': lam.shape} | shapes) }"
         )
     setting = {"eigenvalues": lam, "x0": start}
-    trials = np.unique(np.geomspace(1, LONGEST, 330).astype(int))
+    trials = np.unique([0, *np.geomspace(1, LONGEST, 330).astype(int)])
 
     def steps(lr: np.ndarray, noise: np.ndarray) -> np.ndarray:
         def gap(k: np.ndarray) -> np.ndarray:
             return 0.5 * quadratic.sgd_moments(**setting, noise_variances=noise, lr=lr[:, None, None], steps=k) @ lam
 
-        below = gap(trials) <= goal
+        below = gap(trials) <= goal  # not so after 0 steps, see below
         place = below.argmax(1)
-        high, low = trials[place], np.where(place > 0, trials[place - 1], 0)
+        low, high = trials[place - 1], trials[place]
         while (high - low >= 2).any():
             middle = (low + high) // 2
             arrived = gap(middle[:, None])[:, 0] <= goal
@@ -236,7 +236,9 @@ def fit_steps(*, batch_size: ArrayLike, steps: ArrayLike) -> Fit:
         return logs[0] + np.logaddexp(0, logs[1] - np.log(B)) - np.log(S)
 
     starts = [(np.log(S.min()), middle) for middle in np.log([B.min(), np.sqrt(B.min() * B.max()), B.max()])]
-    low, high = [-np.inf, np.log(B.min()) - FAR], [np.inf, np.log(B.max()) + FAR]
+    # Noise scales farther out change no digit of 1 + B_noise/B, or of its ratios.
+    eps = np.finfo(float).eps
+    low, high = [-np.inf, np.log(B.min() * eps)], [np.inf, np.log(B.max() / eps)]
     best = min((least_squares(residuals, start, bounds=(low, high)) for start in starts), key=lambda fit: fit.cost)
     least, noise = np.exp(best.x)
     return Fit(float(least), float(noise), float(np.exp(np.abs(best.fun).max())))

@@ -40,7 +40,7 @@ def worst_perturbation(*, gradient: ArrayLike, rho: float, p: float = 2) -> np.n
         return rho * np.sign(g)
     real("p", p, 1.0)
     largest = np.abs(g).max(-1, keepdims=True)
-    u = np.abs(g) / np.where(largest > 0, largest, 1.0)  # so that no power overflows
+    u = np.abs(g) / (largest + (largest == 0))  # so that no power overflows; a row of zeros over 1
     if p == 1:
         return rho * np.sign(g) * (np.arange(g.shape[-1]) == u.argmax(-1)[..., None])
     power = 1 / (p - 1)  # q - 1

@@ -16,6 +16,8 @@ from optcourse.arguments import nonnegative, positive, real
 from optcourse.theory.bound import Bound, Number, in_units, scalar
 
 EPS = np.finfo(float).eps
+#: Of two formulas the one that keeps digits near 0 is taken up to here; around here both are as good.
+TURN = 1
 
 
 def value(*, losses: ArrayLike, t: ArrayLike) -> Number:
@@ -27,14 +29,14 @@ def value(*, losses: ArrayLike, t: ArrayLike) -> Number:
     [1.0, 1.78, 3.0, 4.926, 6.0]
     """
     x, t = _losses(losses), _tilts(t)
-    extreme = np.where(t > 0, x.max(-1), x.min(-1))
+    extreme = _extreme(x, t)
     away = x - extreme[..., None]
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         z = t[..., None] * away  # -inf at worst, whose exponential is 0
         near = np.log1p(np.expm1(z).mean(-1))
         far = np.log(np.exp(z).mean(-1))
         spread = np.ptp(x, -1) * np.abs(t)
-        above = np.where(spread <= EPS, away.mean(-1), np.where(spread <= 1, near, far) / t)
+        above = np.where(spread <= EPS, away.mean(-1), np.where(spread <= TURN, near, far) / t)
     return scalar(np.where(np.isinf(t), extreme, extreme + above))
 
 
@@ -47,7 +49,7 @@ def weights(*, losses: ArrayLike, t: ArrayLike) -> np.ndarray:
     array([0. , 0.5, 0.5])
     """
     x, t = _losses(losses), _tilts(t)
-    extreme = np.where(t > 0, x.max(-1), x.min(-1))[..., None]
+    extreme = _extreme(x, t)[..., None]
     tied = np.broadcast_to(x, np.broadcast_shapes(x.shape, extreme.shape)) == extreme
     with np.errstate(over="ignore", invalid="ignore"):
         finite = softmax(t[..., None] * (x - extreme), axis=-1)
@@ -69,12 +71,12 @@ def slope(*, losses: ArrayLike, t: ArrayLike) -> Number:
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         z = t[..., None] * centred
         spread = np.abs(t) * np.ptp(x, -1)
-        # Means of z vanish: leaving them out keeps digits where z is small. Beyond 1 the plain formula is as good.
+        # Means of z vanish: leaving them out keeps digits where z is small.
         u = (np.expm1(z) - z).mean(-1)
         near = (z * np.expm1(z)).mean(-1) / (1 + u) - np.log1p(u)
         w = weights(losses=x, t=t)
         far = np.where(w > 0, w * np.log(w * x.shape[-1]), 0.0).sum(-1)
-        divergence = np.where(spread <= 1, near, far) / t**2
+        divergence = np.where(spread <= TURN, near, far) / t**2
     series = (centred**2).mean(-1) / 2 + t * (centred**3).mean(-1) / 3
     return scalar(np.where(spread <= 1e-5, series, divergence))
 
@@ -162,7 +164,7 @@ def quantile_bound(*, losses: ArrayLike, q: ArrayLike, t: ArrayLike) -> Bound:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         low = np.log1p(np.maximum(np.expm1(s) / p, -1.0)) / t
         high = (s - np.log(p) + np.log1p(-(1 - p) * np.exp(-s))) / t
-        found = np.where(np.abs(s) <= EPS, above / p, np.where(s > 1, high, low))
+        found = np.where(np.abs(s) <= EPS, above / p, np.where(s <= TURN, low, high))
     return Bound.where(True, "", {"smallest": m, "above it": found}, np.nan)
 
 
@@ -198,10 +200,15 @@ def _losses(losses: ArrayLike) -> np.ndarray:
     return x
 
 
+def _extreme(x: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """The largest loss for positive t, the smallest else."""
+    return np.where(t > 0, x.max(-1), x.min(-1))
+
+
 def _tilts(t: ArrayLike) -> np.ndarray:
-    """Finite numbers are checked as always; infinities pass."""
+    """Checked as always, but that an infinity passes as the largest number does."""
     if isinstance(t, (bool, str)) or t is None:
         real("t", t)
     tilts = np.asarray(t, dtype=float)
-    real("t", np.where(np.isinf(tilts), 0.0, tilts))
+    real("t", np.clip(tilts, np.finfo(float).min, np.finfo(float).max))
     return tilts

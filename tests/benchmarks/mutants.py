@@ -6,6 +6,7 @@ import ast
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -19,24 +20,15 @@ EDITED = (
     "nodes/network/averaging.py",
     "nodes/network/mixing.py",
 )
-#: Test files of a module that do not bear its name; and the tables over all guarantees.
+#: Test files that look at a module through another one, and import nothing from it; and the tables over all guarantees.
 MORE_TESTS = {
-    "theory/batch.py": ["theory/test_large_batches.py"],
-    "theory/bound.py": ["theory/test_sgd.py", "theory/test_compression.py", "theory/test_large_batches.py"],
-    "theory/sharpness.py": ["theory/test_flatness.py", "theory/test_flatness_bound.py"],
+    "theory/bound.py": ["theory/test_compression.py", "theory/test_large_batches.py"],
     "theory/distributed/gossip_exact.py": ["theory/test_gossip.py"],
     "theory/distributed/compressors.py": ["theory/test_compression.py", "theory/test_compressed_gossip.py"],
-    "nodes/byzantine/aggregators.py": [
-        f"nodes/test_aggregator{rest}.py" for rest in ("_constants", "_values", "_wrappers")
-    ],
-    "nodes/byzantine/history.py": ["nodes/test_aggregator_values.py", "nodes/test_attacks.py"],
-    "nodes/byzantine/subsets.py": ["nodes/test_subset_rules.py"],
-    "nodes/byzantine/wrappers.py": ["nodes/test_aggregator_wrappers.py"],
+    "nodes/byzantine/history.py": ["nodes/test_attacks.py"],
     "nodes/byzantine/vectors.py": ["nodes/test_aggregators.py", "nodes/test_aggregator_values.py"],
-    "nodes/messages/compressors.py": ["nodes/test_quantizers.py", "nodes/test_sparse_compressors.py"],
-    "nodes/messages/factors.py": ["nodes/test_low_rank.py"],
-    "nodes/network/averaging.py": ["nodes/test_network.py", "nodes/test_node_ranges.py"],
-    "nodes/network/mixing.py": ["nodes/test_routes.py", "nodes/test_network.py"],
+    "nodes/network/averaging.py": ["nodes/test_network.py"],
+    "nodes/network/mixing.py": ["nodes/test_network.py"],
 }
 TABLES = [
     ["theory/test_scaling.py", "theory/test_conditions.py", "theory/test_statements.py"],
@@ -132,13 +124,28 @@ def _replacements(value: float, old: str, exponent: bool) -> list[str]:
 
 
 def tests_of(module: str) -> list[list[str]]:
-    """The doctests of a module with the test files that match it, and the tables over guarantees if it has some."""
-    room, name = module.split("/")[0], Path(module).stem
-    own = [f"tests/{file}" for file in (f"{room}/test_{name}.py", *MORE_TESTS.get(module, []))]
-    own = [f"optcourse/{module}", *(file for file in own if (ROOT / file).exists())]
-    guarantees = "-> Bound:" in (ROOT / "optcourse" / module).read_text(encoding="utf-8")
-    ranges = "tests/theory/test_ranges.py" if room == "theory" else "tests/nodes/test_node_ranges.py"
-    return [[*own, ranges], *([f"tests/{file}" for file in files] for files in TABLES if guarantees)]
+    """The doctests of a module with the test files of its room, and the tables over guarantees if it has some.
+
+    Of the room the files that bear the module's name, import it or one of its functions, or stand in ``MORE_TESTS``.
+    """
+    room, path = module.split("/")[0], ROOT / "optcourse" / module
+    tree = ast.parse(path.read_bytes())
+    names = {path.stem} | {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    importing = [p for p in sorted((ROOT / "tests" / room).glob("test_*.py")) if names & _imported(p)]
+    found = [f"tests/{room}/test_{path.stem}.py", *(str(p.relative_to(ROOT)) for p in importing)]
+    found += [f"tests/{file}" for file in MORE_TESTS.get(module, [])]
+    found += ["tests/theory/test_ranges.py" if room == "theory" else "tests/nodes/test_node_ranges.py"]
+    own = [f"optcourse/{module}", *(file for file in dict.fromkeys(found) if (ROOT / file).exists())]
+    guarantees = "-> Bound:" in path.read_text(encoding="utf-8")
+    return [own, *([f"tests/{file}" for file in files] for files in TABLES if guarantees)]
+
+
+@cache
+def _imported(file: Path) -> set[str]:
+    """What a test file imports from the package: the last part of each name, and of the module that it is from."""
+    found = (node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.ImportFrom))
+    ours = [node for node in found if node.module and node.module.startswith("optcourse")]
+    return {name.split(".")[-1] for node in ours for name in (node.module, *(alias.name for alias in node.names))}
 
 
 def digest(module: str) -> str:

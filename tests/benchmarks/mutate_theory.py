@@ -75,12 +75,17 @@ def reasons() -> dict[Edit, str]:
     return found
 
 
+def place(edit: Edit) -> str:
+    """Markdown: the module of an edit, and the function if it stands in one."""
+    return f"`{edit.module}` `{edit.function}`" if edit.function else f"`{edit.module}`"
+
+
 def table(verdicts: dict[Edit, dict], why: dict[Edit, str]) -> str:
     """Markdown: how many edits of each module survive, and each survivor with its reason."""
     survivors = [edit for edit, row in verdicts.items() if not row["failed"]]
     total, alive = Counter(e.module for e in verdicts), Counter(e.module for e in survivors)
     rows = [f"| `{module}` | {n} | {alive[module]} |" for module, n in sorted(total.items())]
-    named = [f"- `{e.module}` `{e.function}`: `{e.shown}`  \n  {why.get(e, '**no reason known**')}" for e in survivors]
+    named = [f"- {place(e)}: `{e.shown}`  \n  {why.get(e, '**no reason known**')}" for e in survivors]
     return (
         "# Edited constants that pass all tests\n\n"
         "Made by `make mutants`: every numeric constant that a result depends on (texts, axes, grids and tolerances"

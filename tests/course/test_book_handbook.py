@@ -14,6 +14,9 @@ from optcourse.course.book.guarantees import docstring, pictures, table
 LECTURES = Path(__file__).parents[2] / "lectures"
 ROUNDING = 1e-9
 GUARANTEES, EXACT = table.guarantees(), table.exact_formulas()
+#: Exact formulas of which a section gives the result and that no cell calls by name.
+NOT_CALLED = {"batch.noise_scale_from_gradients", "quadratic.noise_floor", "quadratic.sgd_moments"}
+NOT_CALLED |= {"sampling.minibatch_variance", "signal_residual.skip_moment"}
 DRAWN = [f"{table.place(instance.guarantee)}-{i}" for i, instance in enumerate(table.instances())]
 
 
@@ -64,6 +67,29 @@ def test_every_guarantee_has_its_statement_topic_and_figures(page, course, place
 def test_exact_formulas_are_listed_too(page, place):
     text = entry(page, place)
     assert f"`{place.partition('.')[2]}`" in text and "**Statement**" in text
+
+
+@pytest.mark.parametrize("place", EXACT)
+def test_an_exact_formula_leads_to_the_section_that_computes_with_it(page, course, place):
+    topic = course.catalog.topic(table.TOPICS[place])
+    lead = entry(page, place).strip().partition("\n")[0]
+    (path,) = LECTURES.glob(f"{topic.lecture}_*.ipynb")
+    assert lead.endswith(f'(topic <a href="{path.stem}.html#{topic.id}" title="{html.escape(topic.title, quote=True)}">'
+                         f"{topic.id}</a>, {html.escape(topic.title)})")  # fmt: skip
+    section = path.read_text(encoding="utf-8").partition(f'<a id=\\"{topic.id}\\">')[2].partition("## <a id=")[0]
+    assert re.search(rf"\b{place.partition('.')[2]}\b", section) or place in NOT_CALLED
+
+
+def test_every_topic_is_that_of_an_exact_formula():
+    assert table.TOPICS.keys() == EXACT.keys()
+
+
+def test_no_two_figures_of_a_guarantee_show_the_same(drawn):
+    seen = {}
+    for name, one in zip(DRAWN, drawn, strict=True):
+        numbers = [f"{number:.5g}" for point in one.points for number in point]
+        other = seen.setdefault((table.place(one.instance.guarantee), one.instance.axis, *numbers), name)
+        assert other == name, f"{name} shows what {other} shows"
 
 
 def test_all_links_within_the_page_lead_somewhere(page):

@@ -22,6 +22,7 @@ from optcourse.nodes.byzantine.aggregators import (
     squared_distances,
     trimmed_mean,
 )
+from optcourse.nodes.byzantine.history import recalled
 from optcourse.nodes.streams import Streams
 
 
@@ -224,6 +225,16 @@ def test_a_wrapped_rule_shares_its_history():
         assert torch.equal(mixed.history[0], found)
     mixed.history.clear()
     assert mixed(draw(9, 7, 3) + 50, 2).norm() <= 1 + 1e-12  # from 0 again
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_rule_is_recalled_from_what_any_number_of_own_nodes_keeps(rows):
+    rule, whole, past = clipping_from_last(1.0), clipping_from_last(1.0), []
+    for k in range(3):
+        found, past = recalled(rule, past, rows, draw(k, 7, 3), n_byzantine=2)
+        assert torch.equal(found, whole(draw(k, 7, 3), 2))
+        assert [t.shape for t in past] == [(rows, 3)]
+        rule(draw(k, 7, 3) + 9, 2)  # another run between two rounds
 
 
 def test_settings_of_clipping_from_last_are_refused_at_once():

@@ -94,6 +94,7 @@ def test_the_constant_of_monna_holds_on_average_over_honest_references():
 
 
 def test_the_reference_of_monna_is_the_first_vector_unless_another_is_named():
-    X = torch.tensor([[0.0], [0.1], [5.0], [5.2], [5.3]])
-    np.testing.assert_allclose(monna(X, 2), monna(X, 2, 0))
-    assert float(monna(X, 2)) < 2 < float(monna(X, 2, 2))
+    """The nearest three to 0 are 0, 1, 2, and those to 9 are 9, 8, 2."""
+    X = torch.tensor([[0.0], [9.0], [1.0], [2.0], [8.0]], dtype=torch.float64)
+    assert [float(monna(X, 2, reference)) for reference in (0, 1)] == pytest.approx([1.0, 19 / 3])
+    assert float(monna(X, 2)) == pytest.approx(1.0)

@@ -31,6 +31,20 @@ def test_every_module_has_tests_of_its_own():
         assert all((mutants.ROOT / file).exists() for group in (own, *tables) for file in group)
 
 
+def test_files_that_import_a_module_or_its_functions_are_run():
+    """One bears another name, one imports the module, one its functions from a third place; the others stay out."""
+    compressors, subsets = (mutants.tests_of(f"nodes/{m}.py")[0] for m in ("messages/compressors", "byzantine/subsets"))
+    assert {f"tests/nodes/test_{name}.py" for name in ("compressors", "columns", "quantizers")} <= set(compressors)
+    assert "tests/nodes/test_subset_rules.py" in subsets and "tests/nodes/test_columns.py" not in subsets
+    assert "tests/nodes/test_equality.py" not in compressors and len(set(compressors)) == len(compressors)
+
+
+def test_a_survivor_outside_of_functions_has_no_empty_name():
+    first = next(edit for edit in mutants.edits("theory/batch.py") if not edit.function)
+    page = mutate_theory.table({first: {"failed": ""}}, {first: "why"})
+    assert f"- `theory/batch.py`: `{first.shown}`" in page and "``" not in page
+
+
 def test_every_edit_without_effect_still_exists():
     assert len(mutate_theory.reasons()) == len(EQUIVALENT)
     assert all(len(row) == 4 and row[3] for row in EQUIVALENT)

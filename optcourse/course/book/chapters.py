@@ -86,12 +86,14 @@ def chapter(
     else:  # under the title of the lecture
         title, _, rest = cells[top].source.partition("\n")
         cells[top].source = f"{title}\n\n{head}\n\n{rest.strip()}"
-    notebook.cells = cells
-    python = {"name": "python", "pygments_lexer": "ipython3"}
-    notebook.metadata = nbformat.from_dict(
-        {"kernelspec": {"name": "python3", "display_name": "Python 3"}, "language_info": python}
-    )
-    return notebook
+    return source(cells)
+
+
+def source(cells: list[NotebookNode]) -> NotebookNode:
+    """What Sphinx reads as a page of these cells."""
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    language = {"name": "python", "pygments_lexer": "ipython3"}
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": language})
 
 
 def card(notebook: NotebookNode, lecture: Lecture, pictures: Pictures) -> str:
@@ -118,8 +120,6 @@ def prose(source: str) -> str:
 def page_of(address: str) -> str:
     """The page of the book for a file of the repository, as lectures and labs link to it."""
     name = address.rpartition("/")[2]
-    if lab := re.fullmatch(r"(lab\d\d)\.ipynb", name):
-        return f"labs.html#{lab[1]}"
     if "benchmarks/" in address:
         return f"performance.html#{name.removesuffix('.md').lower()}"
     return re.sub(r"\.(ipynb|md)$", ".html", name)
@@ -152,9 +152,9 @@ def _head(lecture: Lecture, record: Record | None, catalog: Catalog, words: list
         its = record.settings
         facts += [claims.counted([{"verdict": word} for word in words]).removesuffix(".")]
         facts += [f"{record.seconds:.0f} s ({its.profile}, seed {its.seed}, {its.device})"]
-    facts.append(f'<a href="{stem}.ipynb" download>notebook</a>')
+        facts.append(f'<a href="{stem}.ipynb" download>notebook</a>')
     labs = [lab for lab in catalog.labs if any(t.startswith(f"{lecture.id}.") for t in lab.topics)]
-    facts += [f'<a href="labs.html#{lab.id}">{lab.id}</a>' for lab in labs]
+    facts += [f'<a href="{lab.id}.html">{lab.id}</a>' for lab in labs]
     parts.append(f'<p class="facts">{" · ".join(facts)}</p>')
     return "\n".join(parts)
 

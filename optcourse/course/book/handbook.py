@@ -82,7 +82,7 @@ def handbook(course: Course) -> str:
             parts.append(
                 f"### {_title(name)}: exact formulas\n\nIdentities, edges and constants, as each says; no bounds.\n"
             )
-            parts += [_formula(place, exact[place], found[place]) for place in formulas]
+            parts += [_formula(course, exact[place], found[place]) for place in formulas]
     return "\n\n".join(parts) + "\n"
 
 
@@ -123,10 +123,12 @@ def _guarantee(course: Course, function: Callable[..., Any], text: Docstring, dr
     )
 
 
-def _formula(place: str, function: Callable[..., Any], text: Docstring) -> str:
+def _formula(course: Course, function: Callable[..., Any], text: Docstring) -> str:
+    place = table.place(function)
+    topic = f" ({_topic(course, table.TOPICS[place])})" if place in table.TOPICS else ""
     source = [f"**Source:** {text.parts['Source']}"] if "Source" in text.parts else []
     proof = [_folded("Proof", text.parts["Proof"])] if "Proof" in text.parts else []
-    lead = f'<a id="{place}"></a>\n\n**`{function.__name__}`**. {text.summary}'
+    lead = f'<a id="{place}"></a>\n\n**`{function.__name__}`**. {text.summary}{topic}'
     return "\n\n".join([lead, _statement(text), *text.notes, *source, *proof, f"`{_call(function)}`."])
 
 

@@ -27,14 +27,14 @@ PAGES: dict[str, dict[str, Callable[[Course], str]]] = {
 
 
 def all_of(course: Course, pictures: Mapping[str, str]) -> dict[str, str]:
-    """File name -> MyST source of every page but the lectures; ``pictures`` are those of the lectures' cards."""
+    """File name -> source (MyST or a notebook) of every page but the lectures, whose cards have ``pictures``."""
     trees = {"Lectures": [path.stem for _, _, path in course.chapters]}
     found = {}
     for caption, pages in PAGES.items():
         texts = {name: text for name, write in pages.items() if (text := write(course))}
         trees[caption] = [*texts]
         found |= {f"{name}.md": text for name, text in texts.items()}
-    found |= {f"{name}.md": text for name, text in reference.rooms().items()}
+    found |= {f"{name}.md": text for name, text in reference.rooms().items()} | manual.lab_pages(course)
     return {"index.md": landing.page(course, pictures) + _trees(trees), **found}
 
 

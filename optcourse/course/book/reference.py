@@ -30,23 +30,26 @@ def index(course: Course) -> str:
 
 
 def _rest(module: ModuleType) -> str:
-    """reST that documents what a module offers, grouped by the module in which it is written."""
-    groups: dict[str, list[str]] = {}
-    parts = [f".. automodule:: {module.__name__}\n   :no-members:\n"]
-    modules = []
-    for name, thing in _offered(module):
-        if isinstance(thing, ModuleType):
-            modules.append(thing)
-        else:
+    """reST that documents what a module offers, once, grouped by the module in which it is written."""
+    groups: dict[str, list[str]] = {module.__name__: []}
+    offered = _offered(module)
+    inner = {thing.__name__: thing for _, thing in offered if isinstance(thing, ModuleType)}
+    for name, thing in offered:
+        if not isinstance(thing, ModuleType):
             groups.setdefault(thing.__module__, []).append(f".. {_directive(thing)}:: {module.__name__}.{name}\n")
+    for place, room in inner.items():  # what the room does not offer under its own name too
+        known = [thing for _, thing in offered]
+        own = [(name, thing) for name, thing in _offered(room, own=True) if thing not in known]
+        groups.setdefault(place, []).extend(f".. {_directive(thing)}:: {place}.{name}\n" for name, thing in own)
+    parts = []
     for written, directives in groups.items():
+        if written == module.__name__ or written in inner:
+            parts.append(f".. automodule:: {written}\n   :no-members:\n")
+        else:
+            parts.append(f"{_summary(importlib.import_module(written))}\n")
         if written != module.__name__:
-            parts.append(_heading(written.removeprefix("optcourse."), _summary(importlib.import_module(written))))
+            parts.insert(-1, _heading(written.removeprefix("optcourse.")))
         parts += directives
-    for inner in modules:
-        parts.append(_heading(inner.__name__.removeprefix("optcourse."), ""))
-        parts.append(f".. automodule:: {inner.__name__}\n   :no-members:\n")
-        parts += [f".. {_directive(thing)}:: {inner.__name__}.{name}\n" for name, thing in _offered(inner, own=True)]
     return "\n".join(parts)
 
 
@@ -71,8 +74,8 @@ def _directive(thing: Any) -> str:
     return "autoclass" if inspect.isclass(thing) else "autofunction"
 
 
-def _heading(title: str, text: str) -> str:
-    return f"\n{title}\n{'-' * len(title)}\n\n{text}\n"
+def _heading(title: str) -> str:
+    return f"\n{title}\n{'-' * len(title)}\n"
 
 
 def _load(room: str) -> ModuleType:

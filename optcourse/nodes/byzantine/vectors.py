@@ -32,7 +32,7 @@ def centred_gram(X: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
 def lengths(Y: Tensor) -> Tensor:
     """Euclidean norms of the rows, [n]; squares of large or small entries neither overflow nor vanish."""
     largest = Y.abs().amax(1, keepdim=True)
-    return largest[:, 0] * torch.linalg.vector_norm(Y / largest.where(largest > 0, 1), dim=1)
+    return largest[:, 0] * torch.linalg.vector_norm(Y / (largest + (largest == 0)), dim=1)
 
 
 def distances(gram: Tensor) -> Tensor:

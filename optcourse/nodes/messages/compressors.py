@@ -260,5 +260,5 @@ def _norms(p: Tensor, bucket: int) -> Tensor:
 
 
 def _nonzero(scale: Tensor) -> Tensor:
-    """What to divide by: zeros stay zero over anything."""
-    return scale.where(scale > 0, 1)
+    """What to divide by: lengths, of which those of zeros become 1."""
+    return scale + (scale == 0)

@@ -69,11 +69,16 @@ def total(q: Tensor | Message, gathered: Sequence[Tensor], weight: Tensor | None
 
 
 def read(q: Tensor | Message, gathered: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """(number of the first node, vectors ``[m, ...]``): the same pieces in every process, whatever it owns."""
-    n = len(gathered[0])
-    size = received(q, [t[:1] for t in gathered]).numel() if isinstance(q, Message) else 1
-    some = max(1, _NUMBERS // max(1, size)) if isinstance(q, Message) else n
-    for first in range(0, n, some):
+    """(place of the first, vectors ``[m, ...]``): what arrived, messages some at a time.
+
+    Of the same ``gathered`` rows every process makes the same pieces, whatever it owns.
+    """
+    if not isinstance(q, Message):
+        yield 0, gathered[0]
+        return
+    size = received(q, [t[:1] for t in gathered]).numel()
+    some = max(1, _NUMBERS // max(1, size))
+    for first in range(0, len(gathered[0]), some):
         yield first, received(q, [t[first : first + some] for t in gathered])
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import numpy as np
 import scipy.sparse as sparse
@@ -41,7 +42,6 @@ class Route:
         own = np.arange(n)[mine]
         needed = np.union1d(off[mine].indices, own)
         self.columns, self._own = torch.as_tensor(needed), torch.as_tensor(np.searchsorted(needed, own))
-        self._all = len(split) == 1
         self._for, self._from = {}, {}  # places among the own rows, and among ``columns``, by process
         for r, theirs in enumerate(owned):
             wanted = np.unique(off[theirs, mine].indices)
@@ -52,14 +52,14 @@ class Route:
                 self._from[r] = torch.as_tensor(np.searchsorted(needed, wants))
         local = S[mine][:, needed].tocsr()
         local.sort_indices()
-        self._steps = _steps(local)
-        self._sparse = n >= SPARSE_FROM and local.nnz <= 0.25 * math.prod(local.shape)
-        self._matrix = as_torch(local, torch.float64) if self._sparse else torch.as_tensor(local.toarray())
-        self._cast: dict[torch.dtype, Tensor] = {}
+        as_tensor = as_torch if n >= SPARSE_FROM and local.nnz <= 0.25 * math.prod(local.shape) else _filled
+        # Of the columns of a piece, from the place ``first`` on.
+        self._steps = lru_cache(None)(lambda first, size: _steps(local[:, first : first + size]))
+        self._matrix = lru_cache(None)(lambda first, size, dtype: as_tensor(local[:, first : first + size], dtype))
 
     def start(self, wire: Wire, t: Tensor) -> Callable[[], Tensor]:
         """Send the own rows ``t`` to whoever needs them; the result waits, and returns the rows ``columns``."""
-        if self._all:
+        if not self._for and not self._from:
             return lambda: t
         known = t.new_zeros(len(self.columns), *t.shape[1:])
         known[self._own] = t
@@ -74,32 +74,44 @@ class Route:
 
         return received
 
-    def apply(self, known: Tensor, exact: bool) -> Tensor:
-        """sum_j W_ij known_j for the own rows i; ``exact`` adds neighbour after neighbour, in node order."""
-        shape = known.shape[1:]
-        flat = known.reshape(len(known), math.prod(shape))
-        if exact:
-            total = torch.zeros(len(self._own), flat.shape[1], dtype=flat.dtype, device=flat.device)
-            for rows, columns, weights in self._steps:
-                term = flat.index_select(0, columns).mul_(weights.to(flat)[:, None])
-                if len(rows) == len(total):
-                    total += term
-                else:
-                    total[rows] += term
-        else:
-            if flat.dtype not in self._cast:
-                self._cast[flat.dtype] = self._matrix.to(flat)
-            matrix = self._cast[flat.dtype]
-            # With something to add to, which beta=0 ignores, torch's sparse product needs one copy of the result less.
-            total = torch.addmm(flat.new_zeros(()), matrix, flat, beta=0) if self._sparse else matrix @ flat
+    def apply(self, pieces: Iterable[tuple[int, Tensor]], exact: bool) -> Tensor:
+        """sum_j W_ij x_j for the own rows i; ``exact`` adds neighbour after neighbour, in node order.
+
+        ``pieces`` are the rows x_j of the nodes ``columns``, some at a time, each with the place of its first row. A
+        piece is forgotten before the next one is read; how large they are changes no bit of an exact sum.
+        """
+        total, shape = torch.empty(()), torch.Size()
+        for first, known in pieces:
+            shape, size = known.shape[1:], len(known)
+            flat = known.reshape(size, math.prod(shape))
+            if first == 0:
+                total = (flat.new_zeros if exact else flat.new_empty)(len(self._own), flat.shape[1])
+            if exact:
+                self._add_in_order(total, first, flat)
+            else:  # in place, as torch's sparse product else needs one copy of the result more
+                total.addmm_(self._matrix(first, size, flat.dtype).to(flat), flat, beta=first > 0)
+            del known, flat
         return total.reshape(len(self._own), *shape)
+
+    def _add_in_order(self, total: Tensor, first: int, flat: Tensor) -> None:
+        for rows, columns, weights in self._steps(first, len(flat)):
+            term = flat.index_select(0, columns).mul_(weights.to(flat)[:, None])
+            if len(rows) == len(total):
+                total += term
+            else:
+                total[rows] += term
+
+
+def _filled(W: sparse.csr_array, dtype: torch.dtype) -> Tensor:
+    """A matrix of scipy as a dense tensor."""
+    return torch.from_numpy(W.toarray()).to(dtype)
 
 
 def _steps(local: sparse.csr_array) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Step s adds the s-th neighbour, in node order, of every row that has that many: (rows, columns, weights)."""
     degrees = np.diff(local.indptr)
     steps = []
-    for s in range(int(degrees.max(initial=0))):
+    for s in range(int(degrees.max())):
         rows = np.flatnonzero(degrees > s)
         places = local.indptr[rows] + s
         steps.append(tuple(map(torch.as_tensor, (rows, local.indices[places].astype(np.int64), local.data[places]))))

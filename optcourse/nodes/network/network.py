@@ -17,7 +17,7 @@ from torch import Tensor
 
 from optcourse.arguments import integer, number
 from optcourse.nodes.messages.payloads import Message, received
-from optcourse.nodes.network.averaging import price, silent, total, weighted_sum, weights
+from optcourse.nodes.network.averaging import price, read, silent, total, weighted_sum, weights
 from optcourse.nodes.network.checks import described, is_dense, known_to_clocks, refuse_undecorated
 from optcourse.nodes.network.edges import Edges
 from optcourse.nodes.network.mixing import Route
@@ -199,10 +199,11 @@ class Network(Progress):
         waits = [route.start(self.wire, t) for t in parts]
 
         def wait() -> Tensor:
-            known = received(q, [wait() for wait in waits])
+            got = [wait() for wait in waits]
+            mixed = route.apply(read(q, got), self.exact)
             if self.clock and times:
                 self.clock.finish(times)
-            return self._finite(route.apply(known, self.exact), lambda: silent(known, [known]), route.columns)
+            return self._finite(mixed, lambda: silent(q, got), route.columns)
 
         return Pending(wait)
 

@@ -187,11 +187,11 @@ def random_assignment_rate(*, seconds: ArrayLike) -> float:
     if means.ndim != 1 or not means.size:
         raise ValueError(f"seconds must have shape [n], n >= 1, got shape {list(means.shape)}")
     n, longest = len(means), means.max()
-    ways = np.eye(1, n + 1)[0]  # summed weights of all ways to place 0 ... n jobs on the nodes so far
+    ways = np.eye(n + 1)[0]  # summed weights of all ways to place 0 ... n jobs on the nodes so far
     for share in means / longest:
         for jobs in range(1, n + 1):
             ways[jobs] += share * ways[jobs - 1]
-    return float(n * ways[n - 1] / ways[n] / longest)
+    return float(n * ways[-2] / ways[-1] / longest)
 
 
 def _delay(value: ArrayLike) -> np.ndarray:

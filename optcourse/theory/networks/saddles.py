@@ -75,18 +75,21 @@ def positive_definite_share(*, dim: int) -> float:
 
 
 def _determinant(dim: int, *, half_line: bool) -> float:
-    """The determinant of A, over the positive numbers or over all, in polar coordinates x = r cos t, y = r sin t."""
+    """The determinant of A, over the positive numbers or over all, in polar coordinates x = r cos t, y = r sin t.
+
+    Up to a factor that depends on ``dim`` alone.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(64)
     start, end = np.pi / 4, np.pi / 2 if half_line else 5 * np.pi / 4  # where y > x; the rest is its mirror image
     t = start + (end - start) * (nodes + 1) / 2
     j, k = np.arange(dim)[:, None, None], np.arange(dim)[:, None]
     c, s = np.cos(t), np.sin(t)
-    angular = (c**j * s**k - c**k * s**j) @ weights * (end - start) / 2
+    angular = (c**j * s**k - c**k * s**j) @ weights * (end - start)
     radial = np.array([[2 ** (n / 2) * math.gamma(n / 2 + 1) for n in range(m, m + dim)] for m in range(dim)])
     A = angular * radial
     if dim % 2:
         n = np.arange(dim)
-        moments = np.array([2 ** ((m - 1) / 2) * math.gamma((m + 1) / 2) for m in range(dim)])
+        moments = np.array([2 ** (m / 2) * math.gamma((m + 1) / 2) for m in range(dim)])
         border = moments if half_line else 2 * moments * (n % 2 == 0)
         A = np.block([[A, border[:, None]], [-border, np.zeros(1)]])
     return float(np.linalg.det(A))

@@ -13,6 +13,43 @@ from optcourse import theory
 from optcourse.course.book.guarantees import compression, delays, descent, many_nodes, noise, tilted
 from optcourse.course.book.guarantees.instance import Instance
 
+#: The topic that an exact formula belongs to; that of a guarantee is its instance's.
+_EXACT = {
+    "02.2": "sampling.minibatch_variance",
+    "02.7": "quadratic.sgd_moments quadratic.expected_gap quadratic.noise_floor",
+    "02.8": "sgd.sgd_iters",
+    "03.1": "gradient_descent.gd_contraction",
+    "03.2": "saddles.escape_steps saddles.plateau_time saddles.positive_definite_share",
+    "04.1": "momentum.hb_radius",
+    "04.2": "momentum.nag_radius",
+    "04.4": "momentum.hb_parameters",
+    "04.6": "momentum.hb_stationary_variance momentum.nag_stationary_variance",
+    "05.4": "adaptive.adam_moments adaptive.adam_gain",
+    "05.6": "adaptive.radam_length adaptive.radam_rectification adaptive.adaptive_rate_variance",
+    "05.9": "adaptive.reddi_problem",
+    "07.2": "decay.sgdw_to_l2",
+    "07.4": "decay.equilibrium_norm decay.norm_growth",
+    "08.4": "signal_residual.relu_cosine signal_residual.mean_share",
+    "08.5": "signal_residual.skip_moment signal_residual.branch_to_skip",
+    "09.2": "signal.length_spread",
+    "09.3": "signal.squared_singular_values",
+    "10.1": "lookahead.moments lookahead.noise_floor",
+    "11.1": "sharpness.noisy_wells sharpness.swap_noise sharpness.swap_radius",
+    "11.3": "sharpness.worst_perturbation",
+    "11.4": "sharpness.sam_cycle_factors",
+    "13.2": "batch.linear_scaling_edge",
+    "13.6": "batch.optimal_step batch.noise_scale_from_norms batch.noise_scale_from_gradients",
+    "14.2": "communication.ring_crossover_bytes",
+    "16.2": "local.fedavg_fixed_point",
+    "17.2": "gossip.dsgd_transient",
+    "17.3": "gossip_exact.dsgd_fixed_point gossip_exact.gradient_tracking_rate",
+    "17.4": "compressed_gossip.choco_gossip_step",
+    "18.2": "asynchrony.delay_max_step asynchrony.delay_best_step asynchrony.delay_radius asynchrony.delay_noise_floor",
+    "18.3": "asynchrony.random_assignment_rate",
+    "19.2": "byzantine.breakdown",
+}
+TOPICS = {place: topic for topic, places in _EXACT.items() for place in places.split()}
+
 
 def instances() -> list[Instance]:
     """Every instance, in the order of the modules."""

@@ -34,11 +34,27 @@ def opposite_slopes(t, L, G):
     return tilted.smoothness(L=L, G=G, t=t), curvature * (1 - 1e-5)
 
 
+def two_losses(q, low=2.0, high=7.0):
+    """20 losses: the share 1 - q is high, the rest low; the largest q-quantile and the worst share's mean are high."""
+    losses = np.full(20, low)
+    losses[: round(20 * (1 - q))] = high
+    return losses
+
+
 def share_at_the_top(t, function, q):
-    """20 losses: the share 1 - q is 7, the rest 2; quantile (just above q) and worst share's mean are both 7."""
-    losses = np.full(20, 2.0)
-    losses[: round(20 * (1 - q))] = 7.0
-    return function(losses=losses, q=q, t=t), 7.0
+    """7 and 2, for any tilt."""
+    return function(losses=two_losses(q), q=q, t=t), 7.0
+
+
+def mean_of_three(q):
+    """The losses have the mean 3 at every q, so that the worst share is worse the smaller it is."""
+    high = 2 + 1 / (1 - q)
+    return tilted.quantile_bound(losses=two_losses(q, high=high), q=q, t=0.3), high
+
+
+def worse_top(high):
+    """The share stays, the upper losses move away."""
+    return tilted.quantile_bound(losses=two_losses(0.75, high=high), q=0.75, t=-0.1), high
 
 
 INSTANCES = [
@@ -78,18 +94,35 @@ INSTANCES = [
             (0.0, 1.0, (0.1, 0.5, 2.0, 10.0)),
         )
     ),
-    *(
-        Instance(
-            "12.5",
-            tilted.quantile_bound,
-            f"20 losses, the share {1 - q:g} at 7 and the rest at 2; the largest {q:g}-quantile is 7",
-            TILT,
-            (-0.1, -0.03, 0.0, 0.05, 0.3, 1.0, 4.0),
-            partial(share_at_the_top, function=tilted.quantile_bound, q=q),
-            1.0,
-            "quantile",
-        )
-        for q in (0.5, 0.75, 0.9)
+    Instance(
+        "12.5",
+        tilted.quantile_bound,
+        "20 losses, the share 0.25 at 7 and the rest at 2; the largest 0.75-quantile is 7",
+        TILT,
+        (-0.1, -0.03, 0.0, 0.05, 0.3, 1.0, 4.0),
+        partial(share_at_the_top, function=tilted.quantile_bound, q=0.75),
+        1.0,
+        "quantile",
+    ),
+    Instance(
+        "12.5",
+        tilted.quantile_bound,
+        "20 losses of mean 3, the share $1-q$ at one value and the rest at 2, $t=0.3$",
+        "level $q$",
+        (0.25, 0.5, 0.75, 0.9, 0.95),
+        mean_of_three,
+        1.0,
+        "quantile",
+    ),
+    Instance(
+        "12.5",
+        tilted.quantile_bound,
+        "20 losses, five of them larger than the rest, which are 2; $q=0.75$, $t=-0.1$",
+        "larger loss",
+        (2.1, 3.0, 5.0, 10.0, 30.0, 100.0),
+        worse_top,
+        1.0,
+        "quantile",
     ),
     *(
         Instance(
