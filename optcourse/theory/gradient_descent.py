@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive
-from optcourse.theory.bound import Bound, Number, in_units, scalar
+from optcourse.theory.bound import Bound, Number, in_units, power, scalar
 
 
 def condition_number(*, mu: ArrayLike, L: ArrayLike) -> Number:
@@ -79,9 +79,10 @@ def gd_strongly_convex(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, lr: ArrayLi
     >>> round(float(gd_strongly_convex(mu=1.0, L=9.0, R=1.0, lr=0.2, steps=2)), 12)
     0.64
     """
-    (R,), (N,) = positive(R=R), nonnegative(steps=steps)
-    rho = np.asarray(gd_contraction(mu=mu, L=L, lr=lr))
-    return Bound.where(rho < 1, f"lr < 2/L, got lr = {lr} and L = {L}", {"distance": rho**N * R}, lr)
+    (R,), (N,), rho = positive(R=R), nonnegative(steps=steps), gd_contraction(mu=mu, L=L, lr=lr)
+    (mu, L), (lr,) = _ordered(mu, L), positive(lr=lr)
+    left = power(kept=rho, lost=np.minimum(lr * mu, 2 - lr * L), steps=N)
+    return Bound.where(L * lr < 2, f"lr < 2/L, got lr = {lr} and L = {L}", {"distance": left * R}, lr)
 
 
 @in_units("loss")
@@ -100,8 +101,10 @@ def gd_pl(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, lr: ArrayLike, step
     """
     (mu, L), (lr,) = _ordered(mu, L), positive(lr=lr)
     delta0, N = nonnegative(delta0=delta0, steps=steps)
-    factor = np.maximum(1 - mu * lr * (2 - L * lr), 0)
-    return Bound.where(L * lr < 2, f"lr < 2/L, got lr = {lr} and L = {L}", {"gap": factor**N * delta0}, lr)
+    # The same as 1 - mu lr (2 - L lr), which would cancel where mu is near L and lr near 1/L.
+    kept = (L - mu) / L + mu / L * (1 - L * lr) ** 2
+    left = power(kept=kept, lost=mu * lr * (2 - L * lr), steps=N)
+    return Bound.where(L * lr < 2, f"lr < 2/L, got lr = {lr} and L = {L}", {"gap": left * delta0}, lr)
 
 
 @in_units("loss^2/length^2")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, in_units, scalar
+from optcourse.theory.bound import Bound, Number, in_units, power, scalar
 from optcourse.theory.gradient_descent import condition_number
 
 
@@ -54,7 +54,8 @@ def hb_bound(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> 
     """
     rho, (lr, _) = nag_coefficient(mu=mu, L=L), hb_parameters(mu=mu, L=L)
     (R,), (k,) = positive(R=R), nonnegative(steps=steps)
-    return Bound.where(True, "", {"distance": (1 + (1 + rho) * k) * rho**k * R}, lr)
+    left = power(kept=rho, lost=2 / (1 + np.sqrt(condition_number(mu=mu, L=L))), steps=k)
+    return Bound.where(True, "", {"distance": (1 + (1 + np.asarray(rho)) * k) * left * R}, lr)
 
 
 def hb_radius(*, eigenvalues: ArrayLike, lr: ArrayLike, momentum: ArrayLike) -> Number:
@@ -154,8 +155,9 @@ def nag_coefficient(*, mu: ArrayLike, L: ArrayLike) -> Number:
     >>> nag_coefficient(mu=1.0, L=9.0)
     0.5
     """
-    root = np.sqrt(condition_number(mu=mu, L=L))
-    return scalar((root - 1) / (root + 1))
+    condition_number(mu=mu, L=L)  # refuses mu > L
+    mu, L = positive(mu=mu, L=L)
+    return scalar((L - mu) / (np.sqrt(L) + np.sqrt(mu)) ** 2)  # no difference of roots: near kappa = 1 it cancels
 
 
 @in_units("loss")
@@ -190,10 +192,11 @@ def nag_strongly_convex(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, R: Ar
     >>> float(nag_strongly_convex(mu=1.0, L=4.0, delta0=1.5, R=1.0, steps=3))
     0.25
     """
-    rate = 1 - 1 / np.sqrt(condition_number(mu=mu, L=L))
+    share = 1 / np.sqrt(condition_number(mu=mu, L=L))
     mu, L = positive(mu=mu, L=L)
     delta0, R, N = nonnegative(delta0=delta0, R=R, steps=steps)
-    terms = {"initial gap": rate**N * delta0, "initial distance": rate**N * mu * R**2 / 2}
+    left = power(kept=(L - mu) / L / (1 + share), lost=share, steps=N)
+    terms = {"initial gap": left * delta0, "initial distance": left * mu * R**2 / 2}
     return Bound.where(True, "", terms, 1 / L)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import integer, nonnegative, positive, real
-from optcourse.theory.bound import Bound, in_units
+from optcourse.theory.bound import Bound, in_units, power
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,6 @@ def sgd_strongly_convex(
     """
     mu, smoothness, lr = positive(mu=mu, smoothness=smoothness, lr=lr)
     R, sigma2_opt, k = nonnegative(R=R, sigma2_opt=sigma2_opt, steps=steps)
-    terms = {"distance": (1 - lr * mu) ** k * R**2, "noise": 2 * lr * sigma2_opt / mu}
+    terms = {"distance": power(kept=1 - lr * mu, lost=lr * mu, steps=k) * R**2, "noise": 2 * lr * sigma2_opt / mu}
     why = f"lr <= 1/(2 smoothness), got lr = {lr} and smoothness = {smoothness}"
     return Bound.where(2 * smoothness * lr <= 1 + 1e-12, why, terms, lr)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive
-from optcourse.theory.bound import Bound, Number, in_units, scalar
+from optcourse.theory.bound import Bound, Number, in_units, power, scalar
 
 
 def sgd_step(
@@ -170,7 +170,8 @@ def sgd_pl(
     if (mu > L).any():
         raise ValueError(f"mu must be at most L, got mu = {mu} and L = {L}")
     # Rounding must not turn 1 - lr*mu at lr = 1/L = 1/mu into a negative base.
-    terms = {"initial gap": np.maximum(1 - lr * mu, 0) ** k * delta0, "floor": L * lr * sigma2 / (2 * mu)}
+    left = power(kept=np.maximum(1 - lr * mu, 0), lost=lr * mu, steps=k)
+    terms = {"initial gap": left * delta0, "floor": L * lr * sigma2 / (2 * mu)}
     return Bound.where(L * lr <= 1 + 1e-12, f"lr <= 1/L, got lr = {lr} and L = {L}", terms, lr)
 
 

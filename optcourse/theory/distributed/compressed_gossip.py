@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, in_units, scalar
+from optcourse.theory.bound import Bound, Number, in_units, power, scalar
 
 
 def choco_gossip_step(*, spectral_gap: ArrayLike, delta: ArrayLike, beta: ArrayLike) -> Number:
@@ -72,7 +72,8 @@ def choco_gossip_bound_at(
     rho, delta, beta = _constants(spectral_gap, delta, beta)
     largest = np.asarray(choco_gossip_step(spectral_gap=rho, delta=delta, beta=beta))
     why = f"consensus_lr <= choco_gossip_step = {largest}, got consensus_lr = {eta}"
-    return Bound.where(eta <= largest * (1 + 1e-12), why, {"error": (1 - eta * rho / 2) ** t * e0}, eta)
+    lost = np.minimum(eta * rho / 2, 1)
+    return Bound.where(eta <= largest * (1 + 1e-12), why, {"error": power(kept=1 - lost, lost=lost, steps=t) * e0}, eta)
 
 
 @in_units("length^2", step="1")
