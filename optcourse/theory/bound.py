@@ -91,14 +91,15 @@ def scalar(x: ArrayLike) -> Number:
 def power(*, kept: ArrayLike, lost: ArrayLike, steps: ArrayLike) -> np.ndarray:
     r"""kept^steps where ``kept`` = 1 - ``lost``, both computed without cancellation, lost in [0, 1].
 
-    Near 1 ``kept`` is rounded, and the error grows with the number of steps: 1e-12 per step, lost over 1e12 steps, would
-    be wrong in the fourth digit.
+    Near 1 ``kept`` is rounded, and the error grows with the number of steps: a share of 1e-12, lost in each of 1e12
+    steps, would be wrong in the fourth digit.
 
     >>> round(float(power(kept=1 - 1e-12, lost=1e-12, steps=1e12)), 9), round(float(np.exp(-1)), 9)
     (0.367879441, 0.367879441)
     """
     kept, lost, steps = (np.asarray(x, dtype=float) for x in (kept, lost, steps))
-    return np.where(lost < 0.5, np.exp(steps * np.log1p(-np.minimum(lost, 0.5))), kept**steps)
+    with np.errstate(all="ignore"):
+        return np.where(lost < 0.5, np.exp(steps * np.log1p(-lost)), kept**steps)
 
 
 @in_units("loss^2/length^2")

@@ -72,7 +72,7 @@ def choco_gossip_bound_at(
     rho, delta, beta = _constants(spectral_gap, delta, beta)
     largest = np.asarray(choco_gossip_step(spectral_gap=rho, delta=delta, beta=beta))
     why = f"consensus_lr <= choco_gossip_step = {largest}, got consensus_lr = {eta}"
-    lost = np.minimum(eta * rho / 2, 1)
+    lost = eta * rho / 2
     return Bound.where(eta <= largest * (1 + 1e-12), why, {"error": power(kept=1 - lost, lost=lost, steps=t) * e0}, eta)
 
 
