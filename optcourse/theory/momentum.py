@@ -167,10 +167,12 @@ def nag_convex(*, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> Bound:
     Statement: with y_{k+1} = x_{k+1} + k/(k+3) (x_{k+1} - x_k), k = 0, 1, ..., and y_0 = x_0,
     :math:`f(x_N)-f^* \le \frac{2LR^2}{N^2+5N+6}`. At N = 0 the gap can be L R^2/2.
 
-    Tight: equality on the Huber function with knee 4R/(N^2+5N+6) (``problems.Huber``), whose slope
-    stays constant until the last step. Slack: 1. The classical 2 L R^2/(N+1)^2 (Nesterov 1983; Beck & Teboulle 2009)
-    is larger: three times at N = 1, 1.08 times at N = 40. Source: Taylor, Hendrickx & Glineur 2017, "Smooth strongly
-    convex interpolation and exact worst-case performance of first-order methods".
+    Tight: equality on the Huber function with knee 4R/(N^2+5N+6) (``problems.Huber``), whose slope stays constant until
+    the last step. Slack: 1. The classical 2 L R^2/(N+1)^2 (Nesterov 1983; Beck & Teboulle 2009), which is proved for
+    all N, is larger: three times at N = 1, 1.07 times at N = 40. Source: Taylor, Hendrickx & Glineur 2017, "Exact
+    worst-case performance of first-order methods for composite convex optimization", Table 1: found by performance
+    estimation; equality is attained, the upper side is certified for each N that was solved, and we know of no proof
+    for all N.
 
     >>> float(nag_convex(L=1.0, R=1.0, steps=2))
     0.1
@@ -185,9 +187,9 @@ def nag_strongly_convex(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, R: Ar
 
     Statement: :math:`f(x_N)-f^* \le (1-1/\sqrt\kappa)^N(\Delta_0+\mu R^2/2)`.
 
-    Tight: on f = mu x^2/2 the gap is (1-1/sqrt(kappa))^N (1+N/sqrt(kappa))^2/2 of the bound: 2/e of it at
-    N = sqrt(kappa). Slack: 1.37 there; for larger N that gap falls with the square of the rate. Source:
-    Nesterov 2004, "Introductory Lectures on Convex Optimization", section 2.2.
+    Tight: on f = mu x^2/2 the gap is (1-1/sqrt(kappa))^N (1+N/sqrt(kappa))^2/2 of the bound: it tends to 2/e of it at N
+    = sqrt(kappa) as kappa grows. Slack: 1.37 there for kappa = 10^4; for larger N that gap falls with the square of the
+    rate. Source: Nesterov 2004, "Introductory Lectures on Convex Optimization", section 2.2.
 
     >>> float(nag_strongly_convex(mu=1.0, L=4.0, delta0=1.5, R=1.0, steps=3))
     0.25

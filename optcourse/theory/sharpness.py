@@ -198,7 +198,8 @@ def flatness_bound(
 ) -> Bound:
     r"""The bound on the population loss from which SAM was derived, with its constants.
 
-    Statement: for a loss in [0, 1], with probability 1 - delta over n samples, for all w in k dimensions with
+    Statement: for a loss in [0, 1], rho and delta fixed before the data are seen, with probability 1 - delta over n
+    independent samples, for all w in k dimensions with
     :math:`L_D(w) \le E L_D(w+\varepsilon)` (epsilon normal, see :func:`flatness_bound_sharp`),
 
     .. math::

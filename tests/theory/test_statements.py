@@ -260,12 +260,12 @@ def test_value_and_step_size_are_those_of_the_source(name):
 #: Where the ranges of arguments end: no noise, no delay, one node, one step, no step, no compression, mu = L, ...
 ENDS = {
     **dict.fromkeys(
-        ("sigma2", "zeta2", "G2", "memory2", "sigma2_opt", "omega", "kappa", "w2", "e0", "r", "b", "e"), [0]
+        ("sigma2", "zeta2", "G2", "memory2", "sigma2_opt", "omega", "kappa", "w2", "e0", "r", "b", "e"), (0,)
     ),
-    **dict.fromkeys(("delta0", "R", "spread", "G", "L", "t", "q"), [0]),
-    **dict.fromkeys(("n_nodes", "local_steps", "batch_size", "k", "spectral_gap", "delta"), [1]),
-    **{"steps": [0, 1], "delay": [0, 1], "n": [1, 2], "beta": [0, 2], "mu": [2.3], "smoothness": [0.7]},
-    **{"training_loss": [0, 0.19], "worst_loss": [0.11, 1]},
+    **dict.fromkeys(("delta0", "R", "spread", "G", "L", "t", "q"), (0,)),
+    **dict.fromkeys(("n_nodes", "local_steps", "batch_size", "k", "spectral_gap", "delta"), (1,)),
+    **{"steps": (0, 1), "delay": (0, 1), "n": (1, 2), "beta": (0, 2), "mu": (2.3,), "smoothness": (0.7,)},
+    **{"training_loss": (0, 0.19), "worst_loss": (0.11, 1)},
 }
 LINEAR = ("gd_strongly_convex", "gd_pl", "hb_bound", "nag_strongly_convex", "conjugate_gradients", "sgd_pl")
 LINEAR += ("sgd_strongly_convex", "choco_gossip_bound_at", "choco_gossip_bound", "gd_convex", "gd_best_iterate")
@@ -281,7 +281,7 @@ CLOSED = {
     ("n", 1): ("away_from_extreme",),
     ("delta", 1): ("ef_memory", "ef_bound_at", "ef_bound", "choco_gossip_bound_at", "choco_gossip_bound"),
 }
-AT_ENDS = [(n, key, end) for n, f in GUARANTEES.items() for key in point(f) for end in ENDS.get(key, [])]
+AT_ENDS = [(n, key, end) for n, f in GUARANTEES.items() for key in point(f) for end in ENDS.get(key, ())]
 
 
 @pytest.mark.parametrize(("name", "argument", "end"), AT_ENDS)

@@ -146,13 +146,15 @@ def robust_gd_bound(
     r"""Average squared gradient of the honest loss f_H under x_{k+1} = x_k - lr * rule(g_1 ... g_n), exact gradients.
 
     Statement: :math:`\frac1T\sum_{k<T}\|\nabla f_H(x_k)\|^2 \le \frac{2\Delta_0}{\gamma T} + \kappa\zeta^2` for
-    :math:`\gamma\le1/L`, with f_H the mean of the honest f_i, L-smooth, delta0 = f_H(x_0) - f_H*, and ``zeta2`` at
-    least mean_i ||grad f_i - grad f_H||^2 over the honest, at every x.
+    :math:`\gamma\le1/L`, with f_H the mean of the honest f_i, L-smooth and bounded below by f_H*, delta0 = f_H(x_0) -
+    f_H*, and ``zeta2`` at least mean_i ||grad f_i - grad f_H||^2 over the honest, at every x.
 
     The floor does not vanish with the step size: heterogeneity hides attackers. Proof: f_H(x+) <= f_H(x) - lr/2
     ||grad f_H||^2 + lr/2 ||rule - grad f_H||^2 for lr <= 1/L. Tight: honest quadratics with gradients in the
     extremal configuration of the trimmed mean end where the floor is attained. Slack: 1. Source: the argument of
-    Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via bucketing".
+    Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via bucketing", with the kappa of
+    Allouah, Farhadkhani, Guerraoui, Gupta, Pinot & Stephan 2023, "Fixing by mixing: a recipe for optimal Byzantine ML
+    under heterogeneity".
 
     >>> robust_gd_bound(L=1.0, delta0=0.5, zeta2=4.0, kappa=0.25, steps=100, lr=0.5).terms
     {'initial gap': 0.02, 'attack': 1.0}

@@ -63,7 +63,7 @@ def choco_gossip_bound_at(
 
     Tight: no. Slack: a factor of four in the exponent. Without compression along the slowest eigenvector e_t =
     (1 - eta rho)^(2t) e_0: 4.5 to 4.8 after 1/(eta rho) rounds. With random-k it is no less: at eta* the exponent is
-    4.02 to 4.19 times the stated one on rings of 3 to 6 nodes. Source: as :func:`choco_gossip_step`.
+    4.01 to 4.19 times the stated one on rings of 3 to 6 nodes. Source: as :func:`choco_gossip_step`.
 
     >>> choco_gossip_bound_at(spectral_gap=1.0, delta=1.0, beta=1.0, steps=2, e0=32.0, consensus_lr=1 / 16).terms
     {'error': 30.03125}
