@@ -110,7 +110,8 @@ def tune_step(*, r0: ArrayLike, b: ArrayLike, e: ArrayLike, d: ArrayLike, steps:
     :math:`2\sqrt{b r_0/T} + 2e^{1/3}(r_0/T)^{2/3} + d r_0/T`. Proof: 1/gamma is at most the sum
     of the three candidates' inverses, and each of the other two terms is at most its value at
     its own candidate. Tight: equality at the best gamma where b = e = 0, and where b alone counts; 1.06 where e
-    alone does. Slack: 2.2, where all three count alike (by search over b and e).
+    alone does. Slack: 2.2, where all three count alike (by search over b and e), 1.1 where b nearly
+    alone does.
 
     Source: Koloskova, Loizou, Boreiri, Jaggi & Stich 2020, "A unified theory of decentralized
     SGD with changing topology and local updates", the tuning lemma of the appendix.
