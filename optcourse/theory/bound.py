@@ -135,7 +135,9 @@ def tune_step(*, r0: ArrayLike, b: ArrayLike, e: ArrayLike, d: ArrayLike, steps:
 
 
 def transient(*, r0: ArrayLike, b: ArrayLike, e: ArrayLike) -> Number:
-    r"""Steps after which the noise term of :func:`tune_step` exceeds its drift term: :math:`r_0 e^2/b^3`.
+    r"""Steps after which the noise term of :func:`tune_step` exceeds its drift term.
+
+    Statement: :math:`r_0 e^2/b^3`.
 
     ``r0``, ``b`` > 0, ``e`` >= 0. Raises ``ValueError`` otherwise.
 

@@ -73,9 +73,10 @@ def hb_radius(*, eigenvalues: ArrayLike, lr: ArrayLike, momentum: ArrayLike) -> 
 
 
 def hb_is_stable(*, eigenvalues: ArrayLike, lr: ArrayLike, momentum: ArrayLike) -> bool | np.ndarray:
-    r"""Whether :func:`hb_radius` is below 1: exactly for :math:`0 < \gamma\lambda < 2(1+\beta)`.
+    r"""Whether :func:`hb_radius` is below 1.
 
-    So momentum almost doubles the largest stable step. Arguments and errors as :func:`hb_radius`.
+    Statement: it is exactly for :math:`0 < \gamma\lambda < 2(1+\beta)`. So momentum almost doubles the largest stable
+    step. Arguments and errors as :func:`hb_radius`.
 
     >>> hb_is_stable(eigenvalues=1.0, lr=[3.7, 3.9], momentum=0.9)
     array([ True, False])
@@ -125,7 +126,7 @@ class HeavyBallCycle:
 def lessard_counterexample() -> HeavyBallCycle:
     """A strongly convex function (mu = 1, L = 25) on which heavy ball, tuned for quadratics, cycles for ever.
 
-    f'(x) = 25x below 1, x + 24 on [1, 2], 25x - 24 above 2; lr = 1/9 and momentum = 4/9 are
+    Statement: f'(x) = 25x below 1, x + 24 on [1, 2], 25x - 24 above 2; lr = 1/9 and momentum = 4/9 are
     :func:`hb_parameters`. "Can fail" is about this tuning: smaller steps converge, and so does NAG.
     ``problems.HeavyBallTrap`` is the same function for arrays. Source: Lessard, Recht & Packard 2016,
     "Analysis and design of optimization algorithms via integral quadratic constraints".
@@ -150,7 +151,9 @@ def lessard_counterexample() -> HeavyBallCycle:
 
 
 def nag_coefficient(*, mu: ArrayLike, L: ArrayLike) -> Number:
-    r"""The constant momentum :math:`\frac{\sqrt\kappa-1}{\sqrt\kappa+1}` of NAG on strongly convex functions.
+    r"""The constant momentum of NAG on strongly convex functions.
+
+    Statement: :math:`\frac{\sqrt\kappa-1}{\sqrt\kappa+1}`.
 
     >>> nag_coefficient(mu=1.0, L=9.0)
     0.5

@@ -38,10 +38,10 @@ def newton_bound(*, mu: ArrayLike, M: ArrayLike, r: ArrayLike) -> Bound:
 
 
 def newton_radius(*, mu: ArrayLike, M: ArrayLike) -> Number:
-    r"""The distance :math:`2\mu/(3M)` below which Newton's method must converge (quadratically).
+    r"""The distance below which Newton's method must converge (quadratically).
 
-    It cannot be larger: on ``problems.NewtonTrap`` a start at exactly this distance alternates between
-    +r and -r for ever.
+    Statement: :math:`2\mu/(3M)`. It cannot be larger: on ``problems.NewtonTrap`` a start at exactly this distance
+    alternates between +r and -r for ever.
 
     >>> newton_radius(mu=3.0, M=1.0)
     2.0

@@ -129,7 +129,8 @@ def sgd_strongly_convex(
 
     Statement, lr <= 1/(2 smoothness): for f mu-strongly convex with minimizer x*, g unbiased given x_k, and
     E||g(x) - g(x*)||^2 <= 2 smoothness (f(x) - f*) for every x (:meth:`Sampling.expected_smoothness` is such a constant
-    where the f_i are convex and smooth), :math:`E\|x_k-x^*\|^2 \le (1-\gamma\mu)^kR^2 + 2\gamma\sigma_*^2/\mu`, where
+    where the f_i are convex and L_i-smooth: with Cov(v)_ij = b for i != j and Cov(v)_ii = b + c_i it is
+    (1 + b) L + max_i c_i L_i/N), :math:`E\|x_k-x^*\|^2 \le (1-\gamma\mu)^kR^2 + 2\gamma\sigma_*^2/\mu`, where
     R = ||x_0 - x*|| and ``sigma2_opt`` = :math:`\sigma_*^2` is the variance :meth:`Sampling.variance` of the gradients
     *at the minimizer*. It follows that mu <= smoothness. Tight: the second term is within a factor 4 of the long-run
     value on f = x^2/2 with additive noise. Slack: 4.1 there. Source: Gower, Loizou, Qian, Sailanbayev, Shulgin &

@@ -20,11 +20,11 @@ from optcourse.theory.bound import Bound, Number, in_units, power, scalar
 def sgd_step(
     *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, steps: ArrayLike, batch_size: ArrayLike = 1
 ) -> Number:
-    r"""The step size of the theorem: :math:`\gamma = \left[L + \sqrt{TL\sigma^2/(2\Delta_0B)}\right]^{-1}`.
+    r"""The step size of :func:`sgd_bound`.
 
-    It minimizes the bracket of :func:`sgd_bound`'s proof. With ``sigma2 = 0`` it is 1/L.
-    Source: Yuan 2024, "Optimization for Deep Learning (Part I)", Theorem 1 (there T = K + 1, and
-    the exponent -1/2 inverts the fraction).
+    Statement: :math:`\gamma = \left[L + \sqrt{TL\sigma^2/(2\Delta_0B)}\right]^{-1}`. It minimizes the bracket of
+    :func:`sgd_bound`'s proof. With ``sigma2 = 0`` it is 1/L. Source: Yuan 2024, "Optimization for Deep Learning (Part
+    I)", Theorem 1 (there T = K + 1, and the exponent -1/2 inverts the fraction).
 
     >>> sgd_step(L=2.0, delta0=1.0, sigma2=0.0, steps=10)
     0.5

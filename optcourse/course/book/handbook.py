@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -74,7 +74,7 @@ def handbook(course: Course) -> str:
     for name, places in modules.items():
         module = inspect.getmodule((guarantees | exact)[places[0]])
         assert module is not None
-        parts.append(_setting(name, module))
+        parts.append(_setting(name, module, {*guarantees, *exact}))
         parts += [
             _guarantee(course, guarantees[place], found[place], drawn[place]) for place in guarantees if place in places
         ]
@@ -96,9 +96,11 @@ def _contents(modules: dict[str, list[str]], found: dict[str, Docstring], exact:
     return "\n".join(lines) + "\n"
 
 
-def _setting(name: str, module: ModuleType) -> str:
+def _setting(name: str, module: ModuleType, known: Collection[str]) -> str:
     """The heading of a module, and what all its statements assume."""
-    summary, *rest = (docstring.markdown(part) for part in re.split(r"\n\s*\n", inspect.getdoc(module) or ""))
+    summary, *rest = (
+        docstring.markdown(part, name, known) for part in re.split(r"\n\s*\n", inspect.getdoc(module) or "")
+    )
     return "\n\n".join([f'<a id="theory.{name}"></a>\n\n## {_title(name)}', f"`theory.{name}`: {summary}", *rest])
 
 

@@ -148,7 +148,9 @@ def dsgd_transient(
 
 
 def mixing_rate(*, topology: str, n_nodes: int) -> float:
-    r"""lambda = ||W - J||_2 of the usual mixing matrices; ``spectral_gap`` is one minus it.
+    r"""lambda of the usual mixing matrices; ``spectral_gap`` is one minus it.
+
+    Statement: lambda = ||W - J||_2 is
 
     ======================== ======================== ==========================================================
     topology                 W                        lambda
