@@ -65,7 +65,7 @@ def async_tuned(*, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, delay: Ar
     Statement: ``bound.tune_step`` with r0 = 2 delta0, b = L sigma2, e = 2 L^2 tau sigma2 and 1/d the largest step:
     :math:`\sqrt{8L\Delta_0\sigma^2/T}+2(2L^2\tau\sigma^2)^{1/3}(2\Delta_0/T)^{2/3}+2\max(1,2\tau)L\Delta_0/T`, whose
     first term is that of SGD without delay. Tight: equality on f = L x^2/2 without noise or delay. Slack: 1 there, 2.1
-    where noise dominates. Source: as :func:`async_bound`, with the lemma of
+    where noise dominates, 3 for long delays without noise. Source: as :func:`async_bound`, with the lemma of
     :func:`optcourse.theory.bound.tune_step`.
 
     >>> float(async_tuned(L=1.0, delta0=0.5, sigma2=0.0, delay=5, steps=100))
