@@ -47,13 +47,18 @@ INTRODUCTION = """# Theory handbook
 Every guarantee of the course, as `optcourse.theory` computes it: the statement with its constants, what it assumes,
 where it is tight and how much slack it has elsewhere, its source, and the lecture that explains it. A guarantee is a
 function whose arguments are all keywords; it returns a `Bound`, with the value, its summands by name and the step size.
+(One, [`gd_last_iterate`](#gradient_descent.gd_last_iterate), is a lower bound on what can be guaranteed, and a number.)
 In the text $\\gamma$ is the argument `lr`, $T$, $N$ or $k$ is `steps`, $\\sigma^2$ is `sigma2`, $\\zeta^2$ `zeta2`,
-$\\Delta_0$ `delta0`, $\\tau$ `local_steps` or `delay`, $n$ `n_nodes`, $B$ `batch_size`.
+$G^2$ `G2`, $\\Delta_0$ `delta0`, $R$ the distance $\\|x_0-x^*\\|$ of the start from a minimizer, $\\mu$ `mu`,
+$\\kappa=L/\\mu$ or, of Byzantine nodes, the constant `kappa` of a rule, $\\omega$ `omega`, $\\tau$ `local_steps` or
+`delay`, $n$ `n_nodes`, $B$ `batch_size`.
 
 **How to read a figure.** The dashed line is the bound on one problem as one argument changes; the dots are what this
 problem attains, by an exact formula or step by step, without chance. Where dots lie on the line, no smaller bound is
-true. The factor between them is in the caption. The tests of the course fail where a dot lies above the line, and where
-the factor exceeds the slack that is stated.
+true. Of three guarantees the dots are a better bound instead, found by search: the sum that
+[`tune_step`](#bound.tune_step) makes small, and the theorem behind the two flatness bounds. The factor between dots and
+line is in the caption. The tests of the course fail where a dot lies above the line, and where the factor exceeds the
+one that the caption names.
 """
 
 
@@ -176,12 +181,15 @@ def _alt(drawn: Drawn) -> str:
     axis = _plain(instance.axis)
     first, last = points[0], points[-1]
     factors = [point.factor for point in points]
+    scale = (
+        "on logarithmic axes" if instance.values[0] > 0 else "on logarithmic axes, that of the argument linear near 0"
+    )
     where = (
         "lie on it" if max(factors) < 1.02 else f"lie below it by factors of {min(factors):.3g} to {max(factors):.3g}"
     )
     return (
-        f"{instance.measured} against {axis} from {instance.values[0]:g} to {instance.values[-1]:g}, on logarithmic "
-        f"axes: the bound goes from {first.bound:.3g} to {last.bound:.3g}, the {len(points)} dots {where}."
+        f"{instance.measured} against {axis} from {instance.values[0]:g} to {instance.values[-1]:g}, {scale}: the "
+        f"bound goes from {first.bound:.3g} to {last.bound:.3g}, the {len(points)} dots {where}."
     )
 
 

@@ -180,6 +180,7 @@ INSTANCES = [
         (2, 3, 6, 12, 24, 48),
         local_tilts,
         8.0,
+        "average squared distance",
     ),
     Instance(
         "16.1",
@@ -189,6 +190,7 @@ INSTANCES = [
         (2, 3, 6, 12, 24, 48),
         local_noise,
         4.1,
+        "average squared distance",
     ),
     Instance(
         "16.1",
@@ -252,6 +254,7 @@ INSTANCES = [
         (4, 5, 7, 9, 12, 15),
         dsgd_tilts,
         4.0,
+        "average squared distance",
     ),
     Instance(
         "17.1",
@@ -261,5 +264,6 @@ INSTANCES = [
         (0.1, 0.3, 0.5, 0.7, 0.9),
         dsgd_noise,
         {**dict.fromkeys((0.1, 0.3, 0.5, 0.7), 4.1), 0.9: 2.3},
+        "average squared distance",
     ),
 ]
