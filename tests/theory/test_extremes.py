@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optcourse.theory import compressed_gossip, gradient_descent, momentum, newton, sampling, sgd, tilted
+from optcourse.theory import compressed_gossip, gradient_descent, momentum, newton, quadratic, sampling, sgd, tilted
 from optcourse.theory.bound import power
 
 pytestmark = pytest.mark.topic("02.4", "02.5", "12.5")
@@ -88,6 +88,18 @@ def test_a_small_share_lost_many_times():
         error = compressed_gossip.choco_gossip_bound_at(**setting, consensus_lr=2 * share, steps=steps)
         assert float(error) == pytest.approx(float(exact), rel=1e-13)
     assert power(kept=[1.0, 0.5, 0.0, 0.0], lost=[0.0, 0.5, 1.0, 1.0], steps=[5, 2, 3, 0]).tolist() == [1, 0.25, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("lr", "steps"), [(1e-12, 10**6), (1e-9, 10**12), (1e-17, 10**5), (0.3, 7), (1.999999, 100), (2.0, 5), (2.001, 9)]
+)
+def test_moments_of_small_and_of_large_steps(lr, steps):
+    found = float(np.squeeze(quadratic.sgd_moments(eigenvalues=1, x0=2, noise_variances=3, lr=lr, steps=steps)))
+    with mpmath.workdps(60):
+        r = (1 - mpmath.mpf(lr)) ** 2
+        falls = mpmath.mpf(steps) if r == 1 else (1 - r**steps) / (1 - r)
+        exact = 4 * r**steps + 3 * mpmath.mpf(lr) ** 2 * falls
+    assert found == pytest.approx(float(exact), rel=1e-12)
 
 
 def exact_quantile_bound(losses, q, t):
