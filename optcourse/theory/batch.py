@@ -25,11 +25,11 @@ class NoisyStep(NamedTuple):
 
 
 def noise_scale(*, gradient: ArrayLike, covariance: ArrayLike, hessian: ArrayLike | None = None) -> float:
-    r"""The batch size at which noise and gradient count alike: :math:`B_{noise} = \frac{tr(H\Sigma)}{G^\top HG}`.
+    r"""The batch size at which noise and gradient count alike.
 
-    Without ``hessian`` the simple noise scale tr(Sigma)/||G||^2, its value for H a multiple of the identity.
-    An identity. Source: McCandlish, Kaplan, Amodei & OpenAI Dota Team 2018, "An empirical model of large-batch
-    training", section 2.2.
+    Statement: :math:`B_{noise} = \frac{tr(H\Sigma)}{G^\top HG}`. Without ``hessian`` the simple noise scale
+    tr(Sigma)/||G||^2, its value for H a multiple of the identity. An identity. Source: McCandlish, Kaplan, Amodei &
+    OpenAI Dota Team 2018, "An empirical model of large-batch training", section 2.2.
 
     ``gradient`` G, shape [d]; ``covariance`` Sigma of one sample's gradient and ``hessian`` H, shape [d, d]. Raises
     ``ValueError`` for other shapes, or unless G^T H G > 0 and tr(H Sigma) >= 0.
@@ -37,7 +37,6 @@ def noise_scale(*, gradient: ArrayLike, covariance: ArrayLike, hessian: ArrayLik
     >>> noise_scale(gradient=[2.0, 0.0], covariance=[[3.0, 0.0], [0.0, 5.0]])
     2.0
     """
-    hessian = np.eye(np.size(gradient)) if hessian is None else hessian
     _, curvature, noise = _second_order(gradient, hessian, covariance)
     return noise / curvature
 
@@ -284,10 +283,10 @@ def linear_scaling_error(*, L: ArrayLike, G: ArrayLike, lr: ArrayLike, steps: Ar
     return Bound.where(True, "", {"drift": lr**2 * L * G * k * (k - 1) / 2}, lr)
 
 
-def _second_order(gradient: ArrayLike, hessian: ArrayLike, covariance: ArrayLike) -> tuple[float, float, float]:
-    """||G||^2, G^T H G and tr(H Sigma)."""
+def _second_order(gradient: ArrayLike, hessian: ArrayLike | None, covariance: ArrayLike) -> tuple[float, float, float]:
+    """||G||^2, G^T H G and tr(H Sigma), H the identity by default."""
     G = np.asarray(real("gradient", gradient), dtype=float)
-    H = np.asarray(real("hessian", hessian), dtype=float)
+    H = np.asarray(real("hessian", np.eye(G.size) if hessian is None else hessian), dtype=float)
     Sigma = np.asarray(real("covariance", covariance), dtype=float)
     if G.ndim != 1 or H.shape != (G.size, G.size) or Sigma.shape != H.shape:
         raise ValueError(

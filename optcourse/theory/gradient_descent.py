@@ -1,8 +1,8 @@
 r"""Gradient descent x_{k+1} = x_k - lr * grad f(x_k): tight guarantees by function class.
 
-``steps`` = N counts gradient steps, ``R`` = ||x_0 - x*||, ``delta0`` = f(x_0) - f*, ``L`` the smoothness
-constant, ``mu`` that of strong convexity or of the Polyak-Lojasiewicz (PL) condition. Ranges: L, R, delta0, lr > 0
-(delta0 >= 0 in ``gd_pl``), 0 < mu <= L, steps >= 0.
+f is L-smooth and bounded below by f*, with a minimizer x* where ``R`` = ||x_0 - x*|| is needed; ``mu`` is the constant
+of strong convexity or of the Polyak-Lojasiewicz (PL) condition. ``steps`` = N counts gradient steps, ``delta0`` =
+f(x_0) - f*. Ranges: L, R, delta0, lr > 0 (delta0 >= 0 in ``gd_pl``), 0 < mu <= L, steps >= 0.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive
-from optcourse.theory.bound import Bound, Number, in_units, scalar
+from optcourse.theory.bound import Bound, Number, in_units, power, scalar
 
 
 def condition_number(*, mu: ArrayLike, L: ArrayLike) -> Number:
@@ -30,8 +30,8 @@ def gd_convex(*, L: ArrayLike, R: ArrayLike, lr: ArrayLike, steps: ArrayLike) ->
 
     Statement, lr <= 1/L: :math:`f(x_N) - f^* \le \frac{LR^2}{4N\gamma L + 2}`.
 
-    Tight: equality at lr = 1/L on the Huber function with knee R/(2N+1) (``problems.Huber``).
-    Slack: 1. Source: Drori & Teboulle 2014, "Performance of first-order methods".
+    Tight: equality for every lr <= 1/L on the Huber function with knee R/(2N lr L + 1) (``problems.Huber``), whose
+    slope stays constant to the end. Slack: 1. Source: Drori & Teboulle 2014, "Performance of first-order methods".
 
     >>> float(gd_convex(L=1.0, R=1.0, lr=1.0, steps=2))
     0.1
@@ -48,7 +48,8 @@ def gd_contraction(*, mu: ArrayLike, L: ArrayLike, lr: ArrayLike) -> Number:
 
     Statement: :math:`\rho = \max(|1-\gamma\mu|, |1-\gamma L|)`; f(x_k) - f* contracts by its square.
     Tight: equality on a quadratic with an eigenvector of the eigenvalue that attains the maximum.
-    Slack: 1. Source: Polyak 1987, "Introduction to Optimization", section 1.4.
+    Slack: 1. Source: Polyak 1987, "Introduction to Optimization", section 1.4, for the distance; Taylor, Hendrickx &
+    Glineur 2018, "Exact worst-case convergence rates of the proximal gradient method", for f(x_k) - f*.
 
     It is a contraction (rho < 1) iff lr < 2/L.
 
@@ -79,9 +80,10 @@ def gd_strongly_convex(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, lr: ArrayLi
     >>> round(float(gd_strongly_convex(mu=1.0, L=9.0, R=1.0, lr=0.2, steps=2)), 12)
     0.64
     """
-    (R,), (N,) = positive(R=R), nonnegative(steps=steps)
-    rho = np.asarray(gd_contraction(mu=mu, L=L, lr=lr))
-    return Bound.where(rho < 1, f"lr < 2/L, got lr = {lr} and L = {L}", {"distance": rho**N * R}, lr)
+    (R,), (N,), rho = positive(R=R), nonnegative(steps=steps), gd_contraction(mu=mu, L=L, lr=lr)
+    (mu, L), (lr,) = _ordered(mu, L), positive(lr=lr)
+    left = power(kept=rho, lost=np.minimum(lr * mu, 2 - lr * L), steps=N)
+    return Bound.where(L * lr < 2, f"lr < 2/L, got lr = {lr} and L = {L}", {"distance": left * R}, lr)
 
 
 @in_units("loss")
@@ -100,8 +102,10 @@ def gd_pl(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, lr: ArrayLike, step
     """
     (mu, L), (lr,) = _ordered(mu, L), positive(lr=lr)
     delta0, N = nonnegative(delta0=delta0, steps=steps)
-    factor = np.maximum(1 - mu * lr * (2 - L * lr), 0)
-    return Bound.where(L * lr < 2, f"lr < 2/L, got lr = {lr} and L = {L}", {"gap": factor**N * delta0}, lr)
+    # The same as 1 - mu lr (2 - L lr), which would cancel where mu is near L and lr near 1/L.
+    kept = (L - mu) / L + mu / L * (1 - L * lr) ** 2
+    left = power(kept=kept, lost=mu * lr * (2 - L * lr), steps=N)
+    return Bound.where(L * lr < 2, f"lr < 2/L, got lr = {lr} and L = {L}", {"gap": left * delta0}, lr)
 
 
 @in_units("loss^2/length^2")

@@ -50,11 +50,11 @@ def contraction(*, eigenvalues: ArrayLike, lr: ArrayLike, k: ArrayLike, alpha: A
 
 
 def stability_edge(*, k: ArrayLike, alpha: ArrayLike) -> Number:
-    r"""Lookahead is stable for 0 < lr a < this number: 2 for even k, :math:`1 + (2/\alpha-1)^{1/k}` for odd k.
+    r"""The number below which lr a must be for Lookahead to be stable.
 
-    Proof: |rho| < 1 says :math:`1 - 2/\alpha < P^k < 1`. An even power is below 1 for |P| < 1 only, and never below
-    the other end; an odd one is below 1 for every lr > 0, and above the other end for
-    :math:`\gamma a < 1 + (2/\alpha-1)^{1/k}`.
+    Statement: 2 for even k, :math:`1 + (2/\alpha-1)^{1/k}` for odd k. Proof: |rho| < 1 says :math:`1 - 2/\alpha < P^k <
+    1`. An even power is below 1 for |P| < 1 only, and never below the other end; an odd one is below 1 for every lr >
+    0, and above the other end for :math:`\gamma a < 1 + (2/\alpha-1)^{1/k}`.
 
     >>> print(stability_edge(k=[4, 1, 3], alpha=0.2).round(3))
     [ 2.   10.    3.08]

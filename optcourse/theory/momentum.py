@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, in_units, scalar
+from optcourse.theory.bound import Bound, Number, in_units, power, scalar
 from optcourse.theory.gradient_descent import condition_number
 
 
@@ -54,7 +54,8 @@ def hb_bound(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> 
     """
     rho, (lr, _) = nag_coefficient(mu=mu, L=L), hb_parameters(mu=mu, L=L)
     (R,), (k,) = positive(R=R), nonnegative(steps=steps)
-    return Bound.where(True, "", {"distance": (1 + (1 + rho) * k) * rho**k * R}, lr)
+    left = power(kept=rho, lost=2 / (1 + np.sqrt(condition_number(mu=mu, L=L))), steps=k)
+    return Bound.where(True, "", {"distance": (1 + (1 + np.asarray(rho)) * k) * left * R}, lr)
 
 
 def hb_radius(*, eigenvalues: ArrayLike, lr: ArrayLike, momentum: ArrayLike) -> Number:
@@ -72,9 +73,10 @@ def hb_radius(*, eigenvalues: ArrayLike, lr: ArrayLike, momentum: ArrayLike) -> 
 
 
 def hb_is_stable(*, eigenvalues: ArrayLike, lr: ArrayLike, momentum: ArrayLike) -> bool | np.ndarray:
-    r"""Whether :func:`hb_radius` is below 1: exactly for :math:`0 < \gamma\lambda < 2(1+\beta)`.
+    r"""Whether :func:`hb_radius` is below 1.
 
-    So momentum almost doubles the largest stable step. Arguments and errors as :func:`hb_radius`.
+    Statement: it is exactly for :math:`0 < \gamma\lambda < 2(1+\beta)`. So momentum almost doubles the largest stable
+    step. Arguments and errors as :func:`hb_radius`.
 
     >>> hb_is_stable(eigenvalues=1.0, lr=[3.7, 3.9], momentum=0.9)
     array([ True, False])
@@ -124,7 +126,7 @@ class HeavyBallCycle:
 def lessard_counterexample() -> HeavyBallCycle:
     """A strongly convex function (mu = 1, L = 25) on which heavy ball, tuned for quadratics, cycles for ever.
 
-    f'(x) = 25x below 1, x + 24 on [1, 2], 25x - 24 above 2; lr = 1/9 and momentum = 4/9 are
+    Statement: f'(x) = 25x below 1, x + 24 on [1, 2], 25x - 24 above 2; lr = 1/9 and momentum = 4/9 are
     :func:`hb_parameters`. "Can fail" is about this tuning: smaller steps converge, and so does NAG.
     ``problems.HeavyBallTrap`` is the same function for arrays. Source: Lessard, Recht & Packard 2016,
     "Analysis and design of optimization algorithms via integral quadratic constraints".
@@ -149,13 +151,16 @@ def lessard_counterexample() -> HeavyBallCycle:
 
 
 def nag_coefficient(*, mu: ArrayLike, L: ArrayLike) -> Number:
-    r"""The constant momentum :math:`\frac{\sqrt\kappa-1}{\sqrt\kappa+1}` of NAG on strongly convex functions.
+    r"""The constant momentum of NAG on strongly convex functions.
+
+    Statement: :math:`\frac{\sqrt\kappa-1}{\sqrt\kappa+1}`.
 
     >>> nag_coefficient(mu=1.0, L=9.0)
     0.5
     """
-    root = np.sqrt(condition_number(mu=mu, L=L))
-    return scalar((root - 1) / (root + 1))
+    condition_number(mu=mu, L=L)  # refuses mu > L
+    mu, L = positive(mu=mu, L=L)
+    return scalar((L - mu) / (np.sqrt(L) + np.sqrt(mu)) ** 2)  # no difference of roots: near kappa = 1 it cancels
 
 
 @in_units("loss")
@@ -165,10 +170,12 @@ def nag_convex(*, L: ArrayLike, R: ArrayLike, steps: ArrayLike) -> Bound:
     Statement: with y_{k+1} = x_{k+1} + k/(k+3) (x_{k+1} - x_k), k = 0, 1, ..., and y_0 = x_0,
     :math:`f(x_N)-f^* \le \frac{2LR^2}{N^2+5N+6}`. At N = 0 the gap can be L R^2/2.
 
-    Tight: equality on the Huber function with knee 4R/(N^2+5N+6) (``problems.Huber``), whose slope
-    stays constant until the last step. Slack: 1. The classical 2 L R^2/(N+1)^2 (Nesterov 1983; Beck & Teboulle 2009)
-    is larger: three times at N = 1, 1.08 times at N = 40. Source: Taylor, Hendrickx & Glineur 2017, "Smooth strongly
-    convex interpolation and exact worst-case performance of first-order methods".
+    Tight: equality on the Huber function with knee 4R/(N^2+5N+6) (``problems.Huber``), whose slope stays constant until
+    the last step. Slack: 1. The classical 2 L R^2/(N+1)^2 (Nesterov 1983; Beck & Teboulle 2009), which is proved for
+    all N, is larger: three times at N = 1, 1.07 times at N = 40. Source: Taylor, Hendrickx & Glineur 2017, "Exact
+    worst-case performance of first-order methods for composite convex optimization", Table 1: found by performance
+    estimation; equality is attained, the upper side is certified for each N that was solved, and we know of no proof
+    for all N.
 
     >>> float(nag_convex(L=1.0, R=1.0, steps=2))
     0.1
@@ -183,17 +190,18 @@ def nag_strongly_convex(*, mu: ArrayLike, L: ArrayLike, delta0: ArrayLike, R: Ar
 
     Statement: :math:`f(x_N)-f^* \le (1-1/\sqrt\kappa)^N(\Delta_0+\mu R^2/2)`.
 
-    Tight: on f = mu x^2/2 the gap is (1-1/sqrt(kappa))^N (1+N/sqrt(kappa))^2/2 of the bound: 2/e of it at
-    N = sqrt(kappa). Slack: 1.37 there; for larger N that gap falls with the square of the rate. Source:
-    Nesterov 2004, "Introductory Lectures on Convex Optimization", section 2.2.
+    Tight: on f = mu x^2/2 the gap is (1-1/sqrt(kappa))^N (1+N/sqrt(kappa))^2/2 of the bound: it tends to 2/e of it at N
+    = sqrt(kappa) as kappa grows. Slack: 1.37 there for kappa = 10^4; for larger N that gap falls with the square of the
+    rate. Source: Nesterov 2004, "Introductory Lectures on Convex Optimization", section 2.2.
 
     >>> float(nag_strongly_convex(mu=1.0, L=4.0, delta0=1.5, R=1.0, steps=3))
     0.25
     """
-    rate = 1 - 1 / np.sqrt(condition_number(mu=mu, L=L))
+    share = 1 / np.sqrt(condition_number(mu=mu, L=L))
     mu, L = positive(mu=mu, L=L)
     delta0, R, N = nonnegative(delta0=delta0, R=R, steps=steps)
-    terms = {"initial gap": rate**N * delta0, "initial distance": rate**N * mu * R**2 / 2}
+    left = power(kept=(L - mu) / L / (1 + share), lost=share, steps=N)
+    terms = {"initial gap": left * delta0, "initial distance": left * mu * R**2 / 2}
     return Bound.where(True, "", terms, 1 / L)
 
 

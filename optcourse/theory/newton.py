@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive
-from optcourse.theory.bound import Bound, Number, in_units, scalar
+from optcourse.theory.bound import Bound, Number, in_units, power, scalar
+from optcourse.theory.gradient_descent import condition_number
 from optcourse.theory.momentum import nag_coefficient
 
 
@@ -37,10 +38,10 @@ def newton_bound(*, mu: ArrayLike, M: ArrayLike, r: ArrayLike) -> Bound:
 
 
 def newton_radius(*, mu: ArrayLike, M: ArrayLike) -> Number:
-    r"""The distance :math:`2\mu/(3M)` below which Newton's method must converge (quadratically).
+    r"""The distance below which Newton's method must converge (quadratically).
 
-    It cannot be larger: on ``problems.NewtonTrap`` a start at exactly this distance alternates between
-    +r and -r for ever.
+    Statement: :math:`2\mu/(3M)`. It cannot be larger: on ``problems.NewtonTrap`` a start at exactly this distance
+    alternates between +r and -r for ever.
 
     >>> newton_radius(mu=3.0, M=1.0)
     2.0
@@ -64,5 +65,6 @@ def conjugate_gradients(*, mu: ArrayLike, L: ArrayLike, R: ArrayLike, steps: Arr
     >>> float(conjugate_gradients(mu=1.0, L=9.0, R=1.0, steps=1))
     0.8
     """
-    q, (R,), (k,) = np.asarray(nag_coefficient(mu=mu, L=L)), positive(R=R), nonnegative(steps=steps)
-    return Bound.where(True, "", {"error": 2 * q**k / (1 + q ** (2 * k)) * R}, 1.0)
+    q, (R,), (k,) = nag_coefficient(mu=mu, L=L), positive(R=R), nonnegative(steps=steps)
+    left = power(kept=q, lost=2 / (1 + np.sqrt(condition_number(mu=mu, L=L))), steps=k)
+    return Bound.where(True, "", {"error": 2 * left / (1 + left**2) * R}, 1.0)

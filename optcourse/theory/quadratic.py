@@ -34,10 +34,12 @@ def sgd_moments(
     (lr,) = positive(lr=lr)
     lam, var, k = nonnegative(eigenvalues=eigenvalues, noise_variances=noise_variances, steps=steps)
     lam, var, x0, k = np.atleast_1d(lam), np.atleast_1d(var), np.asarray(x0, dtype=float), k[..., None]
-    r = (1 - lr * lam) ** 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        geometric = np.where(r == 1, k, (1 - r**k) / (1 - r))
-    return r**k * x0**2 + np.square(lr) * var * geometric
+    r, lost = (1 - lr * lam) ** 2, lr * lam * (2 - lr * lam)
+    with np.errstate(all="ignore"):
+        little = np.expm1(k * np.log1p(-lost))  # r^k - 1 without cancellation where a step loses little
+        left, fallen = np.where(abs(lost) < 0.5, (1 + little, -little), (r**k, 1 - r**k))
+        geometric = np.where(lost == 0, k, fallen / lost)
+    return left * x0**2 + np.square(lr) * var * geometric
 
 
 def average_squared_gradient(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import integer, nonnegative, positive, real
-from optcourse.theory.bound import Bound, in_units
+from optcourse.theory.bound import Bound, in_units, power
 
 
 @dataclass(frozen=True)
@@ -127,19 +127,24 @@ def sgd_strongly_convex(
 ) -> Bound:
     r"""Squared distance of SGD with arbitrary sampling on a mu-strongly convex f.
 
-    Statement, lr <= 1/(2 * smoothness): :math:`E\|x_k-x^*\|^2 \le (1-\gamma\mu)^kR^2 + 2\gamma\sigma_*^2/\mu`, where
-    ``smoothness`` is :meth:`Sampling.expected_smoothness` and ``sigma2_opt`` the variance
-    :meth:`Sampling.variance` of the gradients *at the minimizer*. Tight: the second term is within a factor 4 of the
-    long-run value on f = x^2/2 with additive noise. Slack: 4.1 there. Source: Gower, Loizou, Qian, Sailanbayev,
-    Shulgin & Richtarik 2019, Theorem 3.1.
+    Statement, lr <= 1/(2 smoothness): for f mu-strongly convex with minimizer x*, g unbiased given x_k, and
+    E||g(x) - g(x*)||^2 <= 2 smoothness (f(x) - f*) for every x (:meth:`Sampling.expected_smoothness` is such a constant
+    where the f_i are convex and L_i-smooth: with Cov(v)_ij = b for i != j and Cov(v)_ii = b + c_i it is
+    (1 + b) L + max_i c_i L_i/N), :math:`E\|x_k-x^*\|^2 \le (1-\gamma\mu)^kR^2 + 2\gamma\sigma_*^2/\mu`, where
+    R = ||x_0 - x*|| and ``sigma2_opt`` = :math:`\sigma_*^2` is the variance :meth:`Sampling.variance` of the gradients
+    *at the minimizer*. It follows that mu <= smoothness. Tight: the second term is within a factor 4 of the long-run
+    value on f = x^2/2 with additive noise. Slack: 4.1 there. Source: Gower, Loizou, Qian, Sailanbayev, Shulgin &
+    Richtarik 2019, Theorem 3.1.
 
-    Raises ``ValueError`` unless mu, smoothness, lr > 0, R, sigma2_opt, steps >= 0 and the step is small enough.
+    Raises ``ValueError`` unless 0 < mu <= smoothness, lr > 0, R, sigma2_opt, steps >= 0 and the step is small enough.
 
     >>> float(sgd_strongly_convex(mu=1.0, smoothness=1.0, R=0.0, sigma2_opt=2.0, lr=0.5, steps=9))
     2.0
     """
     mu, smoothness, lr = positive(mu=mu, smoothness=smoothness, lr=lr)
     R, sigma2_opt, k = nonnegative(R=R, sigma2_opt=sigma2_opt, steps=steps)
-    terms = {"distance": (1 - lr * mu) ** k * R**2, "noise": 2 * lr * sigma2_opt / mu}
+    if (mu > smoothness * (1 + 1e-12)).any():  # of a constant that was computed
+        raise ValueError(f"mu must be at most smoothness, got mu = {mu} and smoothness = {smoothness}")
+    terms = {"distance": power(kept=1 - lr * mu, lost=lr * mu, steps=k) * R**2, "noise": 2 * lr * sigma2_opt / mu}
     why = f"lr <= 1/(2 smoothness), got lr = {lr} and smoothness = {smoothness}"
     return Bound.where(2 * smoothness * lr <= 1 + 1e-12, why, terms, lr)

@@ -2,7 +2,8 @@ r"""SGD and mini-batch SGD: x_{k+1} = x_k - lr * g_k.
 
 Common assumptions: f is L-smooth and bounded below by f*; E[g_k | x_k] = grad f(x_k); and
 E[||g_k - grad f(x_k)||^2 | x_k] <= sigma2 / batch_size. The variance is conditional on x_k, total
-over coordinates, and ``sigma2`` is that of a single sample. ``delta0`` = f(x_0) - f*. ``steps`` = T
+over coordinates, and ``sigma2`` is that of a single sample (:func:`sgd_convex` assumes other things, as it says).
+``delta0`` = f(x_0) - f*. ``steps`` = T
 counts gradients, so the average runs over x_0 ... x_{T-1}. Ranges, unless a docstring says otherwise:
 sigma2 >= 0, all other arguments > 0, mu <= L.
 """
@@ -13,17 +14,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive
-from optcourse.theory.bound import Bound, Number, in_units, scalar
+from optcourse.theory.bound import Bound, Number, in_units, power, scalar
 
 
 def sgd_step(
     *, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, steps: ArrayLike, batch_size: ArrayLike = 1
 ) -> Number:
-    r"""The step size of the theorem: :math:`\gamma = \left[L + \sqrt{TL\sigma^2/(2\Delta_0B)}\right]^{-1}`.
+    r"""The step size of :func:`sgd_bound`.
 
-    It minimizes the bracket of :func:`sgd_bound`'s proof. With ``sigma2 = 0`` it is 1/L.
-    Source: Yuan 2024, "Optimization for Deep Learning (Part I)", Theorem 1 (there T = K + 1, and
-    the exponent -1/2 inverts the fraction).
+    Statement: :math:`\gamma = \left[L + \sqrt{TL\sigma^2/(2\Delta_0B)}\right]^{-1}`. It minimizes the bracket of
+    :func:`sgd_bound`'s proof. With ``sigma2 = 0`` it is 1/L. Source: Yuan 2024, "Optimization for Deep Learning (Part
+    I)", Theorem 1 (there T = K + 1, and the exponent -1/2 inverts the fraction).
 
     >>> sgd_step(L=2.0, delta0=1.0, sigma2=0.0, steps=10)
     0.5
@@ -47,7 +48,8 @@ def sgd_bound(
 
     Tight: equality for sigma2 = 0 on f = L x^2 / 2. When noise dominates, quadratics reach half
     of it. Slack: 1 without noise, 2.1 with. Source: Yuan 2024, Theorem 1; Lin 2024, Theorem 1
-    (with O(.) for the constants 2 and sqrt(8)); Ghadimi & Lan 2013, Theorem 2.1.
+    (with O(.) for the constants 2 and sqrt(8)); Ghadimi & Lan 2013, Theorem 2.1 (constant steps, the random iterate
+    written as an average).
 
     >>> sgd_bound(L=1.0, delta0=0.5, sigma2=4.0, steps=100, batch_size=4).terms
     {'deterministic': 0.01, 'noise': 0.2}
@@ -71,7 +73,7 @@ def sgd_bound_at(
     Proof: smoothness gives E f(x_{k+1}) <= E f(x_k) - lr (1 - L lr/2) E||grad f||^2 + L lr^2 sigma2/(2B);
     1 - L lr/2 >= 1/2; sum over k. Tight: equality without noise at lr = 1/L on f = L x^2/2; with
     noise that quadratic's long-run value is 1/(2 - L lr) of the second term. Slack: 1 and 2.1.
-    Source: Ghadimi & Lan 2013, Theorem 2.1.
+    Source: Ghadimi & Lan 2013, Theorem 2.1 (constant steps, the random iterate written as an average).
 
     >>> float(sgd_bound_at(L=1.0, delta0=0.5, sigma2=4.0, steps=100, lr=0.1))
     0.5
@@ -157,8 +159,8 @@ def sgd_pl(
     Statement, lr <= 1/L: :math:`E f(x_k) - f^* \le (1-\gamma\mu)^k\Delta_0 + \frac{L\gamma\sigma^2}{2\mu}`.
 
     Proof: the descent inequality of :func:`sgd_bound_at`, then PL, then a geometric sum. Tight: the
-    floor is attained for mu = L and lr = 1/L. Slack: 1 there, 2.1 for small lr. Source: Karimi,
-    Nutini & Schmidt 2016, Theorem 4.
+    floor is attained for mu = L and lr = 1/L. Slack: 1 there, 2.1 for small lr. Source: the
+    argument of Karimi, Nutini & Schmidt 2016, Theorem 4, which bounds E||g||^2 where this bounds the variance.
 
     ``delta0`` and ``steps`` may be 0.
 
@@ -170,7 +172,8 @@ def sgd_pl(
     if (mu > L).any():
         raise ValueError(f"mu must be at most L, got mu = {mu} and L = {L}")
     # Rounding must not turn 1 - lr*mu at lr = 1/L = 1/mu into a negative base.
-    terms = {"initial gap": np.maximum(1 - lr * mu, 0) ** k * delta0, "floor": L * lr * sigma2 / (2 * mu)}
+    left = power(kept=np.maximum(1 - lr * mu, 0), lost=lr * mu, steps=k)
+    terms = {"initial gap": left * delta0, "floor": L * lr * sigma2 / (2 * mu)}
     return Bound.where(L * lr <= 1 + 1e-12, f"lr <= 1/L, got lr = {lr} and L = {L}", terms, lr)
 
 
@@ -178,7 +181,8 @@ def sgd_pl(
 def sgd_convex(*, R: ArrayLike, G2: ArrayLike, lr: ArrayLike) -> Bound:
     r"""Convex SGD with step sizes lr_0 ... lr_{T-1}: the gap of the weighted average iterate.
 
-    Statement: with :math:`\bar x = \sum_t\gamma_tx_t/\sum_t\gamma_t`, convex f and E||g_t||^2 <= G2,
+    Statement: f convex, not necessarily smooth, E[g_t | x_t] a subgradient at x_t, E||g_t||^2 <= G2 = G^2,
+    R = ||x_0 - x*||, and lr fixed in advance; with :math:`\bar x = \sum_t\gamma_tx_t/\sum_t\gamma_t`,
     :math:`E f(\bar x) - f^* \le \frac{R^2 + G^2\sum_t\gamma_t^2}{2\sum_t\gamma_t}`.
 
     It vanishes when sum lr = infinity and sum lr^2 / sum lr -> 0: "diminishing" alone is not enough.

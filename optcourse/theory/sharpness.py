@@ -52,11 +52,12 @@ def worst_perturbation(*, gradient: ArrayLike, rho: float, p: float = 2) -> np.n
 
 
 def sam_cycle(*, curvature: ArrayLike, rho: ArrayLike, lr: ArrayLike) -> Number:
-    r"""Where SAM on :math:`\lambda x^2/2` ends: at u, -u, u, ... with :math:`u = \gamma\lambda\rho/(2-\gamma\lambda)`.
+    r"""Where SAM on :math:`\lambda x^2/2` ends.
 
-    Proof: the step is x+ = (1 - a) x - a rho sign(x), a = lr lambda, and x+ = -x has the solution u. While the sign
-    stays, \|x\| falls; where it changes, \|x+\| - u = -(1 - a)(\|x\| - u), a contraction for 0 < a < 2. So every start
-    ends there that does not step on 0 exactly, and a constant rate leaves a loss of lambda u^2/2. An identity.
+    Statement: at u, -u, u, ... with :math:`u = \gamma\lambda\rho/(2-\gamma\lambda)`. Proof: the step is x+ = (1 - a) x
+    - a rho sign(x), a = lr lambda, and x+ = -x has the solution u. While the sign stays, \|x\| falls; where it changes,
+    \|x+\| - u = -(1 - a)(\|x\| - u), a contraction for 0 < a < 2. So every start ends there that does not step on 0
+    exactly, and a constant rate leaves a loss of lambda u^2/2. An identity.
 
     Broadcasts. Raises ``ValueError`` unless 0 < lr * curvature < 2. Source: Bartlett, Long & Bousquet 2022, "The
     dynamics of sharpness-aware minimization: bouncing across ravines and drifting towards wide minima".
@@ -198,7 +199,8 @@ def flatness_bound(
 ) -> Bound:
     r"""The bound on the population loss from which SAM was derived, with its constants.
 
-    Statement: for a loss in [0, 1], with probability 1 - delta over n samples, for all w in k dimensions with
+    Statement: for a loss in [0, 1], rho and delta fixed before the data are seen, with probability 1 - delta over n
+    independent samples, for all w in k dimensions with
     :math:`L_D(w) \le E L_D(w+\varepsilon)` (epsilon normal, see :func:`flatness_bound_sharp`),
 
     .. math::

@@ -151,7 +151,8 @@ def quantile_bound(*, losses: ArrayLike, q: ArrayLike, t: ArrayLike) -> Bound:
     Tight: losses m and a, a share 1 - q at a, every t, for the largest q-quantile (a; the smallest is m). Slack: 1.
     Source: Li et al. 2021, section 2.3 (there as a bound on the share).
 
-    For t < 0 the logarithm may have nothing to be taken of: no finite a is excluded then, and the bound is infinite.
+    For t < 0 the logarithm may have nothing to be taken of: no finite a is excluded then, and the bound is infinite. So
+    it is where rounding cannot tell, because all the exponentials of losses above m are lost beside the 1 of m.
     ``q`` in [0, 1), ``t`` finite.
 
     >>> round(float(quantile_bound(losses=[0.0, 0.0, 0.0, 5.0], q=0.75, t=-2.0)), 6)
@@ -159,12 +160,18 @@ def quantile_bound(*, losses: ArrayLike, q: ArrayLike, t: ArrayLike) -> Bound:
     """
     x, t = _losses(losses), np.asarray(real("t", t), dtype=float)
     p, m = 1 - np.asarray(real("q", q, 0, 1, open_high=True), dtype=float), x.min(-1)
-    above = value(losses=x, t=t) - m
+    x = x - m[..., None]
+    above = value(losses=x, t=t)
     s = t * above
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        low = np.log1p(np.maximum(np.expm1(s) / p, -1.0)) / t
+        # The mean below is within this factor of the true one. Away from 0 it errs on the safe side: of a mean too near
+        # to 0 the logarithm of the little that is left of 1 would make a bound that is far too small.
+        rounded = 1 + (4 + x.shape[-1] / 2) * EPS
+        falling = np.log1p(np.maximum(np.expm1(t[..., None] * x).mean(-1) * rounded / p, -1.0)) / t
+        low = np.log1p(np.expm1(s) / p) / t
         high = (s - np.log(p) + np.log1p(-(1 - p) * np.exp(-s))) / t
-        found = np.where(np.abs(s) <= EPS, above / p, np.where(s <= TURN, low, high))
+        found = np.where(s <= TURN, low, high)
+        found = np.where(np.abs(s) <= EPS * p, above / p, np.where(t < 0, falling, found))
     return Bound.where(True, "", {"smallest": m, "above it": found}, np.nan)
 
 

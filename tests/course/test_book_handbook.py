@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import inspect
 import io
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ ROUNDING = 1e-9
 GUARANTEES, EXACT = table.guarantees(), table.exact_formulas()
 #: Exact formulas of which a section gives the result and that no cell calls by name.
 NOT_CALLED = {"batch.noise_scale_from_gradients", "quadratic.noise_floor", "quadratic.sgd_moments"}
-NOT_CALLED |= {"sampling.minibatch_variance", "signal_residual.skip_moment"}
+NOT_CALLED |= {"momentum.hb_is_stable", "sampling.minibatch_variance", "signal_residual.skip_moment"}
 DRAWN = [f"{table.place(instance.guarantee)}-{i}" for i, instance in enumerate(table.instances())]
 
 
@@ -84,11 +85,12 @@ def test_every_topic_is_that_of_an_exact_formula():
     assert table.TOPICS.keys() == EXACT.keys()
 
 
-def test_no_two_figures_of_a_guarantee_show_the_same(drawn):
+def test_no_two_figures_show_the_same(drawn):
+    """Of any two guarantees: a figure says something of its own."""
     seen = {}
     for name, one in zip(DRAWN, drawn, strict=True):
         numbers = [f"{number:.5g}" for point in one.points for number in point]
-        other = seen.setdefault((table.place(one.instance.guarantee), one.instance.axis, *numbers), name)
+        other = seen.setdefault((one.instance.measured, one.instance.axis, *numbers), name)
         assert other == name, f"{name} shows what {other} shows"
 
 
@@ -96,6 +98,27 @@ def test_all_links_within_the_page_lead_somewhere(page):
     anchors = re.findall(r'id="([^"]+)"', page)
     assert len(set(anchors)) == len(anchors)
     assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= set(anchors)
+
+
+def test_what_a_docstring_refers_to_is_on_the_page():
+    """Functions of the theory that statements are made of, and assumptions of modules."""
+    ours, told = {table.place(f) for f in table._functions()}, {**GUARANTEES, **EXACT}
+    for thing in [*told.values(), *{inspect.getmodule(f) for f in told.values()}]:
+        module = (thing.__name__ if inspect.ismodule(thing) else thing.__module__).rpartition(".")[2]
+        for name in re.findall(r":func:`~?(?:[\w.]*?(\w+\.))?(\w+)`", inspect.getdoc(thing) or ""):
+            place = name[0] + name[1] if name[0] else f"{module}.{name[1]}"
+            assert place in told or place not in ours, f"{thing.__name__} refers to {place}"
+
+
+def test_tables_of_a_statement_are_printed(page):
+    for place, row in (
+        (
+            "byzantine.kappa",
+            "| median | (n-1)/(n-2f+1), n odd; (n-2)/(n-2f+2), n even | exact in any dimension, coordinate by ",
+        ),
+        ("gossip.mixing_rate", "| star, n ≥ 3 | Metropolis | 1 - 1/n |"),
+    ):
+        assert row in entry(page, place)
 
 
 def test_every_formula_is_converted(page):
@@ -210,6 +233,10 @@ def test_parts_end_where_the_next_begins_and_formulas_belong_to_them():
     ("text", "printed"),
     [
         ("E||grad f(x_{k+1})||^2 <= sigma2/n", "E‖∇f(x<sub>k+1</sub>)‖<sup>2</sup> ≤ σ²/n"),
+        (
+            "||v||_A, ||W - J||_2, c_tau <= sigma_omega",
+            "‖v‖<sub>A</sub>, ‖W - J‖<sub>2</sub>, c<sub>τ</sub> ≤ σ<sub>ω</sub>",
+        ),
         ("f* and x*; lr * g_k", "f\\* and x\\*; γ · g<sub>k</sub>"),
         ("x_{k-d_k} and (1 - q)^(2t)", "x<sub>k-d<sub>k</sub></sub> and (1 - q)<sup>2t</sup>"),
         ("n_nodes < D_inf, not *at* all", "n\\_nodes \\< D\\_inf, not *at* all"),

@@ -181,6 +181,28 @@ def test_too_long_steps_are_refused(delay, factor):
         asynchrony.async_bound(**SETTING | {"delay": delay}, lr=limit * factor)
 
 
+def long_run(delay, lr, sigma2, draws):
+    """Mean E x^2 on x^2/2 over blocks of delay + 1 updates, each block with so many draws of noise, as many or one."""
+    step, first = delay_line(1.0, lr, delay), np.eye(delay + 1)[0]
+    maps, pushes = [np.eye(delay + 1)], [np.zeros((delay + 1, draws))]
+    for update in range(delay + 1):
+        maps.append(step @ maps[-1])
+        pushes.append(step @ pushes[-1] - lr * np.outer(first, np.eye(draws)[update % draws]))
+    covariance = solve_discrete_lyapunov(maps[-1], sigma2 * pushes[-1] @ pushes[-1].T)
+    both = zip(maps[1:], pushes[1:], strict=True)
+    return np.mean([(A @ covariance @ A.T + sigma2 * B @ B.T)[0, 0] for A, B in both])
+
+
+@pytest.mark.parametrize(("delay", "factor"), [(2, 1.49), (4, 2.48), (10, 5.46), (30, 15.4)])
+def test_noise_must_be_fresh_where_it_is_applied(delay, factor):
+    """One draw for delay + 1 updates: each gradient was taken before it, and is unbiased there. The bound fails."""
+    lr = 0.01 / (2 * delay)
+    bound = asynchrony.async_bound(L=1.0, delta0=1.0, sigma2=1.0, delay=delay, steps=10**15, lr=lr).value
+    shared, fresh = (long_run(delay, lr, 1.0, draws) for draws in (1, delay + 1))
+    assert fresh == pytest.approx(asynchrony.delay_noise_floor(eigenvalue=1.0, delay=delay, lr=lr, sigma2=1.0))
+    assert shared / bound == pytest.approx(factor, rel=5e-3) and fresh < bound
+
+
 @given(name=st.sampled_from(["L", "delta0", "steps", "lr"]), value=st.floats(-5, 0))
 def test_bad_arguments_are_named(name, value):
     with pytest.raises(ValueError, match=f"{name} must be in"):

@@ -284,3 +284,14 @@ def test_variance_of_qsgd_scales_as_a_square(scale):
     found = comp.qsgd_variance(vector=scale * v, levels=2)
     assert found == pytest.approx(scale**2 * comp.qsgd_variance(vector=v, levels=2), rel=1e-12)
     assert comp.qsgd_variance(vector=0 * v, levels=2) == 0
+
+
+def test_the_memory_is_bounded_from_zero_and_forgets_another_start():
+    """delta = 3/4 and lr = G = 1: C(p) = p/2 leaves 1 of any start in the end, but not before."""
+    bound = float(comp.ef_memory(G2=1.0, delta=0.75, lr=1.0))
+    for start, holds in ((0.0, True), (100.0, False)):
+        memory = [start]
+        for _ in range(60):
+            memory.append((memory[-1] + 1) / 2)
+        assert all(e**2 <= bound for e in memory) is holds
+        assert memory[-1] == pytest.approx(bound**0.5, rel=1e-9)

@@ -79,9 +79,20 @@ def test_every_guarantee_has_its_condition_or_none():
                 assert at(GUARANTEES[name], **{argument: 10**4}).value >= 0
 
 
-@pytest.mark.parametrize("name", [name for name, f in GUARANTEES.items() if {"mu", "L"} <= set(point(f))])
-def test_mu_is_at_most_L(name):
-    shift = {"shift": 61.0} if name == "local_sgd_strongly_convex" else {}
-    assert at(GUARANTEES[name], mu=2.3, **shift).value >= 0
-    with pytest.raises(ValueError, match="mu must be at most L"):
-        at(GUARANTEES[name], mu=2.3001, **shift)
+#: The constant of smoothness beside mu; newton_bound has none.
+SMOOTH = {name: ({"L", "smoothness"} & set(point(f))) for name, f in GUARANTEES.items() if "mu" in point(f)}
+
+
+@pytest.mark.parametrize("name", sorted(set(SMOOTH) - {"newton_bound"}))
+def test_mu_is_at_most_the_constant_of_smoothness(name):
+    (smooth,) = SMOOTH[name]
+    largest = point(GUARANTEES[name])[smooth][1]
+    assert at(GUARANTEES[name], mu=largest).value >= 0
+    with pytest.raises(ValueError, match=f"mu must be at most {smooth}"):
+        at(GUARANTEES[name], mu=largest + 1e-4)
+
+
+def test_a_squared_distance_is_never_negative():
+    """mu = 10 above the smoothness 1 gave (1 - 5) R^2."""
+    with pytest.raises(ValueError, match="mu must be at most smoothness, got mu = 10"):
+        at(GUARANTEES["sgd_strongly_convex"], mu=10.0, smoothness=1.0, R=1.0, sigma2_opt=0.0, lr=0.5, steps=1)

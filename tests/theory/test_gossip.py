@@ -320,3 +320,22 @@ def test_fixed_points_exist_up_to_the_edge_of_stability():
     for lr in (1.0, 1.05, 1.4):
         with pytest.raises(ValueError, match="lr must make the iteration contract"):
             gossip.dsgd_fixed_point(**setting, lr=lr)
+
+
+@given(
+    sigma2=st.floats(0.01, 100),
+    zeta2=st.floats(0, 100),
+    n=st.integers(2, 200),
+    gap=st.floats(0.001, 1),
+    more=st.floats(0, 6),
+)
+def test_after_the_transient_a_graph_costs_a_factor_of_three_at_most(sigma2, zeta2, n, gap, more):
+    """Of the bound for averaging over all; far beyond, almost nothing."""
+    setting = {"L": 2.3, "delta0": 1.9, "sigma2": sigma2, "zeta2": zeta2, "n_nodes": n}
+    first = float(gossip.dsgd_transient(**setting, spectral_gap=gap))
+    everybody, graph = (
+        [float(gossip.dsgd_tuned(**setting, spectral_gap=s, steps=max(first, 1) * 10.0**k)) for k in (more, 18)]
+        for s in (1.0, gap)
+    )
+    assert graph[0] <= 3 * everybody[0] * (1 + 1e-12)
+    assert graph[1] <= 1.01 * everybody[1]

@@ -20,8 +20,8 @@ def test_every_edit_replaces_one_constant_by_another():
         assert edit.new in edit.shown
     shown = {edit.shown for edit in edits if edit.function == "gd_optimal_step"}
     assert shown == {"return scalar(3.0 / (L + mu))"}
-    shown = {edit.shown for edit in edits if edit.function == "nag_coefficient"}
-    assert "return scalar((root - 1.5) / (root + 1))" in shown and "return scalar((root - 1) / (root + 2))" in shown
+    shown = {edit.shown for edit in edits if edit.function == "hb_radius"}
+    assert shown == {f"return _radius({one} + beta - lr * lam, beta)" for one in (1.5, 2)}
 
 
 def test_every_module_has_tests_of_its_own():

@@ -4,7 +4,7 @@ Instances test that a guarantee holds and how tight it is; where none comes near
 tells 16 L/mu from 24 L/mu. Each formula is in the form of the source, not in that of the calculator.
 """
 
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +21,8 @@ def tuned(r0, b, e, d, T):
 
 
 def tuned_step(r0, b, e, d, T):
-    return min(sqrt(r0 / (b * T)), (r0 / (e * T)) ** (1 / 3), 1 / d)
+    """Without noise, or without drift, the others decide."""
+    return min(sqrt(r0 / (b * T)) if b else inf, (r0 / (e * T)) ** (1 / 3) if e else inf, 1 / d)
 
 
 def rate(a):
@@ -77,11 +78,15 @@ def stich(a):
 
 
 def risk(a):
+    if a.t == 0:
+        return sum(a.losses) / len(a.losses)
     return log(sum(exp(a.t * l) for l in a.losses) / len(a.losses)) / a.t
 
 
 def markov(a):
     m = min(a.losses)
+    if a.t == 0:
+        return m + (risk(a) - m) / (1 - a.q)
     return m + log(1 + (exp(a.t * (risk(a) - m)) - 1) / (1 - a.q)) / a.t
 
 
@@ -132,7 +137,7 @@ STATEMENTS = {
     ),
     "newton_bound": (lambda a: a.M * a.r**2 / 2 / (a.mu - a.M * a.r), lambda a: 1),
     "conjugate_gradients": (
-        lambda a: a.R / chebyshev(a.steps, (a.L + a.mu) / (a.L - a.mu)),
+        lambda a: a.R / chebyshev(a.steps, (a.L + a.mu) / (a.L - a.mu)) if a.mu < a.L else 0,
         lambda a: 1,
     ),
     "adagrad_regret": (lambda a: sqrt(2) * a.D_inf * columns(a), lambda a: a.D_inf / sqrt(2)),
@@ -216,9 +221,11 @@ STATEMENTS = {
         lambda a: (
             sqrt(8 * a.L * a.delta0 * a.sigma2 / a.steps)
             + 2 * (2 * a.L**2 * a.delay * a.sigma2) ** (1 / 3) * (2 * a.delta0 / a.steps) ** (2 / 3)
-            + 4 * a.L * a.delay * a.delta0 / a.steps
+            + 2 * max(1, 2 * a.delay) * a.L * a.delta0 / a.steps
         ),
-        lambda a: tuned_step(2 * a.delta0, a.L * a.sigma2, 2 * a.L**2 * a.delay * a.sigma2, 2 * a.L * a.delay, a.steps),
+        lambda a: tuned_step(
+            2 * a.delta0, a.L * a.sigma2, 2 * a.L**2 * a.delay * a.sigma2, a.L * max(1, 2 * a.delay), a.steps
+        ),
     ),
     "delay_noise_bound": (
         lambda a: a.lr * a.sigma2 / (2 * a.eigenvalue) / (1 - a.lr * a.eigenvalue * (a.delay + 1 / 2)),
@@ -229,12 +236,12 @@ STATEMENTS = {
 
 
 def local_tuning(a):
-    d = 2 * a.L * sqrt(a.local_steps * (a.local_steps - 1))
+    d = a.L * max(1, 2 * sqrt(a.local_steps * (a.local_steps - 1)))
     return 2 * a.delta0, a.L * a.sigma2 / a.n_nodes, a.L**2 * drift(a), d, a.steps
 
 
 def gossip_tuning(a):
-    d = 2 * (1 - a.spectral_gap) * a.L / a.spectral_gap
+    d = a.L * max(1, 2 * (1 - a.spectral_gap) / a.spectral_gap)
     return 2 * a.delta0, a.L * a.sigma2 / a.n_nodes, a.L**2 * apart(a), d, a.steps
 
 
@@ -248,6 +255,47 @@ def test_value_and_step_size_are_those_of_the_source(name):
         np.testing.assert_allclose(found.stepsize, step(a), rtol=1e-12)
     elif "lr" in vars(a):
         np.testing.assert_array_equal(found.stepsize, a.lr)
+
+
+#: Where the ranges of arguments end: no noise, no delay, one node, one step, no step, no compression, mu = L, ...
+ENDS = {
+    **dict.fromkeys(
+        ("sigma2", "zeta2", "G2", "memory2", "sigma2_opt", "omega", "kappa", "w2", "e0", "r", "b", "e"), (0,)
+    ),
+    **dict.fromkeys(("delta0", "R", "spread", "G", "L", "t", "q"), (0,)),
+    **dict.fromkeys(("n_nodes", "local_steps", "batch_size", "k", "spectral_gap", "delta"), (1,)),
+    **{"steps": (0, 1), "delay": (0, 1), "n": (1, 2), "beta": (0, 2), "mu": (2.3,), "smoothness": (0.7,)},
+    **{"training_loss": (0, 0.19), "worst_loss": (0.11, 1)},
+}
+LINEAR = ("gd_strongly_convex", "gd_pl", "hb_bound", "nag_strongly_convex", "conjugate_gradients", "sgd_pl")
+LINEAR += ("sgd_strongly_convex", "choco_gossip_bound_at", "choco_gossip_bound", "gd_convex", "gd_best_iterate")
+#: The guarantees whose range contains this end, where not all do.
+CLOSED = {
+    ("L", 0): ("smoothness",),
+    ("G", 0): ("smoothness",),
+    ("steps", 0): LINEAR,
+    ("delta0", 0): ("gd_pl", "sgd_pl", "nag_strongly_convex"),
+    ("R", 0): ("nag_strongly_convex", "sgd_strongly_convex", "local_sgd_strongly_convex"),
+    ("G2", 0): ("ef_memory", "ef_bound_at", "ef_bound", "local_sgd_strongly_convex"),
+    ("t", 0): ("away_from_mean", "smoothness", "quantile_bound"),
+    ("n", 1): ("away_from_extreme",),
+    ("delta", 1): ("ef_memory", "ef_bound_at", "ef_bound", "choco_gossip_bound_at", "choco_gossip_bound"),
+}
+AT_ENDS = [(n, key, end) for n, f in GUARANTEES.items() for key in point(f) for end in ENDS.get(key, ())]
+
+
+@pytest.mark.parametrize(("name", "argument", "end"), AT_ENDS)
+def test_statements_hold_at_the_ends_of_ranges(name, argument, end):
+    value, step = STATEMENTS[name]
+    a = SimpleNamespace(**{key: given for key, (_, given) in point(GUARANTEES[name]).items()} | {argument: end})
+    if name not in CLOSED.get((argument, end), [name]):
+        with pytest.raises(ValueError, match=f"{argument} must|needs {argument}"):
+            at(GUARANTEES[name], **{argument: end})
+        return
+    found = at(GUARANTEES[name], **{argument: end})
+    assert found.value == pytest.approx(value(a), rel=1e-11, abs=1e-300)
+    if step is not None:
+        np.testing.assert_allclose(found.stepsize, step(a), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", [n for n, f in GUARANTEES.items() if n.endswith(("_tuned", "ef_bound", "tune_step"))])

@@ -5,9 +5,11 @@ the instance attains as one argument is swept, and the slack that the docstring 
 Edit a constant in ``optcourse.theory`` and a value here names the topic whose claim broke.
 """
 
+import re
+
 import pytest
 
-from optcourse.course.book.guarantees import table
+from optcourse.course.book.guarantees import docstring, table
 
 ROUNDING = 1e-9
 
@@ -43,3 +45,21 @@ def test_every_guarantee_has_an_instance():
     listed = {instance.name for instance in INSTANCES}
     for name in table.guarantees():
         assert name.partition(".")[2] in listed, f"{name} has no Instance in INSTANCES"
+
+
+#: A number, but not one that an argument equals, or part of a formula.
+NUMBER = re.compile(r"(?<![=<>≤≥] )(?<!of )(?<![\w.^(*/-])\d+(?:\.\d+)?(?![\w/^%]|\.\d)")
+
+
+@pytest.mark.parametrize("place", table.guarantees())
+def test_the_slack_of_a_docstring_is_that_of_its_instances(place):
+    """What the first sentence says is tested, parentheses apart; and of what is tested, no factor goes unsaid."""
+    function = table.guarantees()[place]
+    slack = re.sub(r"</?su[bp]>", "^", docstring.parse(function).parts["Slack"])
+    sentence = re.sub(r"\([^()]*\)", "", re.split(r"\.(?:\s|$)", slack)[0])
+    claims = {s for i in INSTANCES if i.guarantee is function for s in i.claims.values()}
+    for said in map(float, NUMBER.findall(sentence)):
+        assert any(abs(claim - said) <= 0.0101 for claim in claims), f"{place} states a slack of {said}: none is tested"
+    everything = [1.0, *map(float, NUMBER.findall(slack))]
+    for claim in claims:
+        assert any(abs(claim - said) <= 0.0101 for said in everything), f"{place}: {claim} is tested, but not stated"

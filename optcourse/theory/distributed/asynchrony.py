@@ -1,7 +1,8 @@
 r"""Asynchronous SGD: x_{k+1} = x_k - lr * g(x_{k-d_k}), gradients that are ``d_k <= delay`` steps old.
 
-f is L-smooth and bounded below, ``delta0`` = f(x_0) - f*, x_k = x_0 for k < 0. A gradient is unbiased given the
-iterate at which it was evaluated, with variance at most ``sigma2``, and its delay does not depend on its noise.
+f is L-smooth and bounded below, ``delta0`` = f(x_0) - f*, x_k = x_0 for k < 0. A gradient's noise has mean zero and
+variance at most ``sigma2`` given all iterates up to the one to which it is *applied*, not only the one at which it was
+taken (fresh samples for every gradient; one seed on all nodes breaks it), and the delays do not depend on the noise.
 ``steps`` = T, and averages run over x_0 ... x_{T-1}. Ranges: L, delta0, steps, lr, eigenvalue > 0, sigma2 >= 0, and
 delay >= 0: below 1 only as 0, and whole numbers where it is constant (``delay_...``).
 """
@@ -62,9 +63,10 @@ def async_tuned(*, L: ArrayLike, delta0: ArrayLike, sigma2: ArrayLike, delay: Ar
     r"""The best order of :func:`async_bound`: ``stepsize`` chosen by the step-tuning lemma.
 
     Statement: ``bound.tune_step`` with r0 = 2 delta0, b = L sigma2, e = 2 L^2 tau sigma2 and 1/d the largest step:
-    :math:`\sqrt{8L\Delta_0\sigma^2/T}+2(2L^2\tau\sigma^2)^{1/3}(2\Delta_0/T)^{2/3}+4L\tau\Delta_0/T`, whose first term
-    is that of SGD without delay. Tight: equality on f = L x^2/2 without noise or delay. Slack: 1 there, 2.1 where
-    noise dominates. Source: as :func:`async_bound`, with the lemma of :func:`optcourse.theory.bound.tune_step`.
+    :math:`\sqrt{8L\Delta_0\sigma^2/T}+2(2L^2\tau\sigma^2)^{1/3}(2\Delta_0/T)^{2/3}+2\max(1,2\tau)L\Delta_0/T`, whose
+    first term is that of SGD without delay. Tight: equality on f = L x^2/2 without noise or delay. Slack: 1 there, 2.1
+    where noise dominates, 3 for long delays without noise. Source: as :func:`async_bound`, with the lemma of
+    :func:`optcourse.theory.bound.tune_step`.
 
     >>> float(async_tuned(L=1.0, delta0=0.5, sigma2=0.0, delay=5, steps=100))
     0.1

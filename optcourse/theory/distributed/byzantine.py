@@ -36,16 +36,18 @@ def breakdown(*, rule: str, n_nodes: int) -> int:
 def kappa(*, rule: str, n_nodes: int, n_byzantine: int) -> float:
     r"""The constant of a robust rule, infinite beyond its :func:`breakdown`.
 
+    Statement: of n vectors, f of which are arbitrary,
+
     ==================== ===================================== ==========================================
     rule                 kappa                                 statement
     ==================== ===================================== ==========================================
     mean                 0 for f = 0, else infinite            exact
     trimmed_mean         f/(n-2f)                              exact in any dimension; f cut at each end
-    median               (n-1)/(n-2f+1), n odd                 exact in any dimension, coordinate by
+    median               (n-1)/(n-2f+1), n odd;                exact in any dimension, coordinate by
                          (n-2)/(n-2f+2), n even                coordinate, mean of the two middle values
     geometric_median     4 ((n-f)/(n-2f))^2                    upper bound
-    krum                 (3+2 sqrt 2) (n-f)/(n-2f)             upper bound; n-f nearest, itself included
-    krum_paper           (3+2 sqrt 2) (n-f)/(n-2f-1)           upper bound; n-f-2 nearest others
+    krum                 (3+2 sqrt(2)) (n-f)/(n-2f)            upper bound; n-f nearest, itself included
+    krum_paper           (3+2 sqrt(2)) (n-f)/(n-2f-1)          upper bound; n-f-2 nearest others
     centered_clipping    f/(n-2f)                              exact, in the limit of steps with the
                                                                radius :func:`clipping_radius`
     mda                  8 f^2/(n-f)                           upper bound
@@ -54,7 +56,7 @@ def kappa(*, rule: str, n_nodes: int, n_byzantine: int) -> float:
     meamed               4 f/(n-f) (1 + that of the median)    upper bound
     ==================== ===================================== ==========================================
 
-    Proofs: order statistics are monotone in every input, so the worst attack is at +-infinity; the trimmed mean is
+    Proof: order statistics are monotone in every input, so the worst attack is at +-infinity; the trimmed mean is
     then the mean of the n-2f largest honest values and the median an honest order statistic, and Cauchy-Schwarz
     gives (m-k)/k for the k of m honest values on one side. Geometric median: its sum of distances is at most that of
     xbar; split it over honest and other vectors. Krum: the winner's score is at most the honest average 2 (n-f) V, and
@@ -62,7 +64,7 @@ def kappa(*, rule: str, n_nodes: int, n_byzantine: int) -> float:
     to a point p: r <= f liars x_k in them took the place of r honest y_k that are no nearer, so they err by at most
     1/(n-f) sum_k 2||y_k - p||, whose square is at most 4f/(n-f) (V + ||p - xbar||^2); and an honest p has
     ||p - xbar||^2 <= (n-f-1) V. Minimum diameter: pairs x_k, y_k are at most two honest diameters apart, each of which
-    squared is at most 2(n-f)V. Smaller than f/(n-2f) is impossible: :func:`kappa_lower_bound`. Sources of the rules:
+    squared is at most 2(n-f)V. Smaller than f/(n-2f) is impossible: :func:`kappa_lower_bound`. Source: of the rules,
     Yin, Chen, Ramchandran & Bartlett 2018 (median, trimmed mean), Blanchard, El Mhamdi, Guerraoui & Stainer 2017
     (Krum), Karimireddy, He & Jaggi 2021 (clipping), and in ``nodes.byzantine.subsets``.
 
@@ -94,12 +96,13 @@ def kappa(*, rule: str, n_nodes: int, n_byzantine: int) -> float:
 
 
 def kappa_lower_bound(*, n_nodes: int, n_byzantine: int) -> float:
-    r"""No rule has a smaller constant: :math:`\kappa\ge\frac f{n-2f}`, infinite for f >= n/2 (0 for f = 0).
+    r"""No rule has a smaller constant than this.
 
-    Proof: of f times -1, n-2f times 0 and f times +1, either the first or the last f may be the liars. The honest mean
-    is f/(n-f) in one case and -f/(n-f) in the other, V = f(n-2f)/(n-f)^2 in both; one output is at least f/(n-f) from
-    one of them. Since V, and the distance of either mean from 0, are the same in both cases, a rule that is told
-    them, as clipping is, does no better. The trimmed mean attains it.
+    Statement: :math:`\kappa\ge\frac f{n-2f}`, infinite for f >= n/2 (0 for f = 0). Proof: of f times -1, n-2f times 0
+    and f times +1, either the first or the last f may be the liars. The honest mean is f/(n-f) in one case and -f/(n-f)
+    in the other, V = f(n-2f)/(n-f)^2 in both; one output is at least f/(n-f) from one of them. Since V, and the
+    distance of either mean from 0, are the same in both cases, a rule that is told them, as clipping is, does no
+    better. The trimmed mean attains it.
 
     >>> kappa_lower_bound(n_nodes=10, n_byzantine=3)
     0.75
@@ -110,10 +113,10 @@ def kappa_lower_bound(*, n_nodes: int, n_byzantine: int) -> float:
 
 
 def clipping_radius(*, distance: float, variance: float, n_nodes: int, n_byzantine: int) -> float:
-    r"""The best radius of a step v + mean_i clip(x_i - v): :math:`\sqrt{(1-\delta)(V+B^2)/(4\delta)}`, delta = f/n.
+    r"""The best radius of a step v + mean_i clip(x_i - v).
 
-    ``distance`` B = ||v - xbar||, ``variance`` V: both must be known, which a server cannot. Needs
-    n_byzantine >= 1.
+    Statement: :math:`\sqrt{(1-\delta)(V+B^2)/(4\delta)}`, delta = f/n. ``distance`` B = ||v - xbar||, ``variance`` V:
+    both must be known, which a server cannot. Needs n_byzantine >= 1.
 
     >>> clipping_radius(distance=0.0, variance=4.0, n_nodes=5, n_byzantine=1)
     2.0
@@ -123,12 +126,13 @@ def clipping_radius(*, distance: float, variance: float, n_nodes: int, n_byzanti
 
 
 def clipping_step(*, distance: float, variance: float, n_nodes: int, n_byzantine: int) -> float:
-    r"""Distance to the honest mean after one such step, at most :math:`\delta B+\sqrt{\delta(1-\delta)(V+B^2)}`.
+    r"""Distance to the honest mean after one step of clipping with :func:`clipping_radius`, at most.
 
-    Proof: the honest part errs by (1-delta) mean (||x_i - v|| - tau)_+ with (a - tau)_+ <= a^2/(4 tau), the others
-    add delta tau, and delta B is the honest weight that is missing. Repeated, it tends to B with B^2 =
-    V delta/(1-2 delta) for delta < 1/2: ``kappa`` of ``"centered_clipping"``. Source: Karimireddy, He & Jaggi
-    2021, "Learning from history for Byzantine robust optimization", for the rule.
+    Statement: :math:`\delta B+\sqrt{\delta(1-\delta)(V+B^2)}`, delta = f/n. Proof: the honest part errs by (1-delta)
+    mean (||x_i - v|| - tau)_+ with (a - tau)_+ <= a^2/(4 tau), the others add delta tau, and delta B is the honest
+    weight that is missing. Repeated, it tends to B with B^2 = V delta/(1-2 delta) for delta < 1/2: ``kappa`` of
+    ``"centered_clipping"``. Source: Karimireddy, He & Jaggi 2021, "Learning from history for Byzantine robust
+    optimization", for the rule.
 
     Arguments and errors as :func:`clipping_radius`.
 
@@ -146,13 +150,16 @@ def robust_gd_bound(
     r"""Average squared gradient of the honest loss f_H under x_{k+1} = x_k - lr * rule(g_1 ... g_n), exact gradients.
 
     Statement: :math:`\frac1T\sum_{k<T}\|\nabla f_H(x_k)\|^2 \le \frac{2\Delta_0}{\gamma T} + \kappa\zeta^2` for
-    :math:`\gamma\le1/L`, with f_H the mean of the honest f_i, L-smooth, delta0 = f_H(x_0) - f_H*, and ``zeta2`` at
-    least mean_i ||grad f_i - grad f_H||^2 over the honest, at every x.
+    :math:`\gamma\le1/L` and a rule with the constant :func:`kappa`, f_H the mean of the honest f_i, L-smooth and
+    bounded below by f_H*, delta0 = f_H(x_0) - f_H*, and ``zeta2`` at least mean_i ||grad f_i - grad f_H||^2 over the
+    honest, at every x.
 
     The floor does not vanish with the step size: heterogeneity hides attackers. Proof: f_H(x+) <= f_H(x) - lr/2
     ||grad f_H||^2 + lr/2 ||rule - grad f_H||^2 for lr <= 1/L. Tight: honest quadratics with gradients in the
     extremal configuration of the trimmed mean end where the floor is attained. Slack: 1. Source: the argument of
-    Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via bucketing".
+    Karimireddy, He & Jaggi 2022, "Byzantine-robust learning on heterogeneous datasets via bucketing", with the kappa of
+    Allouah, Farhadkhani, Guerraoui, Gupta, Pinot & Stephan 2023, "Fixing by mixing: a recipe for optimal Byzantine ML
+    under heterogeneity".
 
     >>> robust_gd_bound(L=1.0, delta0=0.5, zeta2=4.0, kappa=0.25, steps=100, lr=0.5).terms
     {'initial gap': 0.02, 'attack': 1.0}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from optcourse.arguments import nonnegative, positive, real
-from optcourse.theory.bound import Bound, Number, in_units, scalar
+from optcourse.theory.bound import Bound, Number, in_units, power, scalar
 
 
 def choco_gossip_step(*, spectral_gap: ArrayLike, delta: ArrayLike, beta: ArrayLike) -> Number:
@@ -63,7 +63,7 @@ def choco_gossip_bound_at(
 
     Tight: no. Slack: a factor of four in the exponent. Without compression along the slowest eigenvector e_t =
     (1 - eta rho)^(2t) e_0: 4.5 to 4.8 after 1/(eta rho) rounds. With random-k it is no less: at eta* the exponent is
-    4.02 to 4.19 times the stated one on rings of 3 to 6 nodes. Source: as :func:`choco_gossip_step`.
+    4.01 to 4.19 times the stated one on rings of 3 to 6 nodes. Source: as :func:`choco_gossip_step`.
 
     >>> choco_gossip_bound_at(spectral_gap=1.0, delta=1.0, beta=1.0, steps=2, e0=32.0, consensus_lr=1 / 16).terms
     {'error': 30.03125}
@@ -72,7 +72,8 @@ def choco_gossip_bound_at(
     rho, delta, beta = _constants(spectral_gap, delta, beta)
     largest = np.asarray(choco_gossip_step(spectral_gap=rho, delta=delta, beta=beta))
     why = f"consensus_lr <= choco_gossip_step = {largest}, got consensus_lr = {eta}"
-    return Bound.where(eta <= largest * (1 + 1e-12), why, {"error": (1 - eta * rho / 2) ** t * e0}, eta)
+    lost = eta * rho / 2
+    return Bound.where(eta <= largest * (1 + 1e-12), why, {"error": power(kept=1 - lost, lost=lost, steps=t) * e0}, eta)
 
 
 @in_units("length^2", step="1")
@@ -89,8 +90,8 @@ def choco_gossip_bound(
     slowest eigenvector shrinks by exactly (1 - rho^3/D)^2 per round. That exceeds 1 - rho^2/82 where the gap is small:
     on rings with weights 1/3 from 17 nodes on.
 
-    Tight: no. Slack: a factor of four in the exponent, as :func:`choco_gossip_bound_at`. Source: as
-    :func:`choco_gossip_step`.
+    Tight: no. Slack: a factor of four in the exponent, 4.5 to 4.8 after 1/(eta rho) rounds without compression, as
+    :func:`choco_gossip_bound_at`. Source: as :func:`choco_gossip_step`.
 
     >>> choco_gossip_bound(spectral_gap=1.0, delta=1.0, beta=1.0, steps=[0, 1, 2], e0=900.0).value.round(9)
     array([900., 870., 841.])

@@ -2,10 +2,11 @@ r"""Compressed gradients: variance and contraction of compressors, where they fa
 
 Two classes. *Unbiased*: E[Q(v)] = v and E||Q(v) - v||^2 <= omega ||v||^2. *Contraction*: E||C(v) - v||^2 <=
 (1 - delta)||v||^2 with 0 < delta <= 1, the expectation over C if it is random; C = 0 has no delta > 0 and no guarantee.
-n nodes hold f_i, f is their mean; sigma2 bounds the conditional variance of each node's gradient, zeta2 the
-heterogeneity (1/n) sum ||grad f_i - grad f||^2, and G2 the second moment E||g_i||^2. Noise and compressors are
-independent between nodes. ``delta0`` = f(x_0) - f*; ``steps`` = T, so the average runs over x_0 ... x_{T-1}. Ranges: L,
-delta0, n_nodes, steps, lr > 0, sigma2, zeta2, G2, omega >= 0, 0 < delta <= 1.
+n nodes hold f_i; f is their mean, L-smooth and bounded below by f*. E[g_i] = grad f_i(x) given the past, with a
+variance of at most sigma2; zeta2 bounds the heterogeneity (1/n) sum ||grad f_i - grad f||^2 at every x, and G2 the
+second moment E||g_i||^2. Given the past, noise and compressors are independent of each other and between nodes.
+``delta0`` = f(x_0) - f*; ``steps`` = T, so the average runs over x_0 ... x_{T-1}. Ranges: L, delta0, n_nodes, steps,
+lr > 0, sigma2, zeta2, G2, omega >= 0, 0 < delta <= 1.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ def unbiased_bound(
 def ef_memory(*, G2: ArrayLike, delta: ArrayLike, lr: ArrayLike) -> Bound:
     r"""Second moment of what error feedback keeps: p = e + lr g, the message is C(p), then e = p - C(p).
 
-    Statement: :math:`E\|e_t\|^2 \le \frac{(1-\delta)\gamma^2G^2}{(1-\sqrt{1-\delta})^2}` for every t. Proof: the
-    root m of E||e||^2 obeys m' <= sqrt(1-delta)(m + lr G), by Minkowski's inequality. At most the published
+    Statement: :math:`E\|e_t\|^2 \le \frac{(1-\delta)\gamma^2G^2}{(1-\sqrt{1-\delta})^2}` for every t, from e_0 = 0.
+    Proof: the root m of E||e||^2 obeys m' <= sqrt(1-delta)(m + lr G), by Minkowski's inequality. At most the published
     :math:`4(1-\delta)\gamma^2G^2/\delta^2`, which it meets as delta -> 0.
 
     Tight: equality in the limit of t for C(p) = (1 - sqrt(1-delta)) p and constant g. Slack: 1. Source: Karimireddy et
@@ -124,7 +125,8 @@ def memory_bound_at(
     ||grad f(x)||^2 + sigma2/n; sum the descent of f(w).
 
     Tight: f = L(x - 1/2)^2/2, x = w rounded to whole numbers, w_0 = 1/2, lr -> 0: w stays at 1/2, and ||grad f(x)||^2 =
-    L^2/4 on every grid point. Slack: 1.01 there, 2.1 where noise dominates. Source: Mania et al. 2017 (perturbed
+    L^2/4 on every grid point. Slack: 1.01 there, 2.1 where noise dominates, 2.5 for x = w without noise and with
+    lr = 0.05 at T = 20. Source: Mania et al. 2017 (perturbed
     iterates); Lin et al. 2020, "Dynamic model pruning with feedback", section 4, with E||g||^2 in place of sigma2.
 
     >>> memory_bound_at(L=2.0, delta0=1.0, sigma2=1.0, memory2=0.25, steps=40, lr=0.25).terms
@@ -155,9 +157,9 @@ def ef_bound_at(
     Statement, lr < 1/L: that of :func:`memory_bound_at` with M from :func:`ef_memory`. Proof: with e the mean of the
     e_i, w = x - e moves by -lr mean g_i(x). Only f need be L-smooth; heterogeneity enters through G2 alone.
 
-    Tight: up to a constant, on f = x^2/2. Slack: 2.1 where noise or the initial gap dominates, 3 with more than half of
-    it in the memory term. Source:
-    Karimireddy et al. 2019, Theorem II, for one node.
+    Tight: up to a constant, on f = x^2/2. Slack: 2.1 where noise dominates; for delta = 0.1, lr = 0.04 without noise 3
+    at T = 50, where the initial gap and the memory are alike, and more before and after. Source: Karimireddy et al.
+    2019, Theorem II, for one node.
 
     >>> ef_bound_at(L=1.0, delta0=1.0, sigma2=1.0, G2=2.0, delta=0.75, n_nodes=4, steps=40, lr=0.5).terms
     {'initial gap': 0.2, 'noise': 0.25, 'memory': 1.0}
@@ -186,7 +188,7 @@ def ef_bound(
     + 1/(delta^2 T)" an n is hidden: lr ~ sqrt(n/T) makes the second term n/(delta^2 T).
 
     Tight: up to a constant, on f = x^2/2. Slack: 4.1 where noise dominates; without noise 3.1 (no compression) and 6.3
-    (delta = 0.1, all or nothing, T = 200). Source: as :func:`ef_bound_at`.
+    (delta = 0.1, all or nothing, T = 200; more for more steps). Source: as :func:`ef_bound_at`.
 
     >>> ef_bound(L=1.0, delta0=1.0, sigma2=2.0, G2=9.0, delta=1.0, n_nodes=4, steps=100).terms
     {'noise': 0.4, 'drift': 0.0, 'deterministic': 0.08}

@@ -1,12 +1,12 @@
 r"""Decentralized SGD: every node steps, then averages with its neighbours in a graph.
 
-DSGD: x_i <- sum_j W_ij (x_j - lr * g_j(x_j)). W is doubly stochastic, W_ij > 0 only for neighbours and for i
-itself (a node is its own neighbour). ``spectral_gap`` = 1 - lambda with lambda = ||W - J||_2 and J = 11^T/n; a
-lambda for common graphs is in :func:`mixing_rate`. All nodes start equal; each f_i is L-smooth, f = mean f_i,
-``delta0`` = f(x_0) - f*; gradients are unbiased and independent between nodes, with variance at most ``sigma2``
-given the iterates; ``zeta2`` bounds mean_i ||grad f_i(x) - grad f(x)||^2 at every x. Averages over t run over
-t = 0 ... T-1 with T = ``steps`` and xbar_t the mean of the nodes. Ranges: L, delta0, steps, lr > 0, sigma2, zeta2 >= 0,
-n_nodes >= 1, spectral_gap in (0, 1].
+DSGD: x_i <- sum_j W_ij (x_j - lr * g_j(x_j)). W is doubly stochastic, W_ij > 0 only for neighbours and for i itself (a
+node is its own neighbour). ``spectral_gap`` = 1 - lambda with lambda = ||W - J||_2 and J = 11^T/n; a lambda for common
+graphs is in :func:`mixing_rate`. All nodes start equal; each f_i is L-smooth, f = mean f_i is bounded below by f*,
+``delta0`` = f(x_0) - f*; gradients are unbiased and independent between nodes, with variance at most ``sigma2`` given
+the iterates; ``zeta2`` bounds mean_i ||grad f_i(x) - grad f(x)||^2 at every x. Averages over t run over t = 0 ... T-1
+with T = ``steps`` and xbar_t the mean of the nodes. Ranges: L, delta0, steps, lr > 0, sigma2, zeta2 >= 0, n_nodes >= 1,
+spectral_gap in (0, 1].
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def consensus_bound(
     \lambda^2\gamma^2\left[\frac{4\zeta^2}{(1-\lambda)^2}+\frac{2\sigma^2}{1-\lambda}\right]` for
     :math:`\gamma\le(1-\lambda)/(2\lambda L)`.
 
-    Proof: V+ <= lambda V + lambda^2 lr^2/(1-lambda) (2 L^2 V + 2 zeta2) + lambda^2 lr^2 sigma2; average over t and
-    use the step condition. Tight: for affine f_i with gradients b_i along the slowest eigenvector the distance
-    tends to lambda^2 lr^2 zeta2/(1-lambda)^2, a quarter of the first term; noise alone on W near J
-    reaches half of the second. Slack: 4 and 2.3. Source: the argument of Koloskova, Loizou, Boreiri, Jaggi &
-    Stich 2020, "A unified theory of decentralized SGD", constants kept.
+    Proof: V+ <= lambda V + lambda^2 lr^2/(1-lambda) (2 L^2 V + 2 zeta2) + lambda^2 lr^2 sigma2; average over t and use
+    the step condition. Tight: for affine f_i with gradients b_i along the slowest eigenvector the distance tends to
+    lambda^2 lr^2 zeta2/(1-lambda)^2, a quarter of the first term; noise alone on W near J reaches half of the second.
+    Slack: 4 and, at a gap of 0.9, 2.3 (up to 4.1 at smaller ones). Source: the argument of Koloskova, Loizou, Boreiri,
+    Jaggi & Stich 2020, "A unified theory of decentralized SGD", constants kept.
 
     >>> consensus_bound(L=1.0, sigma2=1.0, zeta2=1.0, spectral_gap=0.5, lr=0.5).terms
     {'heterogeneity': 1.0, 'noise': 0.25}
@@ -68,11 +68,11 @@ def dsgd_bound(
     \frac{L\gamma\sigma^2}n + L^2\lambda^2\gamma^2\left[\frac{4\zeta^2}{(1-\lambda)^2} +
     \frac{2\sigma^2}{1-\lambda}\right]` for :math:`\gamma\le\min\{1/L,(1-\lambda)/(2\lambda L)\}`.
 
-    Proof: smoothness at xbar gives E f(xbar+) <= E f(xbar) - lr/2 E||grad f(xbar)||^2 + L lr^2 sigma2/(2n)
-    + lr L^2 V/2 with V from :func:`consensus_bound`; sum over t. With spectral_gap = 1 it is ``sgd.sgd_bound_at``
-    with n times the batch. Tight: equality on f = L x^2/2 without noise at spectral_gap = 1, lr = 1/L; half of it
-    where noise/n dominates. Slack: 1 and 2.1; 38 where only the heterogeneity is left (cosines on a ring of 5).
-    Source: as :func:`consensus_bound` (there Theorem 2, constants hidden).
+    Proof: smoothness at xbar gives E f(xbar+) <= E f(xbar) - lr/2 E||grad f(xbar)||^2 + L lr^2 sigma2/(2n) + lr L^2 V/2
+    with V from :func:`consensus_bound`; sum over t. With spectral_gap = 1 it is ``sgd.sgd_bound_at`` with n times the
+    batch. Tight: equality on f = L x^2/2 without noise at spectral_gap = 1, lr = 1/L; half of it where noise/n
+    dominates. Slack: 1 and 2.1; 38 at the largest step where only the heterogeneity is left (cosines on a ring of 5),
+    more at smaller steps. Source: as :func:`consensus_bound` (there Theorem 2, constants hidden).
 
     >>> dsgd_bound(
     ...     L=1.0, delta0=0.5, sigma2=1.0, zeta2=1.0, n_nodes=4, spectral_gap=0.5, steps=20, lr=0.5
@@ -117,7 +117,8 @@ def dsgd_tuned(
 
     Statement: ``bound.tune_step`` with r0 = 2 delta0, b = L sigma2/n, e = L^2 lambda^2 [4 zeta2/(1-lambda)^2 +
     2 sigma2/(1-lambda)] and 1/d the largest step. The first term, :math:`\sqrt{8L\Delta_0\sigma^2/(nT)}`, does not know
-    the graph: after :func:`dsgd_transient` steps DSGD is as fast as averaging over all. Tight: equality on
+    the graph: after :func:`dsgd_transient` steps DSGD is as fast as averaging over all, up to a factor
+    of 3, which tends to 1. Tight: equality on
     f = L x^2/2 without noise at spectral_gap = 1. Slack: 1 there, 2.1 where noise/n dominates. Source: as
     :func:`consensus_bound`, with the lemma of :func:`optcourse.theory.bound.tune_step`.
 
@@ -147,7 +148,9 @@ def dsgd_transient(
 
 
 def mixing_rate(*, topology: str, n_nodes: int) -> float:
-    r"""lambda = ||W - J||_2 of the usual mixing matrices; ``spectral_gap`` is one minus it.
+    r"""lambda of the usual mixing matrices; ``spectral_gap`` is one minus it.
+
+    Statement: lambda = ||W - J||_2 is
 
     ======================== ======================== ==========================================================
     topology                 W                        lambda

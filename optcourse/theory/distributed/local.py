@@ -1,11 +1,11 @@
 r"""Local SGD (FedAvg): every node takes ``local_steps`` steps of its own, then all average.
 
-x_i <- x_i - lr * g_i(x_i) on each of ``n_nodes`` nodes, and x_i <- mean_j x_j after every ``local_steps``-th
-step (never after the first alone). All nodes start equal. Each f_i is L-smooth, f = mean f_i, ``delta0`` =
-f(x_0) - f*; gradients are unbiased and independent between nodes, with variance at most ``sigma2`` given the
-iterates; ``zeta2`` bounds mean_i ||grad f_i(x) - grad f(x)||^2 at every x. ``steps`` = T counts the gradients
-of one node, and averages over t run over t = 0 ... T-1 with xbar_t the mean of the nodes. Ranges: L, delta0, steps,
-lr > 0, sigma2, zeta2 >= 0, n_nodes, local_steps >= 1.
+x_i <- x_i - lr * g_i(x_i) on each of ``n_nodes`` nodes, and x_i <- mean_j x_j after every ``local_steps``-th step
+(never after the first alone). All nodes start equal. Each f_i is L-smooth, f = mean f_i is bounded below by f*,
+``delta0`` = f(x_0) - f*; gradients are unbiased and independent between nodes, with variance at most ``sigma2`` given
+the iterates; ``zeta2`` bounds mean_i ||grad f_i(x) - grad f(x)||^2 at every x. ``steps`` = T counts the gradients of
+one node, and averages over t run over t = 0 ... T-1 with xbar_t the mean of the nodes. Ranges: L, delta0, steps, lr >
+0, sigma2, zeta2 >= 0, n_nodes, local_steps >= 1.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def local_sgd_bound(
     + lr L^2 V/2 with V the distance in :func:`local_drift_bound`; sum over t. Without local steps
     (local_steps = 1) it is mini-batch SGD, ``sgd.sgd_bound_at``. Tight: equality on f = L x^2/2 without noise at
     lr = 1/L, local_steps = 1; half of it where noise/n dominates. Slack: 1 and 2.1; 60 where only the last term
-    is left (cosines L (1 - cos(x - phi_i)), ten local steps). Source: as
+    is left (cosines L (1 - cos(x - phi_i)), ten local steps), more for fewer. Source: as
     :func:`local_drift_bound` (there Theorem 2, constants hidden).
 
     >>> bound = local_sgd_bound(L=1.0, delta0=0.5, sigma2=1.0, zeta2=3.0, n_nodes=4, local_steps=2, steps=100, lr=0.1)

@@ -154,7 +154,16 @@ INSTANCES = [
             partial(unbiased, function=compression.unbiased_bound, sigma2=float(sigma2), zeta2=float(zeta2)),
             claims,
         )
-        for sigma2, zeta2, claims in ((0, 0, {1000: 1.01}), (1, 0, {10**6: 2.1}), (0, 1, {10**6: 2.1}))
+        for sigma2, zeta2, claims in ((0, 0, {1000: 1.01}), (1, 0, {10**6: 2.1}))
+    ),
+    Instance(
+        "15.1",
+        compression.unbiased_bound,
+        "two nodes with $f_i=\\|x\\|^2/2\\pm b^\\top x$, random-$k$, no other noise, $\\zeta^2=1$, $T=10^6$",
+        r"variance $\omega$ of the compressor",
+        (0.01, 0.1, 1.0, 10.0, 100.0),
+        lambda omega: unbiased(10**6, compression.unbiased_bound, 0.0, 1.0, omega=omega),
+        dict.fromkeys((0.1, 1.0, 10.0), 2.1),
     ),
     Instance(
         "15.5",
@@ -189,13 +198,16 @@ INSTANCES = [
                 {"sigma2": 0.0, "delta": 0.1, "lr": 0.04, "x0": 1.0},
                 {50: 3.0},
             ),
-            (
-                "$f=x^2/2$ on four nodes, nothing lost, $\\sigma^2=4$, $\\gamma=0.01$, from 0.1",
-                (100, 500, 2000, 20_000),
-                {"sigma2": 4.0, "delta": 1.0, "lr": 0.01, "x0": 0.1, "n": 4},
-                {20_000: 2.1},
-            ),
         )
+    ),
+    Instance(
+        "15.5",
+        compression.ef_bound_at,
+        "$f=x^2/2$, nothing lost, $\\sigma^2=4$, $\\gamma=0.01$, $10^4$ steps from 0.1: the exact average",
+        "nodes $n$",
+        (1, 4, 16, 64),
+        lambda n: feedback(10**4, sigma2=4.0, delta=1.0, lr=0.01, x0=0.1, n=n),
+        {1: 2.1, 4: 2.1},
     ),
     *(
         Instance("15.5", compression.ef_bound, f"{problem}, from 1: the exact average", "steps $T$", steps, at, claims)

@@ -6,21 +6,26 @@ import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
 
 from optcourse.course.book.guarantees.instance import Instance
-from optcourse.course.book.guarantees.noise import LONG, SHORT, average_on_quadratic
+from optcourse.course.book.guarantees.noise import average_on_quadratic
 from optcourse.theory import asynchrony, byzantine
 
 LR = r"step size $\gamma$"
 SHARE = r"step size, in $1/(L(\tau+1/2))$"
 
 
-def delayed_quadratic(delay):
-    """f = x^2 with the largest step, no noise, until nothing is left."""
-    lr, steps = asynchrony.async_max_step(L=2.0, delay=delay), 200 * delay
+def delayed_squares(delay, lr, steps):
+    """The average squared gradient on f = x^2 from 1.5, step by step."""
     xs = [1.5] * (delay + 1)
     for _ in range(steps):
         xs.append(xs[-1] - lr * 2.0 * xs[-1 - delay])
+    return np.square(2.0 * np.array(xs[delay:-1])).mean()
+
+
+def delayed_quadratic(delay):
+    """f = x^2 with the largest step, no noise, until nothing is left."""
+    lr, steps = asynchrony.async_max_step(L=2.0, delay=delay), 200 * delay
     bound = asynchrony.async_bound(L=2.0, delta0=1.5**2, sigma2=0.0, delay=delay, steps=steps, lr=lr)
-    return bound, np.square(2.0 * np.array(xs[delay:-1])).mean()
+    return bound, delayed_squares(delay, lr, steps)
 
 
 def stationary(delay, lr):
@@ -43,7 +48,13 @@ def delayed_floor(share, delay):
     return asynchrony.delay_noise_bound(eigenvalue=2.0, delay=delay, lr=lr, sigma2=3.0), stationary(delay, lr)
 
 
-def undelayed(steps, sigma2):
+def tuned_delay(delay, steps=20_000):
+    """f = x^2 from 1.5 without noise."""
+    bound = asynchrony.async_tuned(L=2.0, delta0=1.5**2, sigma2=0.0, delay=delay, steps=steps)
+    return bound, delayed_squares(delay, bound.stepsize, steps)
+
+
+def undelayed(sigma2, steps=10**4):
     """f = x^2 from 1.5."""
     bound = asynchrony.async_tuned(L=2.0, delta0=1.5**2, sigma2=sigma2, delay=0, steps=steps)
     return bound, average_on_quadratic(sigma2, steps, bound.stepsize)
@@ -106,20 +117,20 @@ INSTANCES = [
     Instance(
         "18.2",
         asynchrony.async_tuned,
-        "$f=x^2$ from 1.5 without noise or delay",
-        "steps $T$",
-        SHORT,
-        partial(undelayed, sigma2=0.0),
-        1.0,
+        "$f=x^2$ from 1.5 without noise, every gradient $\\tau$ steps old, $20\\,000$ steps",
+        r"delay $\tau$ (steps)",
+        (0, 1, 3, 10, 30, 100),
+        tuned_delay,
+        {0: 1.0, 100: 3.0},
     ),
     Instance(
         "18.2",
         asynchrony.async_tuned,
-        "$f=x^2$ from 1.5 without delay, $\\sigma^2=1$, the exact average",
-        "steps $T$",
-        LONG,
-        partial(undelayed, sigma2=1.0),
-        {10**6: 2.1},
+        "$f=x^2$ from 1.5 without delay, $10^4$ steps, the exact average",
+        r"variance $\sigma^2$ (loss²/length²)",
+        (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0),
+        undelayed,
+        {0.1: 2.1, 1.0: 2.1, 10.0: 2.1},
     ),
     Instance(
         "19.3",

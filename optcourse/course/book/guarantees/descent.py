@@ -28,6 +28,12 @@ def convex_huber(steps):
     return gd.gd_convex(L=2.0, R=3.0, lr=0.5, steps=steps), problem.value(last)
 
 
+def convex_huber_at(lr, steps=10):
+    """The same with another step, for which another knee is the worst."""
+    problem = problems.Huber(knee=3.0 / (2 * steps * lr * 2.0 + 1), L=2.0)
+    return gd.gd_convex(L=2.0, R=3.0, lr=lr, steps=steps), problem.value(descend(problem, 3.0, lr, steps)[-1])
+
+
 def strongly_convex_quadratic(lr):
     """Seven steps along the eigenvector that falls more slowly."""
     problem, x0 = problems.Quadratic([0.5, 4.0]), np.array([1.0, 0.0] if lr <= 2 / 4.5 else [0.0, 1.0])
@@ -123,6 +129,15 @@ INSTANCES = [
         "steps $N$",
         (1, 2, 5, 10, 20, 40, 100),
         convex_huber,
+        1.0,
+    ),
+    Instance(
+        "02.5",
+        gd.gd_convex,
+        "ten steps on the Huber function with $L=2$ and knee $R/(2N\\gamma L+1)$, $R=3$",
+        r"step size $\gamma$",
+        (0.001, 0.01, 0.05, 0.1, 0.25, 0.5),
+        convex_huber_at,
         1.0,
     ),
     Instance(

@@ -27,7 +27,8 @@ _WORDS = re.compile(rf"(?<![A-Za-z0-9])({'|'.join(sorted(_GREEK, key=len, revers
 _SIGNS = {"<=": "≤", ">=": "≥", "->": "→", "+-": "±", "||": "‖", " ... ": " … ", "sqrt(": "√("}
 _SIGNS |= {" * ": " · ", "grad ": "∇", "hess ": "∇²", "sum_": "Σ_"}
 _SCRIPT = re.compile(
-    r"(?<![A-Za-z0-9])(?P<base>[A-Za-zα-ωΔ]|x̄|‖|Σ|mean|max|min|log)_(?P<sub>\{[^{}]*\}|[A-Za-z0-9]{1,2}(?![A-Za-z0-9_]))"
+    r"(?P<base>‖|(?<![A-Za-z0-9])(?:[A-Za-zα-ωΔ]|x̄|Σ|mean|max|min|log))_"
+    r"(?P<sub>\{[^{}]*\}|[A-Za-zα-ω0-9]{1,2}(?![A-Za-z0-9_]))"
     r"|\^(?P<sup>\{[^{}]*\}|\([^()]*\)|-?[0-9.]*[0-9]|[A-Za-zα-ω](?![A-Za-z0-9]))"
 )
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#$~|])")
@@ -61,6 +62,9 @@ def parse(function: Callable[..., Any], known: Collection[str] = (), *, needed: 
                 notes.append(markdown(paragraph, module, known))
             goes_on = True
             continue
+        if paragraph.startswith("====") and part:
+            parts[part] += "\n\n" + _table(paragraph, module, known)
+            continue
         first, *rest = _MARKER.split(_hidden(paragraph))
         if first.strip():
             first = markdown(_shown(first).strip(), module, known)
@@ -92,6 +96,25 @@ def markdown(text: str, module: str = "", known: Collection[str] = ()) -> str:
         found += [_prose(text[end : role.start()]), _inline(role, module, known)]
         end = role.end()
     return "".join([*found, _prose(text[end:])])
+
+
+def _table(text: str, module: str, known: Collection[str]) -> str:
+    """A simple table of reST; a row whose first cell is empty goes on with the one before."""
+    rule, *lines = text.split("\n")
+    columns = [slice(*column.span()) for column in re.finditer("=+", rule)]
+    columns[-1] = slice(columns[-1].start, None)
+    rows: list[list[str]] = []
+    for line in lines:
+        cells = [line[column].strip() for column in columns]
+        if line.startswith("===="):
+            continue
+        if cells[0] or not rows:
+            rows.append(cells)
+        else:
+            rows[-1] = [f"{cell} {more}".strip() for cell, more in zip(rows[-1], cells, strict=True)]
+    printed = [[markdown(cell, module, known) for cell in row] for row in rows]
+    printed.insert(1, ["---"] * len(columns))
+    return "\n".join(f"| {' | '.join(row)} |" for row in printed)
 
 
 def _displayed(text: str, longest: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, SupportsFloat
 
 #: What a guarantee bounds, by the unit of its value; an instance may say it better.
 QUANTITIES = {
-    "loss^2/length^2": "squared gradient",
+    "loss^2/length^2": "average squared gradient",
     "loss": "gap to the minimum",
     "length": "distance",
     "length^2": "squared distance",

@@ -8,17 +8,24 @@ from functools import partial
 import numpy as np
 
 from optcourse.course.book.guarantees.instance import Instance
-from optcourse.course.book.guarantees.noise import LONG, SHORT, average_on_quadratic
+from optcourse.course.book.guarantees.noise import LONG, average_on_quadratic
 from optcourse.theory import gossip, local
 
 SHARED = "nodes that share $f=x^2$, from 1.5, the exact average"
 
 
-def identical_nodes(steps, function, sigma2, **more):
-    """n = 4 nodes that share f = x^2 stay one SGD with a quarter of the noise, whatever they average when."""
-    setting = {"L": 2.0, "delta0": 1.5**2, "sigma2": sigma2, "zeta2": 0.0, "n_nodes": 4, "steps": steps}
-    bound = function(**setting, **more)
-    return bound, average_on_quadratic(sigma2 / 4, steps, bound.stepsize)
+def identical_nodes(value, function, swept, **given):
+    """Nodes that share f = L x^2/2 stay one SGD with an n-th of the noise, whatever they average when."""
+    setting = {"L": 2.0, "delta0": 1.5**2, "sigma2": 0.0, "zeta2": 0.0, "n_nodes": 4, "steps": 100} | given
+    setting |= {swept: value} | ({"lr": given["lr"](value)} if callable(given.get("lr")) else {})
+    bound, L = function(**setting), setting["L"]
+    noise, x0 = setting["sigma2"] / setting["n_nodes"], np.sqrt(2 * setting["delta0"] / L)
+    return bound, average_on_quadratic(noise, setting["steps"], bound.stepsize, L, x0)
+
+
+def largest_local(tau):
+    """The largest step with so many local steps, L = 2."""
+    return local.local_sgd_max_step(L=2.0, local_steps=tau)
 
 
 def phases_apart(phases, x, step, rounds):
@@ -112,20 +119,29 @@ INSTANCES = [
     Instance(
         "16.1",
         local.local_sgd_bound,
-        f"{SHARED}; no noise, no local steps, $\\gamma=1/L$",
-        "steps $T$",
-        SHORT,
-        partial(identical_nodes, function=local.local_sgd_bound, sigma2=0.0, local_steps=1, lr=0.5),
-        1.0,
+        f"{SHARED}; no noise, 100 steps of the largest size",
+        r"local steps $\tau$",
+        (1, 2, 3, 5, 10, 30),
+        partial(identical_nodes, function=local.local_sgd_bound, swept="local_steps", lr=largest_local),
+        {1: 1.0},
     ),
     Instance(
         "16.1",
         local.local_sgd_bound,
-        f"{SHARED}; $\\sigma^2=1$, two local steps, $\\gamma=0.001$",
-        "steps $T$",
-        LONG,
-        partial(identical_nodes, function=local.local_sgd_bound, sigma2=1.0, local_steps=2, lr=1e-3),
-        {10**6: 2.1},
+        "nodes that share $f=x^2$, from 0.001; $\\sigma^2=1$, two local steps, $\\gamma=0.001$, $10^5$ steps",
+        "nodes $n$",
+        (1, 4, 16, 64, 256, 1024),
+        partial(
+            identical_nodes,
+            function=local.local_sgd_bound,
+            swept="n_nodes",
+            sigma2=1.0,
+            local_steps=2,
+            lr=1e-3,
+            delta0=1e-6,
+            steps=10**5,
+        ),
+        {1: 2.1, 4: 2.1},
     ),
     Instance(
         "16.2",
@@ -139,20 +155,22 @@ INSTANCES = [
     Instance(
         "16.1",
         local.local_sgd_tuned,
-        f"{SHARED}; no noise, no local steps",
-        "steps $T$",
-        SHORT,
-        partial(identical_nodes, function=local.local_sgd_tuned, sigma2=0.0, local_steps=1),
+        "nodes that share $f=x^2$; no noise, no local steps, 100 steps",
+        r"initial gap $\Delta_0$ (loss)",
+        (0.01, 0.1, 1.0, 10.0, 100.0),
+        partial(identical_nodes, function=local.local_sgd_tuned, swept="delta0", local_steps=1),
         1.0,
     ),
     Instance(
         "16.1",
         local.local_sgd_tuned,
-        f"{SHARED}; $\\sigma^2=1$, no local steps",
-        "steps $T$",
-        LONG,
-        partial(identical_nodes, function=local.local_sgd_tuned, sigma2=1.0, local_steps=1),
-        {10**6: 2.1},
+        f"{SHARED}; $\\sigma^2=1$, no local steps, $10^4$ steps",
+        "nodes $n$",
+        (1, 4, 16, 64, 256, 1024),
+        partial(
+            identical_nodes, function=local.local_sgd_tuned, swept="n_nodes", sigma2=1.0, local_steps=1, steps=10**4
+        ),
+        {1: 2.1, 4: 2.1},
     ),
     Instance(
         "16.2",
@@ -162,6 +180,7 @@ INSTANCES = [
         (2, 3, 6, 12, 24, 48),
         local_tilts,
         8.0,
+        "average squared distance",
     ),
     Instance(
         "16.1",
@@ -171,6 +190,7 @@ INSTANCES = [
         (2, 3, 6, 12, 24, 48),
         local_noise,
         4.1,
+        "average squared distance",
     ),
     Instance(
         "16.1",
@@ -184,11 +204,11 @@ INSTANCES = [
     Instance(
         "17.2",
         gossip.dsgd_bound,
-        f"{SHARED}; no noise, all connected, $\\gamma=1/L$",
-        "steps $T$",
-        SHORT,
-        partial(identical_nodes, function=gossip.dsgd_bound, sigma2=0.0, spectral_gap=1.0, lr=0.5),
-        1.0,
+        f"{SHARED}; no noise, all connected, 1000 steps",
+        r"step size $\gamma$",
+        (0.02, 0.05, 0.1, 0.2, 0.35, 0.5),
+        partial(identical_nodes, function=gossip.dsgd_bound, swept="lr", spectral_gap=1.0, steps=1000),
+        {0.5: 1.0},
     ),
     Instance(
         "17.2",
@@ -196,7 +216,7 @@ INSTANCES = [
         f"{SHARED}; $\\sigma^2=1$, spectral gap 1/2, $\\gamma=0.001$",
         "steps $T$",
         LONG,
-        partial(identical_nodes, function=gossip.dsgd_bound, sigma2=1.0, spectral_gap=0.5, lr=1e-3),
+        partial(identical_nodes, function=gossip.dsgd_bound, swept="steps", sigma2=1.0, spectral_gap=0.5, lr=1e-3),
         {10**6: 2.1},
     ),
     Instance(
@@ -211,11 +231,11 @@ INSTANCES = [
     Instance(
         "17.2",
         gossip.dsgd_tuned,
-        f"{SHARED}; no noise, all connected",
-        "steps $T$",
-        SHORT,
-        partial(identical_nodes, function=gossip.dsgd_tuned, sigma2=0.0, spectral_gap=1.0),
-        1.0,
+        f"{SHARED}; no noise, 1000 steps",
+        r"spectral gap $1-\lambda$",
+        (0.02, 0.05, 0.1, 0.3, 0.6, 1.0),
+        partial(identical_nodes, function=gossip.dsgd_tuned, swept="spectral_gap", steps=1000),
+        {1.0: 1.0},
     ),
     Instance(
         "17.2",
@@ -223,7 +243,7 @@ INSTANCES = [
         f"{SHARED}; $\\sigma^2=1$, all connected",
         "steps $T$",
         LONG,
-        partial(identical_nodes, function=gossip.dsgd_tuned, sigma2=1.0, spectral_gap=1.0),
+        partial(identical_nodes, function=gossip.dsgd_tuned, swept="steps", sigma2=1.0, spectral_gap=1.0),
         {10**6: 2.1},
     ),
     Instance(
@@ -234,6 +254,7 @@ INSTANCES = [
         (4, 5, 7, 9, 12, 15),
         dsgd_tilts,
         4.0,
+        "average squared distance",
     ),
     Instance(
         "17.1",
@@ -242,6 +263,7 @@ INSTANCES = [
         r"spectral gap $1-\lambda$",
         (0.1, 0.3, 0.5, 0.7, 0.9),
         dsgd_noise,
-        {0.9: 2.3},
+        {**dict.fromkeys((0.1, 0.3, 0.5, 0.7), 4.1), 0.9: 2.3},
+        "average squared distance",
     ),
 ]

@@ -35,6 +35,12 @@ def sgd_at(steps, function, lr, sigma2):
     return bound, average_on_quadratic(sigma2, steps, lr)
 
 
+def curvature(L):
+    """30 steps with lr = 1/L: all that is left is the first gradient."""
+    bound = sgd.sgd_bound_at(L=L, delta0=L * 1.5**2 / 2, sigma2=0.0, steps=30, lr=1 / L)
+    return bound, average_on_quadratic(0.0, 30, 1 / L, L)
+
+
 def tuned(steps, b, e, d=4.0):
     """The smallest value of the sum itself, by search."""
     bound = tune_step(r0=3.0, b=b, e=e, d=d, steps=steps)
@@ -117,10 +123,10 @@ INSTANCES = [
     Instance(
         "02.5",
         sgd.sgd_bound_at,
-        f"{NOISY} without noise, $\\gamma=1/L$",
-        "steps $T$",
-        (1, 3, 9, 30, 100, 300),
-        partial(sgd_at, function=sgd.sgd_bound_at, lr=0.5, sigma2=0.0),
+        "$f=Lx^2/2$ from 1.5 without noise, 30 steps, $\\gamma=1/L$",
+        "smoothness $L$ (loss/length²)",
+        (0.1, 1.0, 10.0, 100.0, 1000.0),
+        curvature,
         1.0,
     ),
     Instance(
@@ -148,7 +154,7 @@ INSTANCES = [
         "steps $T$",
         (1, 3, 10, 100, 1000, 10**4),
         partial(tuned, b=2.0, e=0.0),
-        {1000: 1.2, 10**4: 1.1},
+        {10**4: 1.1},
         "sum",
     ),
     Instance(

@@ -88,8 +88,8 @@ def _scale(ax: Axes, values: tuple[float, ...], low: float, high: float) -> None
         ax.set_xscale("log")
     ax.set_yscale("log")
     if high < 4 * low:
-        ax.set_ylim(low / 2, high * 2)
-    if high < 30 * low:
+        ax.set_ylim(low / 2, high * 3)  # the legend stands above a level line
+    if high < 100 * low:
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
     if values[0] <= 0 or values[-1] < 80 * values[0]:

@@ -27,11 +27,13 @@ def one_extreme(t):
 
 
 def opposite_slopes(t, L, G):
-    """l = +-Gx + Lx^2/2: the second derivative at 0 by differences of the risk, good to six digits."""
+    """l = +-Gx + Lx^2/2: the second derivative at 0 by differences of the risk, R(h) = R(-h) and R(0) = 0.
+
+    They are too small by at most t h^2 G^2/6 of it, and good to 12 digits where means of exponentials near 1 are.
+    """
     h = 1e-3 / (G * np.sqrt(t))
-    f = [risk([-G * x + L * x**2 / 2, G * x + L * x**2 / 2], t) for x in (-h, 0.0, h)]
-    curvature = (f[0] - 2 * f[1] + f[2]) / h**2
-    return tilted.smoothness(L=L, G=G, t=t), curvature * (1 - 1e-5)
+    exponents = t * np.array([-G * h + L * h**2 / 2, G * h + L * h**2 / 2])
+    return tilted.smoothness(L=L, G=G, t=t), 2 * np.log1p(np.mean(np.expm1(exponents))) / (t * h**2)
 
 
 def two_losses(q, low=2.0, high=7.0):
@@ -86,7 +88,7 @@ INSTANCES = [
             TILT,
             values,
             partial(opposite_slopes, L=L, G=G),
-            1.0001,
+            1.00001,
         )
         for L, G, values in (
             (1.0, 2.0, (0.01, 0.1, 0.5, 3.0, 10.0)),
