@@ -76,7 +76,7 @@ mutants: $(READY)
 	$(BIN)/python tests/benchmarks/mutate_theory.py --jobs 2
 
 lab: $(READY)
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/start.ipynb --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+	PATH="$(abspath $(BIN)):$$PATH" jupyter lab --LabApp.default_url=/lab/tree/start.ipynb --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

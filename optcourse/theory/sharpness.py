@@ -21,8 +21,9 @@ from optcourse.theory.bound import Bound, Number, in_units, scalar
 def worst_perturbation(*, gradient: ArrayLike, rho: float, p: float = 2) -> np.ndarray:
     r"""The epsilon that maximizes :math:`\langle\varepsilon,g\rangle` over the ball :math:`\|\varepsilon\|_p\le\rho`.
 
-    Statement: :math:`\hat\varepsilon_i = \rho\,sign(g_i)\,|g_i|^{q-1} / \|g\|_q^{q-1}` with 1/p + 1/q = 1, and the
-    maximum is :math:`\rho\|g\|_q`. For p = infinity it is rho sign(g); for p = 1 all of rho is on one coordinate where
+    Statement: with 1/p + 1/q = 1,
+    :math:`\hat\varepsilon_i = \rho\,\operatorname{sign}(g_i)\,|g_i|^{q-1} / \|g\|_q^{q-1}`, and the maximum is
+    :math:`\rho\|g\|_q`. For p = infinity it is rho sign(g); for p = 1 all of rho is on one coordinate where
     \|g_i\| is largest (the first). Proof: Hoelder's inequality, and equality in it. Zero where g is. Source: Foret,
     Kleiner, Mobahi & Neyshabur 2021, "Sharpness-aware minimization for efficiently improving generalization", equation
     (2), which writes the denominator as :math:`(\|g\|_q^q)^{1/p}`, the same.
@@ -73,7 +74,7 @@ def sam_cycle(*, curvature: ArrayLike, rho: ArrayLike, lr: ArrayLike) -> Number:
 def sam_cycle_factors(*, eigenvalues: ArrayLike, along: int, lr: float) -> np.ndarray:
     r"""By what one step multiplies a small deviation from the cycle along eigenvector i, for each eigenvector j.
 
-    Statement: :math:`1 - \gamma\lambda_j - (\lambda_j/\lambda_i)^2(2-\gamma\lambda_i)` for j != i, and
+    Statement: :math:`1 - \gamma\lambda_j - (\lambda_j/\lambda_i)^2(2-\gamma\lambda_i)` for :math:`j\neq i`, and
     :math:`-(1-\gamma\lambda_i)` for the amplitude itself, whatever rho. So the cycle is stable if and only if lambda_i
     is the largest (for a second one of equal size the factor is -1): SAM ends by bouncing in the *steepest* direction.
     Proof: at x = u e_i + delta e_j the ascent's part along e_j is rho lambda_j delta/(lambda_i u) to first order, and
