@@ -34,7 +34,7 @@ def cifar10(*, samples: int = 60_000, standardize: bool = True, dtype: torch.dty
     the training set*.
 
     Raises ``FileNotFoundError`` where the variable, the folder or a file is missing, and ``ValueError`` for a file that
-    is not a whole number of records of 3073 bytes, or has a label above 9.
+    is not a whole number of records of 3073 bytes, or has a label above 9 among the records that are read.
     """
     choice("dtype", dtype, FLOATS)
     most = integer("samples", samples, 6) // 6

@@ -114,7 +114,7 @@ class Session:
             )
 
     def send(self, message: dict[str, Any]) -> None:
-        """One message to the worker."""
+        """One message to the worker. Raises what :meth:`receive` does."""
         self.most = MAX_LINE if "cells" in message else MAX_ANSWER
         self._mark()
         data = memoryview(json.dumps(message).encode() + b"\n")
@@ -125,7 +125,7 @@ class Session:
             try:
                 data = data[os.write(fd, data) :]
             except BrokenPipeError:
-                raise Gone(self.ended or "crashed") from None
+                raise self._end() from None
 
     def receive(self, patience: float = math.inf) -> dict[str, Any]:
         """The next message from the worker, in at most ``patience`` seconds.

@@ -88,16 +88,18 @@ def scalar(x: ArrayLike) -> Number:
     return float(array) if array.ndim == 0 else array
 
 
-def power(*, kept: ArrayLike, lost: ArrayLike, steps: ArrayLike) -> np.ndarray:
-    r"""kept^steps where ``kept`` = 1 - ``lost``, both computed without cancellation, lost in [0, 1].
+def power(*, lost: ArrayLike, steps: ArrayLike, kept: ArrayLike | None = None) -> np.ndarray:
+    r"""(1 - ``lost``)^steps, lost in [0, 1]; ``kept`` is 1 - lost where the caller has it without cancellation.
 
-    Near 1 ``kept`` is rounded, and the error grows with the number of steps: a share of 1e-12, lost in each of 1e12
-    steps, would be wrong in the fourth digit.
+    Near 1 what is kept is rounded, and the error grows with the number of steps: a share of 1e-12, lost in each of 1e12
+    steps, would be wrong in the fourth digit. ``lost`` is as exact as the caller has it: near the end of a range, where
+    it is a difference itself, its own rounding stays.
 
-    >>> round(float(power(kept=1 - 1e-12, lost=1e-12, steps=1e12)), 9), round(float(np.exp(-1)), 9)
+    >>> round(float(power(lost=1e-12, steps=1e12)), 9), round(float(np.exp(-1)), 9)
     (0.367879441, 0.367879441)
     """
-    kept, lost, steps = (np.asarray(x, dtype=float) for x in (kept, lost, steps))
+    lost, steps = (np.asarray(x, dtype=float) for x in (lost, steps))
+    kept = 1 - lost if kept is None else np.asarray(kept, dtype=float)
     with np.errstate(all="ignore"):
         return np.where(lost < 0.5, np.exp(steps * np.log1p(-lost)), kept**steps)
 

@@ -46,7 +46,8 @@ def gd_convex(*, L: ArrayLike, R: ArrayLike, lr: ArrayLike, steps: ArrayLike) ->
 def gd_contraction(*, mu: ArrayLike, L: ArrayLike, lr: ArrayLike) -> Number:
     r"""Factor per step of ||x_k - x*|| on a mu-strongly convex L-smooth function.
 
-    Statement: :math:`\rho = \max(|1-\gamma\mu|, |1-\gamma L|)`; f(x_k) - f* contracts by its square.
+    Statement: :math:`\rho = \max(|1-\gamma\mu|, |1-\gamma L|)`; for lr <= 2/L
+    f(x_k) - f* contracts by its square.
     Tight: equality on a quadratic with an eigenvector of the eigenvalue that attains the maximum.
     Slack: 1. Source: Polyak 1987, "Introduction to Optimization", section 1.4, for the distance; Taylor, Hendrickx &
     Glineur 2018, "Exact worst-case convergence rates of the proximal gradient method", for f(x_k) - f*.

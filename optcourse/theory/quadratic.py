@@ -21,7 +21,8 @@ def sgd_moments(
     r"""Second moments E[x_i(k)^2] of SGD on the quadratic, exactly.
 
     Statement: :math:`E x_i^2(k) = r_i^kx_i^2(0) + \gamma^2\sigma_i^2\frac{1-r_i^k}{1-r_i}`, r_i = (1 - lr lambda_i)^2
-    (the fraction is k where r_i = 1). Any noise law with these variances, independent of x.
+    (the fraction is k where r_i = 1). Any noise law of mean zero with these variances, drawn
+    anew in every step.
 
     ``eigenvalues, x0, noise_variances`` have shape [d]; ``steps`` an integer or array [...] of step
     numbers k >= 0; the result has shape [..., d].
@@ -39,7 +40,8 @@ def sgd_moments(
         little = np.expm1(k * np.log1p(-lost))  # r^k - 1 without cancellation where a step loses little
         left, fallen = np.where(abs(lost) < 0.5, (1 + little, -little), (r**k, 1 - r**k))
         geometric = np.where(lost == 0, k, fallen / lost)
-    return left * x0**2 + np.square(lr) * var * geometric
+    start, noise = np.where(x0 == 0, 0, left * x0**2), np.where(var == 0, 0, np.square(lr) * var * geometric)
+    return start + noise  # nothing stays nothing, also where the factor has become infinite
 
 
 def average_squared_gradient(

@@ -145,6 +145,6 @@ def sgd_strongly_convex(
     R, sigma2_opt, k = nonnegative(R=R, sigma2_opt=sigma2_opt, steps=steps)
     if (mu > smoothness * (1 + 1e-12)).any():  # of a constant that was computed
         raise ValueError(f"mu must be at most smoothness, got mu = {mu} and smoothness = {smoothness}")
-    terms = {"distance": power(kept=1 - lr * mu, lost=lr * mu, steps=k) * R**2, "noise": 2 * lr * sigma2_opt / mu}
+    terms = {"distance": power(lost=lr * mu, steps=k) * R**2, "noise": 2 * lr * sigma2_opt / mu}
     why = f"lr <= 1/(2 smoothness), got lr = {lr} and smoothness = {smoothness}"
     return Bound.where(2 * smoothness * lr <= 1 + 1e-12, why, terms, lr)

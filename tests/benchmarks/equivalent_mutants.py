@@ -7,6 +7,43 @@ The script checks that each edit still exists, once, and that it still survives.
 GROUPS = [
     (
         "where two formulas take turns: both keep their digits there",
+        "theory/bound.py",
+        "power",
+        ["return np.where(lost < 0.75, np.exp(steps * np.log1p(-lost)), kept**steps)"],
+    ),
+    (
+        "where two formulas take turns: both keep their digits there",
+        "theory/quadratic.py",
+        "sgd_moments",
+        ["left, fallen = np.where(abs(lost) < 0.75, (1 + little, -little), (r**k, 1 - r**k))"],
+    ),
+    (
+        "a margin for rounding: a somewhat larger or smaller one holds as well",
+        "theory/tilted.py",
+        "quantile_bound",
+        [
+            "rounded = 1 + (6.0 + x.shape[-1] / 2) * EPS",
+            "rounded = 1 + (5 + x.shape[-1] / 2) * EPS",
+            "rounded = 1 + (4 + x.shape[-1] / 3.0) * EPS",
+        ],
+    ),
+    (
+        "the same formula with a margin for rounding",
+        "theory/tilted.py",
+        "quantile_bound",
+        ["found = np.where(np.abs(s) <= EPS * p, above / p, np.where(t < 1, falling, found))"],
+    ),
+    (
+        "the scale of the pulls cancels; only when the iteration stops depends on it",
+        "nodes/byzantine/aggregators.py",
+        "_weiszfeld",
+        [
+            "pull = 1.5 / np.sqrt(np.maximum(lengths2 - 2 * inner + mix @ inner, np.finfo(float).tiny))",
+            "pull = 2 / np.sqrt(np.maximum(lengths2 - 2 * inner + mix @ inner, np.finfo(float).tiny))",
+        ],
+    ),
+    (
+        "where two formulas take turns: both keep their digits there",
         "theory/tilted.py",
         "",
         ["TURN = 1.5", "TURN = 2"],

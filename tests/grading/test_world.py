@@ -224,3 +224,16 @@ def test_without_a_box_nobody_is_to_blame(lab, monkeypatch):
     monkeypatch.setattr(sandbox, "WORKER", "import sys; sys.exit(1)")
     with pytest.raises(sandbox.NotStarted):
         grade.grade(lab, tiny_lab.raw(tiny_lab.notebook()), sandbox.Limits())
+
+
+def test_a_box_that_ended_before_the_first_message_blames_nobody_either(lab, monkeypatch):
+    monkeypatch.setattr(sandbox, "WORKER", "import sys; sys.exit(1)")
+    send = sandbox.Session.send
+
+    def late(box, message):
+        box.process.wait(60)
+        send(box, message)
+
+    monkeypatch.setattr(sandbox.Session, "send", late)
+    with pytest.raises(sandbox.NotStarted):
+        grade.grade(lab, tiny_lab.raw(tiny_lab.notebook()), sandbox.Limits())

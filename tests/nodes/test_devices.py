@@ -9,7 +9,9 @@ from compressor_cases import COMPRESSORS, D, normal, same
 from elsewhere import THERE, Elsewhere, There
 
 from optcourse import models, optim
-from optcourse.nodes.messages.payloads import Message
+from optcourse.nodes.graphs.topology import mixing_matrix, topology
+from optcourse.nodes.messages.payloads import Message, Plain
+from optcourse.nodes.network.network import Network
 from optcourse.nodes.streams import Streams
 from optcourse.training import contest
 
@@ -117,3 +119,26 @@ def test_an_optimizer_steps_where_the_parameters_are(name):
         found = trained(THERE)
     for p, right in zip(found, expected, strict=True):
         assert p.device == THERE and same(p.numbers, right.detach())
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["plain", "exact"])
+@pytest.mark.parametrize("message", [False, True], ids=["dense", "message"])
+def test_mixing_and_means_of_vectors_elsewhere_stay_there_and_name_who_sent_nan(message, exact):
+    W = mixing_matrix(topology("ring", 6))
+    x = normal(6, D, torch.float64)
+
+    def calls(rows):
+        net = Network(6, exact=exact)
+        q = Plain((rows,)) if message else rows
+        return [partial(net.mix, W, q), partial(net.mean, q), partial(net.gather, q)]
+
+    expected = [call() for call in calls(x.clone())]
+    with Elsewhere():
+        found = [call() for call in calls(x.clone().to(THERE))]
+        x[2, 1] = math.nan
+        for call in calls(x.to(THERE))[:2]:
+            with pytest.raises(ValueError, match="node 2 sent NaN"):
+                call()
+    for there, right in zip(found, expected, strict=True):
+        assert isinstance(there, There)
+        torch.testing.assert_close(there.numbers, right, rtol=1e-14, atol=1e-14)

@@ -59,7 +59,7 @@ def test_a_route_knows_whom_it_hears():
 def test_a_large_matrix_of_which_a_quarter_is_filled_is_sparse(n, degree, layout):
     """Every node weighs itself and the next ``degree``: of 64 by 64 entries a quarter are 16 a row."""
     W = sum(torch.eye(n, dtype=torch.float64).roll(s, 1) for s in range(degree + 1)) / (degree + 1)
-    assert Route(W, [n], 0)._matrix(0, n, torch.float32).layout == layout
+    assert Route(W, [n], 0)._matrix(0, n, torch.float32, torch.device("cpu")).layout == layout
 
 
 # ---- messages some at a time

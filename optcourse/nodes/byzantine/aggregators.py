@@ -131,7 +131,7 @@ def geometric_median(X: Tensor, n_byzantine: int, tolerance: float = 1e-8, itera
     number("tolerance", tolerance, 0, 0.5, open_low=True, open_high=True)
     center, Y, gram, _ = centred_gram(X)
     # n numbers per iteration: too little work for an accelerator.
-    w = _weiszfeld(gram.cpu(), tolerance, integer("iterations", iterations, 1)).to(X.device)
+    w = _weiszfeld(gram.detach().cpu(), tolerance, integer("iterations", iterations, 1)).to(X.device)
     row = int(w.argmax())
     return X[row].clone() if w[row] == 1 else (center + w @ Y).to(X.dtype)
 

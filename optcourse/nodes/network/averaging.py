@@ -83,5 +83,5 @@ def read(q: Tensor | Message, gathered: Sequence[Tensor]) -> Iterator[tuple[int,
 
 
 def silent(q: Tensor | Message, gathered: Sequence[Tensor]) -> Tensor:
-    """Which of the nodes sent NaN or infinity, bool [n]."""
-    return torch.cat([~torch.isfinite(rows.reshape(len(rows), -1)).all(1) for _, rows in read(q, gathered)])
+    """Which of the nodes sent NaN or infinity, bool [n] on the CPU, wherever the vectors are."""
+    return torch.cat([~torch.isfinite(rows.reshape(len(rows), -1)).all(1) for _, rows in read(q, gathered)]).cpu()

@@ -32,7 +32,7 @@ class Heartbeat(threading.Thread):
         self.rank, self.world, self.round, self.network = rank, world, 0, 0
         self._set(timeout)
         self._left = threading.Event()
-        self._search: threading.Thread | None = None
+        self._searches: list[threading.Thread] = []
         self._store, self._ticking = self._connect(), self._connect()  # one per thread: calls on a store may block
         self._beat(self._store)
 
@@ -73,9 +73,10 @@ class Heartbeat(threading.Thread):
         than ``_PATIENCE``.
         """
         self._left.set()
-        for thread in (self, self._search):
-            if thread is not None and thread.is_alive():
-                thread.join(min(self.timeout, _PATIENCE))
+        end = time.monotonic() + min(self.timeout, _PATIENCE)
+        for thread in (self, *self._searches):
+            if thread.is_alive():
+                thread.join(max(0.0, end - time.monotonic()))
 
     def culprit(self) -> int | None:
         """The rank that fell silent, the same for all survivors, or the one that is rounds behind; else None.
@@ -88,9 +89,10 @@ class Heartbeat(threading.Thread):
             with contextlib.suppress(RuntimeError):  # the store is gone; a frozen one does not answer at all
                 found.append(self._find())
 
-        self._search = threading.Thread(target=search, daemon=True)
-        self._search.start()
-        self._search.join(0.22 * self.timeout)
+        thread = threading.Thread(target=search, daemon=True)
+        self._searches.append(thread)
+        thread.start()
+        thread.join(0.22 * self.timeout)
         if found:
             return found[0]
         # The store went with the process that held it: process 0, unless a launcher does.

@@ -55,7 +55,9 @@ class Route:
         as_tensor = as_torch if n >= SPARSE_FROM and local.nnz <= 0.25 * math.prod(local.shape) else _filled
         # Of the columns of a piece, from the place ``first`` on.
         self._steps = lru_cache(None)(lambda first, size: _steps(local[:, first : first + size]))
-        self._matrix = lru_cache(None)(lambda first, size, dtype: as_tensor(local[:, first : first + size], dtype))
+        self._matrix = lru_cache(None)(
+            lambda first, size, dtype, device: as_tensor(local[:, first : first + size], dtype).to(device)
+        )
 
     def start(self, wire: Wire, t: Tensor) -> Callable[[], Tensor]:
         """Send the own rows ``t`` to whoever needs them; the result waits, and returns the rows ``columns``."""
@@ -89,13 +91,13 @@ class Route:
             if exact:
                 self._add_in_order(total, first, flat)
             else:  # in place, as torch's sparse product else needs one copy of the result more
-                total.addmm_(self._matrix(first, size, flat.dtype).to(flat), flat, beta=first > 0)
+                total.addmm_(self._matrix(first, size, flat.dtype, flat.device), flat, beta=first > 0)
             del known, flat
         return total.reshape(len(self._own), *shape)
 
     def _add_in_order(self, total: Tensor, first: int, flat: Tensor) -> None:
         for rows, columns, weights in self._steps(first, len(flat)):
-            term = flat.index_select(0, columns).mul_(weights.to(flat)[:, None])
+            term = flat.index_select(0, columns.to(flat.device)).mul_(weights.to(flat)[:, None])
             if len(rows) == len(total):
                 total += term
             else:

@@ -73,7 +73,7 @@ def choco_gossip_bound_at(
     largest = np.asarray(choco_gossip_step(spectral_gap=rho, delta=delta, beta=beta))
     why = f"consensus_lr <= choco_gossip_step = {largest}, got consensus_lr = {eta}"
     lost = eta * rho / 2
-    return Bound.where(eta <= largest * (1 + 1e-12), why, {"error": power(kept=1 - lost, lost=lost, steps=t) * e0}, eta)
+    return Bound.where(eta <= largest * (1 + 1e-12), why, {"error": power(lost=lost, steps=t) * e0}, eta)
 
 
 @in_units("length^2", step="1")

@@ -117,10 +117,10 @@ def dsgd_tuned(
 
     Statement: ``bound.tune_step`` with r0 = 2 delta0, b = L sigma2/n, e = L^2 lambda^2 [4 zeta2/(1-lambda)^2 +
     2 sigma2/(1-lambda)] and 1/d the largest step. The first term, :math:`\sqrt{8L\Delta_0\sigma^2/(nT)}`, does not know
-    the graph: after :func:`dsgd_transient` steps DSGD is as fast as averaging over all, up to a factor
-    of 3, which tends to 1. Tight: equality on
-    f = L x^2/2 without noise at spectral_gap = 1. Slack: 1 there, 2.1 where noise/n dominates. Source: as
-    :func:`consensus_bound`, with the lemma of :func:`optcourse.theory.bound.tune_step`.
+    the graph: after :func:`dsgd_transient` steps its bound is that of averaging over all, up to a
+    factor of 3, which tends to 1. Tight: equality on f = L x^2/2 without noise at spectral_gap = 1. Slack: 1 there, 2.1
+    where noise/n dominates. Source: as :func:`consensus_bound`, with the lemma of
+    :func:`optcourse.theory.bound.tune_step`.
 
     >>> float(dsgd_tuned(L=1.0, delta0=0.5, sigma2=0.0, zeta2=0.0, n_nodes=4, spectral_gap=1.0, steps=10))
     0.1

@@ -112,10 +112,10 @@ def local_sgd_tuned(
 
     Statement: ``bound.tune_step`` with r0 = 2 delta0, b = L sigma2/n, e = L^2 (2 sigma2 (tau-1) + 4/3 zeta2 (tau-1)
     (2 tau-1)) and 1/d the largest step: :math:`\sqrt{8L\Delta_0\sigma^2/(nT)} + 2e^{1/3}(2\Delta_0/T)^{2/3} +
-    2d\Delta_0/T`. The first term falls with n and does not know tau: local steps are free once T exceeds
-    ``bound.transient``. Tight: equality on f = L x^2/2 without noise at local_steps = 1. Slack: 1 there, 2.1 where
-    noise/n dominates. Source: as :func:`local_drift_bound`, with the lemma of
-    :func:`optcourse.theory.bound.tune_step`.
+    2d\Delta_0/T`. The first term falls with n and does not know tau: once T exceeds ``bound.transient``,
+    local steps cost the bound a factor of at most 3, which tends to 1. Tight: equality on f = L x^2/2 without noise at
+    local_steps = 1. Slack: 1 there, 2.1 where noise/n dominates. Source: as :func:`local_drift_bound`, with the lemma
+    of :func:`optcourse.theory.bound.tune_step`.
 
     >>> float(local_sgd_tuned(L=1.0, delta0=0.5, sigma2=0.0, zeta2=0.0, n_nodes=4, local_steps=1, steps=10))
     0.1
