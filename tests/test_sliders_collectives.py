@@ -13,6 +13,7 @@ from optcourse import sliders
 from optcourse.nodes import Streams, compressors
 from optcourse.nodes.time.collectives import execute, plan, sharded
 from optcourse.sliders.collectives import COMPRESSORS, PLANS, WIRE
+from optcourse.theory import communication
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +37,22 @@ def test_the_dot_is_the_plan_carried_out_and_lies_on_its_line(pattern):
         drawn = line(ax, pattern.replace("_", " "))
         assert drawn.get_linewidth() == 3
         assert np.interp(x, drawn.get_xdata(), drawn.get_ydata()) == pytest.approx(seconds, rel=0.05)
+
+
+@pytest.mark.parametrize("pattern", PLANS)
+def test_the_dot_lies_on_its_curve_at_every_number_of_nodes(pattern):
+    """Plans take their extra rounds between powers of two: no curve through the powers alone meets the dot."""
+    for n in (3, 5, 127, 1000):
+        ax = sliders.collectives_figure(pattern, n, 1e6).axes[1]
+        (dot,) = (line for line in ax.lines if line.get_marker() == "o")
+        drawn = line(ax, pattern.replace("_", " "))
+        curve = dict(zip(drawn.get_xdata(), drawn.get_ydata(), strict=True))
+        assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (n, pytest.approx(curve[n], rel=1e-12))
+    dots = {
+        n: communication.communication_time(pattern=pattern, n_nodes=n, message_bytes=1e6, **WIRE)
+        for n in range(2, 1025)
+    }
+    assert curve == pytest.approx(dots, rel=1e-12)
 
 
 def test_the_titles_name_the_fastest_plan_and_the_distance_from_the_bound():

@@ -25,6 +25,8 @@ from optcourse.course.catalog import Catalog
 from optcourse.measure import Estimate
 
 RELATIONS = {"<=": "≤", ">=": "≥", "<": "<", ">": ">", "==": "=", "!=": "≠", "in": "in"}
+#: Where the tolerance of a relation lies, seen from the bound.
+TOLERATED = {"==": "±", "<=": "+", ">=": "−"}
 #: What stands where a claim is completed by a number or a name when it runs.
 HOLE = "{…}"
 #: What stands in place of a verdict: the lecture was not run; or it was, and its own condition left the claim out (a
@@ -147,7 +149,11 @@ def counted(rows: Iterable[Mapping[str, Any]]) -> str:
     """One sentence in HTML: how many claims there are, and how many of each verdict."""
     words = [row["verdict"] for row in rows]
     counts = tally(word for word in words if word in MARKS)
-    parts = [f'<span class="{MARKS[v].css}">{MARKS[v].sign} {n} {v}</span>' for v, n in counts.items()]
+    plural = {HOLDS: "hold", FAILS: "fail as expected"}
+    parts = [
+        f'<span class="{MARKS[v].css}">{MARKS[v].sign} {n} {v if n == 1 else plural.get(v, v)}</span>'
+        for v, n in counts.items()
+    ]
     parts += [f'<span class="muted">– {n} {v}</span>' for v in (NOT_RUN, LEFT_OUT) if (n := words.count(v))]
     return f"{len(words)} claim{'s' if len(words) != 1 else ''}: {', '.join(parts)}."
 
@@ -158,9 +164,17 @@ def mark(verdict: str) -> str:
 
 
 def compared(verdict: Mapping[str, Any]) -> str:
-    """What was measured, and the bound that it was compared with."""
-    measured = number(verdict["measured"], verdict.get("interval"))
-    return f"{measured} {RELATIONS[verdict['relation']]} {number(verdict['bound'])}"
+    """What was measured, and the bound that it was compared with; its tolerance where the numbers need it.
+
+    >>> compared({"measured": 2247.0, "relation": "==", "bound": 2246.5, "tol": 1.0})
+    '2247 = 2246 ± 1'
+    """
+    relation, tol = verdict["relation"], verdict.get("tol", 0.0)
+    measured, bound = number(verdict["measured"], verdict.get("interval")), number(verdict["bound"])
+    low, high = verdict.get("interval") or [verdict["measured"]] * 2
+    beyond = {"==": True, "<=": high > verdict["bound"], ">=": low < verdict["bound"]} if tol else {}
+    allowed = f" {TOLERATED[relation]} {number(tol)}" if beyond.get(relation) and measured != bound else ""
+    return f"{measured} {RELATIONS[relation]} {bound}{allowed}"
 
 
 def table(rows: Iterable[Mapping[str, Any]], pages: Mapping[str, str], catalog: Catalog) -> str:

@@ -45,7 +45,7 @@ def collectives_figure(pattern: str, n_nodes: int, message_bytes: float) -> Figu
     choice("pattern", pattern, PLANS)
     n = integer("n_nodes", n_nodes, 2, 1024)
     real("message_bytes", message_bytes, 1, 1e10)
-    sizes, many = np.geomspace(1, 1e10, 100), 2 ** np.arange(1, 11)
+    sizes, many = np.geomspace(1, 1e10, 100), np.arange(2, 1025)
     here = {}
     fig, (left, right) = figure(ncols=2)
     for name, color in PLANS.items():

@@ -67,6 +67,11 @@ def sliders():
     return [display({**WIDGET, panel.MIME: panel.player(bars, controls)})]
 
 
+def skipped():
+    """What a cell for a GPU says without one."""
+    return [new_output("stream", name="stdout", text="skipped: no CUDA device; with one: all < 2 minutes\n")]
+
+
 def stopped():
     """A claim that broke."""
     return [new_output("error", ename="ClaimBroken", evalue="c < b", traceback=["ClaimBroken: c < b"])]

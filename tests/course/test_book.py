@@ -67,6 +67,7 @@ def lecture(title, *, topic="02.4", outputs=True):
         new_code_cell("plot()", id="plot", outputs=made.picture()),
         new_code_cell(long, id="long"),
         new_code_cell("sliders()", id="sliders", outputs=made.sliders()),
+        new_code_cell("guard()", id="guard", outputs=made.skipped()),
         new_code_cell("interact()", id="other", outputs=[made.display(made.WIDGET)]),
         new_code_cell("x/2", id="sympy", outputs=[made.display({"text/latex": "$\\displaystyle \\frac{x}{2}$"})]),
     ]
@@ -173,6 +174,12 @@ def test_a_slider_has_a_figure_for_each_position_by_the_function_of_the_notebook
     assert text == "loss against step: a from 0.5 to 5." and (course.output / address).exists()
     assert data["name"]["frames"][1][1] == "loss against step: b from 0.5 to 1."
     assert "In JupyterLab there is a control here." in site["02_sgd.html"].text  # of a widget that is no panel
+
+
+def test_a_skipped_cell_says_so_in_a_sentence_that_wraps(site):
+    source = site["02_sgd.html"].source
+    assert '<p class="muted skipped">skipped: no CUDA device; with one: all &lt; 2 minutes</p>' in source
+    assert "skipped: no CUDA" not in "".join(re.findall(r"<pre>.*?</pre>", source, flags=re.DOTALL))
 
 
 def test_a_lecture_that_stopped_says_where_and_keeps_what_it_showed(site):

@@ -59,7 +59,7 @@ def test_a_claim_without_a_verdict_is_not_run_and_never_green(folder):
     rows = claims.join(stated, [])
     assert [row["verdict"] for row in rows] == [claims.NOT_RUN] * 5
     page = claims.page(rows, {"02": "02_some.html"}, TABLE)
-    assert "✓ 0 holds" in page and "– 5 not run yet" in page and 'class="holds">✓ holds' not in page
+    assert "✓ 0 hold<" in page and "– 5 not run yet" in page and 'class="holds">✓ holds' not in page
 
     ran = [
         verdict("02.5", "Adam: third (a+b)"),
@@ -131,6 +131,54 @@ def test_where_the_verdicts_are(tmp_path, monkeypatch):
     monkeypatch.setenv("OPTCOURSE_VERDICTS", "/x/verdicts.json")
     assert claims.verdicts_path(tmp_path) == Path("/x/verdicts.json")
     assert claims.addresses(TABLE)["02"] == "02_sgd_and_minibatch.html"
+
+
+@pytest.mark.parametrize(
+    ("measured", "relation", "bound", "tol", "shown"),
+    [
+        (2247.0, "==", 2246.5, 1.0, "2247 = 2246 ± 1"),
+        (0.085660672, "==", 0.0, 0.1, "0.08566 = 0 ± 0.1"),
+        (1.3862943611, "==", 2.0, 0.0005, "1.386 = 2 ± 0.0005"),  # it fails as expected, by more than is allowed
+        (1 + 1e-14, "==", 1.0, 1e-9, "1 = 1"),
+        (4489.0, "==", 4489.0, 1.0, "4489 = 4489"),
+        (-1e-16, ">=", 0.0, 1e-12, "-1e-16 ≥ 0 − 1e-12"),
+        (1e-9, "<=", 0.0, 1e-6, "1e-09 ≤ 0 + 1e-06"),
+        (0.3, "<=", 0.5, 1e-6, "0.3 ≤ 0.5"),
+        (3.0, "==", 3.0, 0.0, "3 = 3"),
+        (5.0, "in", [1.0, 9.0], 0.0, "5 in [1, 9]"),
+    ],
+)
+def test_a_tolerance_is_shown_where_the_numbers_do_not_agree_without_it(measured, relation, bound, tol, shown):
+    entry = {"measured": measured, "relation": relation, "bound": bound, "tol": tol, "interval": None}
+    assert claims.compared(entry) == shown
+
+
+def test_an_interval_within_a_tolerance_shows_it():
+    entry = {"measured": 1.0, "relation": "==", "bound": 1.0, "tol": 0.2, "interval": [0.9, 1.1]}
+    assert claims.compared(entry) == "1 [0.9, 1.1] = 1 ± 0.2"
+    entry = {"measured": 0.9, "relation": "<=", "bound": 1.0, "tol": 0.2, "interval": [0.7, 1.1]}
+    assert claims.compared(entry) == "0.9 [0.7, 1.1] ≤ 1 + 0.2"
+    assert claims.compared({**entry, "interval": [0.7, 1.0]}) == "0.9 [0.7, 1] ≤ 1"
+
+
+def test_the_margin_of_an_equality_is_what_the_page_says(monkeypatch):
+    monkeypatch.setattr(checking, "GIVEN", [])
+    checking.check("15.1", "a size", 2247.0, "==", 2246.5, tol=1.0)
+    (given,) = checking.GIVEN
+    assert given.margin == 1.0 - (2247.0 - 2246.5)  # the tolerance less the difference
+
+
+def test_verdicts_are_counted_in_the_number_of_their_verb():
+    def text(**counts):
+        rows = [{"verdict": word.replace("_", " ")} for word, n in counts.items() for _ in range(n)]
+        return re.sub("<.*?>", "", claims.counted(rows))
+
+    many = text(holds=3, fails_as_expected=2, undecided=2)
+    assert many == "7 claims: ✓ 3 hold, ◇ 2 fail as expected, ? 2 undecided, ✗ 0 broken."
+    assert text(holds=1, fails_as_expected=1) == (
+        "2 claims: ✓ 1 holds, ◇ 1 fails as expected, ? 0 undecided, ✗ 0 broken."
+    )
+    assert text(broken=1) == "1 claim: ✓ 0 hold, ◇ 0 fail as expected, ? 0 undecided, ✗ 1 broken."
 
 
 def test_the_page_escapes_links_and_shows_numbers():

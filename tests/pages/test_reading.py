@@ -1,6 +1,7 @@
 """The book as a reader meets it: from a file, in Chromium, at a desk and on a phone, by mouse, keyboard and ear."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -167,12 +168,87 @@ def test_the_claims_can_be_filtered_searched_and_sorted(browser, book):
     # The view is in the address.
     visit(browser, book, browser.current_url)
     assert rows(browser) == found
-    head = browser.find_elements(By.CSS_SELECTOR, "#claims-table th button")[4]
-    for order in ("ascending", "descending"):
-        head.click()
-        assert browser.execute_script("return arguments[0].parentNode.ariaSort", head) == order
-        margins = [float(row.split("\t")[4]) for row in rows(browser) if row.split("\t")[4]]
-        assert margins == sorted(margins, reverse=order == "descending")
+
+
+def test_the_claims_are_sorted_by_what_was_measured_and_blanks_come_last(browser, book):
+    visit(browser, book, "claims.html")
+    heads = browser.find_elements(By.CSS_SELECTOR, "#claims-table th button")
+    for column in (3, 4, 5):
+        for order in ("ascending", "descending"):
+            heads[column].click()
+            assert browser.execute_script("return arguments[0].parentNode.ariaSort", heads[column]) == order
+            cells = [row.split("\t")[column].strip() for row in rows(browser)]
+            filled = [cell for cell in cells if cell]
+            assert cells == filled + [""] * (len(cells) - len(filled))
+            values = [float(cell.split()[0]) for cell in filled]
+            assert values == sorted(values, reverse=order == "descending") and len({*values}) > 1
+    assert "" in cells  # of the seeds
+
+
+def test_the_stripes_of_the_claims_alternate_after_filtering_and_nothing_found_is_said(browser, book):
+    visit(browser, book, (book / "claims.html").as_uri() + "?text=nesterov")
+    colours = browser.execute_script(
+        "return [...document.querySelectorAll('#claims-table tbody tr')].filter(r => !r.hidden)"
+        ".map(r => getComputedStyle(r).backgroundColor)"
+    )
+    assert len({*colours}) == 2 and all(a != b for a, b in pairwise(colours))
+    visit(browser, book, (book / "claims.html").as_uri() + "?text=nosuchword")
+    said = browser.find_element(By.CSS_SELECTOR, "form.filter output").text
+    assert rows(browser) == [] and said.startswith("0 of ") and "None matches" in said
+    names = [o.get_attribute("value") for o in browser.find_elements(By.CSS_SELECTOR, "select[name=verdict] option")]
+    assert {"holds", "fails as expected", "undecided", "broken"} <= {*names}
+
+
+@pytest.mark.parametrize("page", ["claims", "slips"])
+def test_the_cells_of_these_tables_are_in_sight_on_a_phone(browser, book, page):
+    visit(browser, book, f"{page}.html", PHONE)
+    cells = browser.execute_script(
+        "return [...document.querySelectorAll('.bd-article tbody tr:not([hidden]) td')].slice(0, 400)"
+        ".map(c => c.getBoundingClientRect()).map(r => [r.left, r.right])"
+    )
+    assert len(cells) > 20 and all(0 <= left <= right <= PHONE[0] for left, right in cells)
+
+
+def test_what_goes_on_beyond_the_edge_fades_there_until_it_is_scrolled_to(browser, book):
+    visit(browser, book, "04_momentum.html", PHONE)
+    find = "[...document.querySelectorAll('.bd-article div.math, .bd-article pre')].filter(e => e.checkVisibility())"
+    beyond = f"return {find}.filter(e => e.scrollWidth > e.clientWidth + 2).length"
+    fading = f"return {find}.filter(e => getComputedStyle(e).maskImage !== 'none').length"
+    until(browser, lambda b: b.execute_script(fading) == b.execute_script(beyond) > 0, "the edges do not fade")
+    browser.execute_script(f"{find}.forEach(e => e.scrollLeft = 1e6)")
+    until(browser, lambda b: b.execute_script(fading) == 0, "an end fades")
+
+
+def test_the_labels_of_a_slider_keep_to_their_place(browser, book):
+    for screen in (DESK, PHONE):
+        visit(browser, book, "04_momentum.html", screen)
+        spread = browser.execute_script(
+            "return [...document.querySelectorAll('figure.player output')].map(o => {"
+            " const texts = JSON.parse(o.closest('figure').dataset.frames)[o.previousElementSibling.name].texts;"
+            " const label = o.closest('label'), track = o.previousElementSibling;"
+            " const widths = texts.map(t => { o.value = t; return track.offsetWidth; });"
+            " return [o.scrollWidth - o.offsetWidth, Math.max(...texts.map(t => { o.value = t;"
+            " return o.getBoundingClientRect().right; })) - label.getBoundingClientRect().right,"
+            " Math.max(...widths) - Math.min(...widths)]; })"
+        )
+        assert spread and all(max(numbers) <= 1 for numbers in spread)
+
+
+def test_visible_code_fits_at_a_desk(browser, book):
+    visit(browser, book, "04_momentum.html")
+    script = "return [...document.querySelectorAll('.cell_input pre')].filter(e => e.checkVisibility())"
+    wide = browser.execute_script(f"{script}.map(e => e.scrollWidth - e.clientWidth)")
+    assert len(wide) > 10 and max(wide) <= 0
+
+
+def test_the_links_to_the_neighbours_are_whole_on_a_phone(browser, book):
+    for name in ("13_large_batches", "15_compressed_communication"):
+        visit(browser, book, f"{name}.html", PHONE)
+        ends = browser.execute_script(
+            "return [...document.querySelectorAll('.prev-next-area a')].map(a => [a.scrollWidth - a.clientWidth,"
+            " a.getBoundingClientRect().right])"
+        )
+        assert len(ends) == 2 and all(beyond <= 0 and right <= PHONE[0] for beyond, right in ends)
 
 
 def test_the_badge_of_a_verdict_leads_to_its_row(browser, book):

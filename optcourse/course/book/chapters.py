@@ -19,7 +19,7 @@ from optcourse.checking import MARKS, MIME
 from optcourse.course import claims
 from optcourse.course.book import players
 from optcourse.course.catalog import Catalog, Lecture
-from optcourse.course.execution import section_of_cell
+from optcourse.course.execution import SKIPPED, section_of_cell
 from optcourse.course.report import Record
 
 #: A code cell with more lines is folded.
@@ -161,6 +161,8 @@ def _head(lecture: Lecture, record: Record | None, catalog: Catalog, words: list
 
 def _output(output: NotebookNode, section: str, n: int, pictures: Pictures) -> NotebookNode:
     data = output.get("data", {})
+    if output.get("text", "").startswith(SKIPPED):  # a sentence, which wraps
+        return _html(f'<p class="muted skipped">{html.escape(output.text.strip())}</p>')
     if MIME in data:
         return _html(badge(data[MIME], n))
     if players.MIME in data:

@@ -114,8 +114,9 @@ def page(player: dict[str, Any], shown: dict[str, list[tuple[str, str]]], size: 
 def _control(control: dict[str, Any]) -> str:
     start, label = control["start"], html.escape(control["label"])
     text = html.escape(control["texts"][start])
+    width = max(map(len, control["texts"]))  # of the longest text, so that the slider keeps its length
     return (
         f'<label><span>{label}</span><input type="range" name="{control["name"]}" min="0" '
         f'max="{len(control["values"]) - 1}" step="1" value="{start}" aria-valuetext="{text}">'
-        f"<output>{text}</output></label>"
+        f'<output style="min-width: {width}ch">{text}</output></label>'
     )

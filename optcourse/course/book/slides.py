@@ -52,7 +52,8 @@ def slips(course: Course) -> str:
             for slip in found
             if deck.id in slip["deck"]
         ]
-        parts += [_heading(deck), claims.markdown(("slide", "printed", "what the derivation gives", "section"), rows)]
+        table = claims.markdown(("slide", "printed", "what the derivation gives", "section"), rows)
+        parts += [_heading(deck), f"```{{container}} stacked\n{table}\n```"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -18,7 +18,9 @@ INTRODUCTION = """# Claims
 Every claim that the lectures check, with what the last run measured. A claim **holds** when the whole interval that was
 measured satisfies the relation, **fails as expected** where the lecture says that it should fail here and why, and is
 **undecided** where the seeds do not decide: the interval contains the bound. A **broken** claim stops its lecture.
-The *margin* is the distance to the bound, negative beyond it; of an interval, that of the end which decides.
+The *margin* is the distance to the bound, negative beyond it, and of an interval that of the end which decides. For
+“=” it is the tolerance less the difference from the bound; “≤” and “≥” with a tolerance have it added to their margin.
+A tolerance stands after ± (after + at “≤”, after − at “≥”) where the two numbers do not agree as printed without it.
 """
 
 
@@ -26,7 +28,7 @@ def page(course: Course) -> str:
     """The page in MyST."""
     rows = [*_rows(course)]
     words = [verdict for verdict, *_ in rows]
-    present = [*dict.fromkeys([*(v for v in MARKS if v in words), *words])]
+    verdicts = [*dict.fromkeys([*MARKS, *words])]
     lectures = [lecture for lecture in course.catalog.lectures if lecture.status == "written"]
     counted = claims.counted([{"verdict": word} for word in words])
     return "\n".join(
@@ -35,7 +37,7 @@ def page(course: Course) -> str:
             f"<p>{counted} {_settings(course)}</p>",
             '<form class="filter" role="search" aria-label="Filter the claims">',
             _select("lecture", "Lecture", [(lecture.id, f"{lecture.id} {lecture.title}") for lecture in lectures]),
-            _select("verdict", "Verdict", [(word, claims.mark(word)) for word in present]),
+            _select("verdict", "Verdict", [(word, claims.mark(word)) for word in verdicts]),
             '<label>Search <input type="search" name="text" placeholder="words of the claim"></label>',
             '<output name="count"></output></form>',
             table(HEAD, (cells for _, cells in rows), css="claims", ident="claims-table"),

@@ -1,5 +1,5 @@
-// Two things that a page of the book can do by itself: move a slider through figures that were drawn before, and filter
-// and sort the table of claims.
+// What a page of the book can do by itself: move a slider through figures that were drawn before, filter and sort the
+// table of claims, and show where something goes on beyond its right edge.
 (() => {
   "use strict";
 
@@ -8,6 +8,13 @@
     const form = document.querySelector("form.filter");
     if (table && form) claims(table, form);
     document.querySelectorAll("figure.player").forEach(player);
+    document.querySelectorAll(".bd-article :is(.scroll, .pst-scrollable-table-container, pre, div.math)").forEach(edge);
+  }
+
+  function edge(box) {
+    const look = () => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+    box.addEventListener("scroll", look, { passive: true });
+    new ResizeObserver(look).observe(box); // at first, and when what folds it is opened
   }
 
   // One control moves at a time: the figures were drawn with the others at their start, where they therefore return.
@@ -62,7 +69,8 @@
         row.hidden = !fits;
         shown += fits;
       }
-      count.value = `${shown} of ${rows.length} claims`;
+      const none = shown ? "" : ". None matches: choose “all”, or search for fewer words.";
+      count.value = `${shown} of ${rows.length} claims${none}`;
       const kept = new URLSearchParams();
       for (const field of [lecture, verdict, text]) if (field.value) kept.set(field.name, field.value);
       const address = String(kept) ? "?" + kept : location.pathname;
@@ -71,17 +79,14 @@
       } catch { /* a page opened as a file need not allow it */ }
     }
 
-    // Numbers by size, everything else by its letters; a second click turns the order.
+    // Numbers by size (of “measured, bound” the first), everything else by its letters; a second click turns the order.
+    // What has no value comes last both ways.
     function sort(column, head) {
       const down = head.getAttribute("aria-sort") === "ascending";
       const key = (row) => row.cells[column].textContent.trim();
-      const value = (row) => parseFloat(key(row).replace("−", "-"));
-      const numeric = column === 4 || column === 5;
-      const order = (a, b) =>
-        numeric ? (isNaN(value(a)) ? Infinity : value(a)) - (isNaN(value(b)) ? Infinity : value(b)) || 0
-                : key(a).localeCompare(key(b), undefined, { numeric: true });
-      rows.sort(order);
-      if (down) rows.reverse();
+      const order = column < 3 ? (a, b) => key(a).localeCompare(key(b), undefined, { numeric: true })
+                               : (a, b) => parseFloat(key(a)) - parseFloat(key(b));
+      rows.sort((a, b) => !key(a) - !key(b) || (key(a) ? (down ? order(b, a) : order(a, b)) : 0));
       body.append(...rows);
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
