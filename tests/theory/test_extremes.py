@@ -88,6 +88,7 @@ def test_a_small_share_lost_many_times():
         error = compressed_gossip.choco_gossip_bound_at(**setting, consensus_lr=2 * share, steps=steps)
         assert float(error) == pytest.approx(float(exact), rel=1e-13)
     assert power(kept=[1.0, 0.5, 0.0, 0.0], lost=[0.0, 0.5, 1.0, 1.0], steps=[5, 2, 3, 0]).tolist() == [1, 0.25, 0, 1]
+    assert power(lost=[0.0, 0.5, 0.75, 1.0], steps=[5, 2, 2, 3]).tolist() == [1, 0.25, 0.0625, 0]
 
 
 @pytest.mark.parametrize(
