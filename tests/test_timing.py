@@ -32,13 +32,23 @@ class Gpu:
         )
 
 
-def test_a_gpu_is_timed_by_its_own_events(monkeypatch):
+@pytest.fixture
+def gpu(monkeypatch):
     gpu = Gpu()
     names = {"synchronize": gpu.synchronize, "Event": gpu.event, "device": lambda _: contextlib.nullcontext()}
     for name, fake in names.items():
         monkeypatch.setattr(torch.cuda, name, fake)
+    return gpu
+
+
+def test_a_gpu_is_timed_by_its_own_events(gpu):
     assert timing.elapsed(lambda: gpu.queue.append(7.0), "cuda") == pytest.approx(0.007)
     assert timing.elapsed(lambda: gpu.queue.append(7.0)) < 1 and gpu.queue == [7.0]  # on the CPU: the call alone
+
+
+def test_calls_in_turn_are_timed_on_their_device(gpu):
+    calls = [lambda ms=ms: gpu.queue.append(ms) for ms in (7.0, 9.0)]
+    assert timing.in_turn(calls, repeats=3, device="cuda") == pytest.approx(np.array([[0.007, 0.009]] * 3))
 
 
 def test_calls_in_turn_meet_the_same_conditions(monkeypatch):

@@ -40,8 +40,9 @@ def sgd_moments(
         little = np.expm1(k * np.log1p(-lost))  # r^k - 1 without cancellation where a step loses little
         left, fallen = np.where(abs(lost) < 0.5, (1 + little, -little), (r**k, 1 - r**k))
         geometric = np.where(lost == 0, k, fallen / lost)
-    start, noise = np.where(x0 == 0, 0, left * x0**2), np.where(var == 0, 0, np.square(lr) * var * geometric)
-    return start + noise  # nothing stays nothing, also where the factor has become infinite
+        # Nothing stays nothing, also where the factor has become infinite.
+        start, noise = np.where(x0 == 0, 0, left * x0**2), np.where(var == 0, 0, np.square(lr) * var * geometric)
+    return start + noise
 
 
 def average_squared_gradient(

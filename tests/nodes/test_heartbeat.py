@@ -4,14 +4,18 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from waiting import HANG
 
+from optcourse.nodes.network.heartbeat import Heartbeat
+
 #: A process whose tick is inside the store for a second and a half more than the end of Python takes to begin, and
 #: whose end takes longer than that: on a busy machine both happen without any help.
 SCRIPT = """
-import sys, threading, time, types
+import atexit, sys, threading, time, types
 from datetime import timedelta
 from optcourse.nodes.network.heartbeat import Heartbeat
 from optcourse.nodes.run.launch import join
@@ -33,6 +37,7 @@ class Slow:
     def __del__(self, sleep=time.sleep):
         sleep(3)
 
+atexit.register(print, "ended by Python")
 join("gloo", 30.0)
 Late.start(0, 1, 30.0)
 sys.modules["slow"] = types.ModuleType("slow")  # of its own: the thread keeps what is in this one
@@ -50,3 +55,14 @@ def test_a_store_that_answers_late_does_not_abort_the_end(end):
     command = [sys.executable, "-c", SCRIPT + end]
     done = subprocess.run(command, env={**os.environ, **ours}, capture_output=True, text=True, timeout=HANG)
     assert done.returncode == (0 if "0" in end else 5), done.stderr
+    assert ("ended by Python" in done.stdout) == end.startswith("sys")  # one of several processes ends at once
+
+
+def test_a_search_that_is_under_way_is_waited_for():
+    heart = object.__new__(Heartbeat)
+    threading.Thread.__init__(heart)
+    search = threading.Thread(target=time.sleep, args=(0.5,), daemon=True)
+    heart.timeout, heart._left, heart._searches = 30.0, threading.Event(), [search]
+    search.start()
+    heart.leave()
+    assert heart._left.is_set() and not search.is_alive()

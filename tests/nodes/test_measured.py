@@ -1,5 +1,7 @@
 """The line of latency and bandwidth against what made it, and collectives of real processes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -68,17 +70,43 @@ def test_on_gpus_there_is_a_process_for_each_and_nccl(monkeypatch):
 
     def no_processes(function, *args, **options):
         called.update(options, args=args)
-        return np.ones((options["processes"], len(args[0]), args[2], len(measured.KINDS)))
+        ranks = np.array([2.0, 5.0, 3.0, 1.0])[:, None, None, None]
+        return ranks * np.ones((options["processes"], len(args[0]), args[2], len(measured.KINDS)))
 
     monkeypatch.setattr(measured, "launch", no_processes)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(measured.dist, "is_nccl_available", lambda: True)
     timed = measured.collectives([16, 17], "cuda", repeats=2)
     assert (called["processes"], called["backend"], called["args"]) == (4, "nccl", ([1, 2], "cuda", 2))
-    assert timed.n_nodes == 4 and timed.seconds["all-gather"].shape == (2, 2)
+    assert timed.n_nodes == 4
+    assert all(timed.seconds[kind].tolist() == [[5.0] * 2] * 2 for kind in measured.KINDS)  # of the slowest process
     monkeypatch.setattr(measured.dist, "is_nccl_available", lambda: False)
     with pytest.raises(CannotLaunch, match="without nccl"):
         measured.collectives([16], "cuda")
+
+
+@pytest.mark.parametrize("wrong", [None, *measured.KINDS])
+def test_a_wrong_sum_is_not_timed(wrong, monkeypatch):
+    """The second of two processes, whose collectives are played by hand; one of them does nothing."""
+
+    def all_reduce(whole, group):
+        whole.copy_(whole if wrong == "all-reduce" else 2 * whole)
+
+    def all_gather(whole, own, group):
+        whole.copy_(whole if wrong == "all-gather" else torch.arange(1.0, 3).repeat_interleave(len(own)))
+
+    def reduce_scatter(own, whole, group):
+        own.copy_(own if wrong == "reduce-scatter" else torch.full_like(own, 4.0))  # each sends the vector 1 1 2 2
+
+    played = {"all_reduce": all_reduce, "all_gather_single": all_gather, "reduce_scatter_single": reduce_scatter}
+    world = {"get_rank": lambda: 1, "get_world_size": lambda: 2, "new_group": lambda backend: None}
+    monkeypatch.setattr(measured, "dist", SimpleNamespace(**played, **world))
+    monkeypatch.setenv("TORCH_NCCL_BLOCKING_WAIT", "1")
+    if wrong is None:
+        assert measured._timed([2], "cpu", 3).shape == (1, 3, 3)
+    else:
+        with pytest.raises(RuntimeError, match=f"the {wrong} of 16 bytes is wrong in process 1"):
+            measured._timed([2], "cpu", 3)
 
 
 @pytest.mark.parametrize(

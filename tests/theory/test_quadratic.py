@@ -43,3 +43,11 @@ def test_floor_solves_the_lyapunov_equation():
 def test_no_floor_beyond_the_stability_edge():
     with pytest.raises(ValueError, match="lr must be below 2/eigenvalue"):
         quadratic.noise_floor(eigenvalues=1.0, noise_variances=1.0, lr=2.0)
+
+
+@pytest.mark.parametrize("steps", [10**4, [10**4]])
+def test_nothing_stays_nothing_where_the_factor_is_infinite(steps):
+    common = {"eigenvalues": [1.0], "lr": 3.0, "steps": steps}  # (1 - 3)^2 = 4 a step
+    assert np.all(quadratic.sgd_moments(x0=[0.0], noise_variances=[1.0], **common) == np.inf)
+    assert np.all(quadratic.sgd_moments(x0=[1.0], noise_variances=[0.0], **common) == np.inf)
+    assert np.all(quadratic.sgd_moments(x0=[0.0], noise_variances=[0.0], **common) == 0)
